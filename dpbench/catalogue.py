@@ -1,0 +1,82 @@
+"""Which datasets there are, how large they are, and whether their files are at hand. No torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from dpbench.trial import BadInput
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A dataset's sizes and, where it comes in files, torchvision's folder for them.
+
+    Attributes:
+        train_examples: N, the size of the training set.
+        test_examples: Size of the test set.
+        folder: Below the data root; None where the dataset is embedded in a package.
+    """
+
+    train_examples: int
+    test_examples: int
+    folder: str | None
+
+
+DATASETS: Mapping[str, Entry] = MappingProxyType(
+    {
+        "mnist": Entry(train_examples=60_000, test_examples=10_000, folder="MNIST"),
+        "fashion-mnist": Entry(train_examples=60_000, test_examples=10_000, folder="FashionMNIST"),
+        "kmnist": Entry(train_examples=60_000, test_examples=10_000, folder="KMNIST"),
+        # scikit-learn's 1,797 handwritten digits in their own order, the last 360 for the test
+        "digits": Entry(train_examples=1_437, test_examples=360, folder=None),
+    }
+)
+AUTO = "auto"
+FALLBACK = "digits"
+
+_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+def entry(dataset: str) -> Entry:
+    """The dataset's sizes and folder.
+
+    Raises:
+        BadInput: There is no such dataset.
+    """
+    if dataset not in DATASETS:
+        raise BadInput(f"Expected dataset={dataset!r} to be one of {', '.join(DATASETS)}.")
+    return DATASETS[dataset]
+
+
+def present(dataset: str, data_root: Path) -> bool:
+    """Whether the dataset's files, unpacked or as .gz, lie where torchvision looks for them."""
+    folder = entry(dataset).folder
+    if folder is None:
+        return True
+    raw = data_root / folder / "raw"
+    return all((raw / name).is_file() or (raw / f"{name}.gz").is_file() for name in _FILES)
+
+
+def steps_per_epoch(dataset: str, batch_size: int) -> int:
+    """round(N / batch_size): an epoch draws each example once in expectation.
+
+    Raises:
+        BadInput: The batch is larger than the training set.
+    """
+    train_examples = entry(dataset).train_examples
+    if batch_size > train_examples:
+        raise BadInput(
+            f"Expected batch_size={batch_size} <= {train_examples:,}, the training set of {dataset}."
+        )
+    return round(train_examples / batch_size)
+
+
+def sample_rate(dataset: str, batch_size: int) -> float:
+    """batch_size / N: the probability with which an example joins a Poisson batch."""
+    return batch_size / entry(dataset).train_examples

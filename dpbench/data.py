@@ -1,0 +1,108 @@
+"""Datasets as tensors in memory, and the samplers that draw batches from them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dpbench import catalogue
+from dpbench.trial import BadInput
+
+MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels, as in the tutorial; used for every dataset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """Images and labels in memory, on one device.
+
+    Attributes:
+        name: A name from `catalogue.DATASETS`.
+        train_images: Grey levels, uint8 [N, 1, 28, 28].
+        train_labels: Classes 0 to 9, int64 [N].
+        test_images: As train_images, [M, 1, 28, 28].
+        test_labels: As train_labels, [M].
+    """
+
+    name: str
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+
+
+@cache
+def load(name: str, data_root: Path, device: str) -> Dataset:
+    """The dataset on the device; read once per process.
+
+    Files that are not in `data_root` are downloaded there, if a mirror answers.
+
+    Raises:
+        BadInput: The dataset is not there and cannot be had, or its files cannot be read.
+    """
+    if catalogue.entry(name).folder is None:
+        parts = _digits()
+    else:
+        parts = _torchvision(name, data_root)
+    train_images, train_labels, test_images, test_labels = (part.to(device) for part in parts)
+    return Dataset(
+        name=name,
+        train_images=train_images,
+        train_labels=train_labels,
+        test_images=test_images,
+        test_labels=test_labels,
+    )
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Grey levels, uint8 [B, 1, 28, 28] -> float32 of about zero mean and unit variance."""
+    return images.to(torch.float32).mul_(1 / (255 * STD)).sub_(MEAN / STD)
+
+
+def poisson_batches(
+    *, examples: int, sample_rate: float, steps: int, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """`steps` Poisson samples of the indices below `examples`, int64 [B], B varying and maybe 0.
+
+    Every example joins every batch independently with probability `sample_rate`. A Poisson sample
+    is a Binomial(examples, sample_rate) number of examples drawn without replacement, which costs
+    the batch where a draw per example costs the dataset.
+    """
+    for _ in range(steps):
+        size = rng.binomial(examples, sample_rate)
+        yield rng.choice(examples, size, replace=False, shuffle=False)
+
+
+def _torchvision(name: str, data_root: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    from torchvision import datasets
+
+    loader = {
+        "mnist": datasets.MNIST,
+        "fashion-mnist": datasets.FashionMNIST,
+        "kmnist": datasets.KMNIST,
+    }[name]
+    try:
+        train = loader(data_root, train=True, download=True)
+        test = loader(data_root, train=False, download=True)
+    except (OSError, RuntimeError) as error:
+        raise BadInput(
+            f"Cannot load dataset={name} from {data_root}: {str(error).splitlines()[0]} "
+            f"Put its four .gz files into {data_root / str(catalogue.entry(name).folder) / 'raw'}, "
+            "or name the folder that has them with --data-root."
+        ) from error
+    return train.data.unsqueeze(1), train.targets, test.data.unsqueeze(1), test.targets
+
+
+def _digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)  # 8 x 8 grey levels from 0 to 16
+    small = torch.from_numpy(images).float().view(-1, 1, 8, 8) * (255 / 16)
+    large = F.interpolate(small, size=(28, 28), mode="bilinear").round().to(torch.uint8)
+    classes = torch.from_numpy(labels).long()
+    split = catalogue.entry("digits").train_examples
+    return large[:split], classes[:split], large[split:], classes[split:]

@@ -1,0 +1,30 @@
+"""Plain SGD, the baseline of every overhead."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dpbench.engines.protocol import physical_batches, sgd
+from dpbench.trial import Trial
+
+
+class NonPrivate:
+    """The step without clipping and noise, and nothing else left out: same batches, same divisor."""
+
+    def __init__(self, trial: Trial, model: nn.Module, *, physical_batch_size: int | None) -> None:
+        self._model = model
+        self._optimizer = sgd(model, trial)
+        self._batch_size = trial.batch_size
+        self._physical_batch_size = physical_batch_size
+
+    def step(self, images: Tensor, labels: Tensor) -> Tensor:
+        """See `Engine.step`."""
+        self._optimizer.zero_grad(set_to_none=True)
+        total = images.new_zeros(())
+        for part_images, part_labels, _ in physical_batches(
+            images, labels, self._physical_batch_size
+        ):
+            loss = F.cross_entropy(self._model(part_images), part_labels, reduction="sum")
+            (loss / self._batch_size).backward()
+            total += loss.detach()
+        self._optimizer.step()
+        return total

@@ -1,0 +1,64 @@
+"""Opacus with per-example gradients: its hooks, functorch and expanded-weights modes."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from opacus.grad_sample.utils import wrap_model
+from opacus.optimizers import DPOptimizer
+from torch import Tensor, nn
+
+from dpbench.engines.protocol import no_hook_warning, physical_batches, sgd
+from dpbench.trial import Trial
+
+
+class OpacusGradSample:
+    """Every example's whole gradient is computed and kept, then clipped, summed and noised.
+
+    Args:
+        trial: The privacy parameters, learning rate and momentum.
+        model: Trained in place.
+        mode: How Opacus computes per-example gradients.
+        noise: Source of the noise, on the model's device.
+        physical_batch_size: Most examples whose gradients are kept at once, by virtual steps.
+    """
+
+    def __init__(
+        self,
+        trial: Trial,
+        model: nn.Module,
+        *,
+        mode: Literal["hooks", "functorch", "ew"],
+        noise: torch.Generator,
+        physical_batch_size: int | None,
+    ) -> None:
+        self._model = wrap_model(model, mode, loss_reduction="mean")
+        self._optimizer = DPOptimizer(
+            sgd(model, trial),
+            noise_multiplier=trial.noise_multiplier,
+            max_grad_norm=trial.max_grad_norm,
+            expected_batch_size=trial.batch_size,
+            loss_reduction="mean",
+            generator=noise,
+        )
+        self._physical_batch_size = physical_batch_size
+
+    def step(self, images: Tensor, labels: Tensor) -> Tensor:
+        """See `Engine.step`."""
+        total = images.new_zeros(())
+        for part_images, part_labels, more in physical_batches(
+            images, labels, self._physical_batch_size
+        ):
+            self._optimizer.zero_grad(set_to_none=True)
+            if len(part_labels):
+                # "mean" over the part: Opacus multiplies by the part's size again
+                loss = F.cross_entropy(self._model(part_images), part_labels)
+                with no_hook_warning():
+                    loss.backward()
+                total += loss.detach() * len(part_labels)
+            else:  # functorch and ew refuse an empty batch; no example has no gradient
+                for parameter in self._optimizer.params:
+                    parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))
+            self._optimizer.signal_skip_step(do_skip=more)
+            self._optimizer.step()
+        return total

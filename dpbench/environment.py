@@ -1,0 +1,86 @@
+"""Where and when a row is measured: versions, hardware, commit. No host names."""
+
+import platform
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from dpbench import __version__
+from dpbench.trial import Environment
+
+_PACKAGE = Path(__file__).parent
+
+
+def describe(
+    *,
+    device: str,
+    threads: int,
+    memory_format: str,
+    physical_batch_size: int | None,
+    workers_beside: int,
+) -> Environment:
+    """This process' environment now, with the knobs that the caller has set."""
+    return Environment(
+        dpbench_version=__version__,
+        dpbench_commit=commit(),
+        python_version=platform.python_version(),
+        torch_version=_torch_version(),
+        opacus_version=version("opacus"),
+        device=device,
+        device_name=_device_name(device),
+        threads=threads,
+        memory_format=memory_format,
+        physical_batch_size=physical_batch_size,
+        workers_beside=workers_beside,
+        started_at=datetime.now(UTC),
+    )
+
+
+@cache
+def commit() -> str | None:
+    """The commit of the checkout that this package is a part of, `-dirty` if its files differ.
+
+    None where the package is installed, or where there is no git.
+    """
+    if shutil.which("git") is None or _git("ls-files", "--error-unmatch", "__init__.py") is None:
+        return None
+    head = _git("rev-parse", "--short=12", "HEAD")
+    if head is None:
+        return None
+    return head + ("-dirty" if _git("status", "--porcelain", "--", ".") else "")
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says in the package's folder; None where it fails."""
+    done = subprocess.run(  # noqa: S603  # fixed arguments
+        ["git", *arguments],  # noqa: S607  # whichever git the user has
+        cwd=_PACKAGE,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _torch_version() -> str:
+    import torch
+
+    return str(torch.__version__)  # with the build tag that the package's metadata lacks
+
+
+@cache
+def _device_name(device: str) -> str:
+    """Model of the processor or GPU."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,252 @@
+"""Axes -> trials. An axis is a list of values; a grid is their product; a sweep is a union of grids.
+
+Axes come from three places, the first that names one winning: flags, a TOML file (each `[[grid]]`
+table before the top level), and the defaults for the dataset. No torch.
+"""
+
+import difflib
+import itertools
+import math
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpbench import accounting, catalogue
+from dpbench.trial import ENGINES, NON_PRIVATE, BadInput, EngineName, Trial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """The axes of one grid; its trials are the product of them all.
+
+    Attributes:
+        noise_multiplier: Standard deviation of the noise over max_grad_norm; 0 clips only.
+        target_epsilon: Instead of noise_multiplier, which is then solved for each.
+        max_grad_norm: L2 bounds on an example's gradient.
+        batch_size: Expected sizes of Poisson batches.
+        learning_rate: None takes `default_learning_rate` for each batch size.
+        momentum: Of SGD.
+        seed: Each arm is trained once with each.
+        engine: `non-private` among them adds baselines, as `baseline` does.
+        epochs: Of every trial.
+        delta: Of every private trial.
+        baseline: Whether to add the non-private trial of each batch size, learning rate, momentum
+            and seed.
+
+    Raises:
+        BadInput: An axis is empty or repeats a value, or noise_multiplier and target_epsilon are
+            both given.
+    """
+
+    noise_multiplier: tuple[float, ...] | None = None
+    target_epsilon: tuple[float, ...] | None = None
+    max_grad_norm: tuple[float, ...]
+    batch_size: tuple[int, ...]
+    learning_rate: tuple[float, ...] | None = None
+    momentum: tuple[float, ...] = (0.0,)
+    seed: tuple[int, ...] = (0,)
+    engine: tuple[EngineName, ...] = ("opacus-hooks",)
+    epochs: int
+    delta: float = 1e-5
+    baseline: bool = True
+
+    def __post_init__(self) -> None:
+        for name in AXES:
+            values = getattr(self, name)
+            if values == ():
+                raise BadInput(f"Expected {name} to hold at least one value, not [].")
+            twice = [value for value in values or () if values.count(value) > 1]
+            if twice:
+                raise BadInput(f"Expected each {name} once, not {twice[0]!r} twice.")
+        if (self.noise_multiplier is None) == (self.target_epsilon is None):
+            given = "neither" if self.noise_multiplier is None else "both"
+            raise BadInput(f"Expected noise_multiplier or target_epsilon, and {given} is given.")
+
+
+FLOAT_AXES = ("noise_multiplier", "target_epsilon", "max_grad_norm", "learning_rate", "momentum")
+INTEGER_AXES = ("batch_size", "seed")
+AXES = (*FLOAT_AXES, *INTEGER_AXES, "engine")
+SCALARS = ("epochs", "delta", "baseline")
+
+# The smallest grids whose curves have their true shape: the dataset's own range of epsilon, from a
+# noise that costs little accuracy to one that costs much.
+_MNIST = {
+    "noise_multiplier": [0.6, 1.0, 2.0],
+    "max_grad_norm": [0.5, 1.0, 2.0],
+    "batch_size": [256, 1024],
+    "epochs": 3,
+}
+_DIGITS = {
+    "noise_multiplier": [0.6, 1.0, 2.0],
+    "max_grad_norm": [0.5, 1.0, 2.0],
+    "batch_size": [64, 256],
+    "epochs": 15,
+}
+
+
+def defaults(dataset: str) -> Mapping[str, Any]:
+    """The axes of the default sweep on a dataset."""
+    return _DIGITS if dataset == "digits" else _MNIST
+
+
+def default_learning_rate(batch_size: int, *, private: bool) -> float:
+    """The learning rate where none is asked.
+
+    It grows with the square root of the batch size, so that the noise that a private step adds to
+    the weights, learning_rate x noise_multiplier x max_grad_norm / batch_size, falls with it.
+    """
+    at_256 = 0.5 if private else 0.1
+    return round(at_256 * math.sqrt(batch_size / 256), 4)
+
+
+def read_toml(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A sweep file's top level and its `[[grid]]` tables (one empty table where it has none).
+
+    Raises:
+        BadInput: The file cannot be read, is no TOML, or has a key that is not known.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"Cannot read the sweep file {path}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"The sweep file {path} is not TOML: {error}.") from error
+    tables = content.pop("grid", [{}])
+    if not (isinstance(tables, list) and tables and all(isinstance(t, dict) for t in tables)):
+        raise BadInput(f"Expected grid in {path} to be one or more [[grid]] tables.")
+    known = [*AXES, *SCALARS]
+    for keys, allowed in ((content, ["dataset", "grid", *known]), *((t, known) for t in tables)):
+        for key in keys:
+            if key not in allowed:
+                raise BadInput(f"Unknown key {key!r} in {path}: {_nearest(key, allowed)}")
+    return content, tables
+
+
+def grid(*layers: Mapping[str, Any]) -> Grid:
+    """The grid whose every axis is the one of the first layer that names it.
+
+    noise_multiplier and target_epsilon are two names of one axis: either hides the other in the
+    layers below. A single value stands for a list of one.
+
+    Raises:
+        BadInput: A value is of the wrong type, or the grid is not valid.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        new = {key: value for key, value in layer.items() if key not in merged}
+        if "noise_multiplier" in merged or "target_epsilon" in merged:
+            new = {
+                key: value
+                for key, value in new.items()
+                if key not in ("noise_multiplier", "target_epsilon")
+            }
+        merged |= new
+    return Grid(**{name: _typed(name, value) for name, value in merged.items()})
+
+
+def trials(grids: Iterable[Grid], dataset: str) -> list[Trial]:
+    """The union of the grids' trials, each once, baselines first.
+
+    Raises:
+        BadInput: A value is out of range, or a target epsilon cannot be reached.
+    """
+    every = [trial for each in grids for trial in _product(each, dataset)]
+    for trial in every:
+        catalogue.steps_per_epoch(dataset, trial.batch_size)  # raises where the batch is too large
+    return sorted(dict.fromkeys(every), key=lambda trial: trial.private)
+
+
+def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
+    for batch_size, momentum, seed in itertools.product(grid.batch_size, grid.momentum, grid.seed):
+        if grid.baseline or NON_PRIVATE in grid.engine:
+            for learning_rate in _learning_rates(grid, batch_size, private=False):
+                yield Trial(
+                    dataset=dataset,
+                    engine=NON_PRIVATE,
+                    noise_multiplier=None,
+                    max_grad_norm=None,
+                    batch_size=batch_size,
+                    learning_rate=learning_rate,
+                    momentum=momentum,
+                    epochs=grid.epochs,
+                    seed=seed,
+                    delta=None,
+                )
+        private_engines = [engine for engine in grid.engine if engine != NON_PRIVATE]
+        if not private_engines:
+            continue
+        for engine, noise_multiplier, max_grad_norm, learning_rate in itertools.product(
+            private_engines,
+            _noise_multipliers(grid, dataset, batch_size),
+            grid.max_grad_norm,
+            _learning_rates(grid, batch_size, private=True),
+        ):
+            yield Trial(
+                dataset=dataset,
+                engine=engine,
+                noise_multiplier=noise_multiplier,
+                max_grad_norm=max_grad_norm,
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                momentum=momentum,
+                epochs=grid.epochs,
+                seed=seed,
+                delta=grid.delta,
+            )
+
+
+def _learning_rates(grid: Grid, batch_size: int, *, private: bool) -> Sequence[float]:
+    if grid.learning_rate is not None:
+        return grid.learning_rate
+    return [default_learning_rate(batch_size, private=private)]
+
+
+def _noise_multipliers(grid: Grid, dataset: str, batch_size: int) -> Sequence[float]:
+    if grid.noise_multiplier is not None:
+        return grid.noise_multiplier
+    targets = grid.target_epsilon or ()
+    if not 0 < grid.delta < 1:
+        raise BadInput(f"Expected delta={grid.delta!r} > 0 and < 1.")
+    for target_epsilon in targets:
+        if not 0 < target_epsilon < math.inf:
+            raise BadInput(f"Expected target_epsilon={target_epsilon!r} > 0 and finite.")
+    return [
+        accounting.noise_multiplier_for(
+            target_epsilon=target_epsilon,
+            sample_rate=catalogue.sample_rate(dataset, batch_size),
+            steps=grid.epochs * catalogue.steps_per_epoch(dataset, batch_size),
+            delta=grid.delta,
+        )
+        for target_epsilon in targets
+    ]
+
+
+def _nearest(word: str, allowed: Sequence[str]) -> str:
+    """The remedy for a misspelt word."""
+    nearest = difflib.get_close_matches(word.replace("-", "_"), allowed, n=1, cutoff=0.5)
+    return f"did you mean {nearest[0]}?" if nearest else f"use one of {', '.join(allowed)}."
+
+
+def _typed(name: str, value: Any) -> Any:
+    """The value of a Grid's field from that of a TOML key or a flag."""
+    if name in SCALARS:
+        return _scalar(name, value)
+    values = tuple(_scalar(name, each) for each in value) if isinstance(value, list) else None
+    return (_scalar(name, value),) if values is None else values
+
+
+def _scalar(name: str, value: Any) -> Any:
+    if name == "baseline":
+        if not isinstance(value, bool):
+            raise BadInput(f"Expected baseline={value!r} to be true or false.")
+        return value
+    if name == "engine":
+        if value not in ENGINES:
+            raise BadInput(f"Unknown engine {value!r}: {_nearest(str(value), ENGINES)}")
+        return value
+    whole = name in INTEGER_AXES or name == "epochs"
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        raise BadInput(f"Expected {name}={value!r} to be a {'whole ' if whole else ''}number.")
+    return value if whole else float(value)

@@ -1,0 +1,227 @@
+"""The nouns: what was asked, what was seen, and where.
+
+A row of a store is the flat union of a `Trial` (asked), an `Epoch` (seen) and an `Environment`
+(where); a row of timings is the same with a `StepTiming`. The store's schema is read off these
+classes, so a column has one definition. Standard library only.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Literal, get_args
+
+EngineName = Literal[
+    "non-private", "opacus-hooks", "opacus-functorch", "opacus-ew", "opacus-ghost"
+]
+NON_PRIVATE: EngineName = "non-private"
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+
+
+class BadInput(ValueError):
+    """What the user asked cannot be done; the message is one line with the value and the remedy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One configuration, trained once with one seed.
+
+    Epsilon is stated for add-or-remove-one-example neighbours, one example as the unit, and
+    batches drawn by Poisson sampling.
+
+    Attributes:
+        dataset: A name from `catalogue.DATASETS`.
+        model: The network; `tutorial-cnn` is that of the Opacus MNIST tutorial.
+        engine: How the training step is computed.
+        sampling: How batches are drawn. `poisson`: every example joins every batch independently
+            with probability batch_size / N.
+        noise_multiplier: Standard deviation of the noise over max_grad_norm; 0 clips without
+            noise. None for the non-private engine.
+        max_grad_norm: L2 bound on each example's gradient. None for the non-private engine.
+        batch_size: Expected size of a Poisson batch, and the divisor of the summed gradients.
+        learning_rate: Of plain SGD.
+        momentum: Of plain SGD, in [0, 1).
+        epochs: An epoch is round(N / batch_size) steps.
+        seed: Initial weights, sampler and noise draw from three generators spawned from it.
+        delta: Of (epsilon, delta)-DP. None for the non-private engine.
+
+    Raises:
+        BadInput: A field is out of its range.
+    """
+
+    dataset: str
+    model: str = "tutorial-cnn"
+    engine: EngineName
+    sampling: str = "poisson"
+    noise_multiplier: float | None
+    max_grad_norm: float | None
+    batch_size: int
+    learning_rate: float
+    momentum: float = 0.0
+    epochs: int
+    seed: int = 0
+    delta: float | None
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise BadInput(f"Expected engine={self.engine!r} to be one of {', '.join(ENGINES)}.")
+        privacy = (self.noise_multiplier, self.max_grad_norm, self.delta)
+        if self.engine == NON_PRIVATE:
+            if privacy != (None, None, None):
+                raise BadInput(
+                    "Expected noise_multiplier, max_grad_norm and delta to be None for the "
+                    f"non-private engine, not {privacy}."
+                )
+        elif None in privacy:
+            raise BadInput(
+                "Expected noise_multiplier, max_grad_norm and delta to be numbers for "
+                f"engine={self.engine!r}, not {privacy}."
+            )
+        _expect("noise_multiplier", self.noise_multiplier, ">= 0", lambda v: v >= 0)
+        _expect("max_grad_norm", self.max_grad_norm, "> 0", lambda v: v > 0)
+        _expect("delta", self.delta, "> 0 and < 1", lambda v: 0 < v < 1)
+        _expect("batch_size", self.batch_size, ">= 1", lambda v: v >= 1)
+        _expect("learning_rate", self.learning_rate, "> 0", lambda v: v > 0)
+        _expect("momentum", self.momentum, ">= 0 and < 1", lambda v: 0 <= v < 1)
+        _expect("epochs", self.epochs, ">= 1", lambda v: v >= 1)
+        _expect("seed", self.seed, ">= 0", lambda v: v >= 0)
+        for name in ("noise_multiplier", "max_grad_norm", "learning_rate", "momentum", "delta"):
+            value = getattr(self, name)
+            if value is not None:  # so that 1 and 1.0 are the same trial
+                object.__setattr__(self, name, float(value))
+
+    @property
+    def private(self) -> bool:
+        """Whether the engine clips and adds noise."""
+        return self.engine != NON_PRIVATE
+
+    @property
+    def trial_id(self) -> str:
+        """Sixteen hex digits, a hash of every field that is not None."""
+        fields = {name: value for name, value in asdict(self).items() if value is not None}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+
+    def __str__(self) -> str:
+        parts = [self.engine]
+        if self.private:
+            parts.append(f"noise {self.noise_multiplier:g} clip {self.max_grad_norm:g}")
+        parts.append(f"batch {self.batch_size} lr {self.learning_rate:g}")
+        if self.momentum:
+            parts.append(f"momentum {self.momentum:g}")
+        return " ".join([*parts, f"seed {self.seed}"])
+
+
+def _expect(name: str, value: float | None, bound: str, holds: Callable[[float], bool]) -> None:
+    if value is not None and not (math.isfinite(value) and holds(value)):
+        raise BadInput(f"Expected {name}={value!r} {bound}.")
+
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """What was seen by the end of one epoch of a trial. Counters count from the trial's start.
+
+    Attributes:
+        epoch: From 1; 0 where the trial failed before its first step.
+        steps: Optimizer steps taken, as the sampler drew them.
+        sample_rate: Probability with which an example joins a batch.
+        examples_seen: Examples really drawn, repeats counted.
+        train_loss: Mean cross entropy of this epoch's examples, each before its step; nats.
+        test_loss: Mean cross entropy on the whole test set; nats.
+        test_accuracy: Fraction of the whole test set, in [0, 1].
+        epsilon: Spent so far, by `accountant`; infinite without noise, None if non-private.
+        accountant: `prv`, or `rdp` where PRV failed (`epsilon_note` says why).
+        epsilon_prv: Upper end of Opacus' PRV accountant.
+        epsilon_rdp: By Renyi differential privacy.
+        epsilon_gdp: By a central limit theorem; no bound, it can be too low. Diagnostic only.
+        epsilon_note: Why an accountant gave no number.
+        train_seconds: Wall time inside training, evaluation left out.
+        examples_per_second: examples_seen / train_seconds.
+        status: `ok` or `failed`.
+        reason: Why it failed.
+    """
+
+    epoch: int
+    steps: int | None = None
+    sample_rate: float | None = None
+    examples_seen: int | None = None
+    train_loss: float | None = None
+    test_loss: float | None = None
+    test_accuracy: float | None = None
+    epsilon: float | None = None
+    accountant: str | None = None
+    epsilon_prv: float | None = None
+    epsilon_rdp: float | None = None
+    epsilon_gdp: float | None = None
+    epsilon_note: str | None = None
+    train_seconds: float | None = None
+    examples_per_second: float | None = None
+    status: Literal["ok", "failed"] = "ok"
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTiming:
+    """One timed block of an engine's steps beside one of the non-private step.
+
+    Attributes:
+        dataset: Whose images were trained on.
+        model: The network.
+        engine: How the step was computed.
+        batch_size: Expected size of the Poisson batches; both blocks saw the same ones.
+        pair: From 0.
+        order: Which block came first.
+        steps: In each block.
+        seconds_per_step: Of the engine; synchronised at both ends.
+        baseline_seconds_per_step: Of the non-private step.
+        peak_memory_bytes: Allocated on the device by the engine's block; None on CPU.
+        alone: Whether other processes used less than a tenth of one processor meanwhile.
+    """
+
+    dataset: str
+    model: str
+    engine: EngineName
+    batch_size: int
+    pair: int
+    order: Literal["engine-first", "baseline-first"]
+    steps: int
+    seconds_per_step: float
+    baseline_seconds_per_step: float
+    peak_memory_bytes: int | None
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """Where and when a row was measured: what cannot change the mathematics, but can change the speed.
+
+    Attributes:
+        dpbench_version: Of this package.
+        dpbench_commit: Of the checkout that it runs from, `-dirty` appended where tracked files
+            differ; None outside a checkout.
+        python_version: Of the interpreter.
+        torch_version: With its build tag.
+        opacus_version: Of the accountants and the Opacus engines.
+        device: `cpu`, `cuda:0`, ...
+        device_name: Model of the processor or GPU.
+        threads: PyTorch's intra-operator threads.
+        memory_format: Layout of the weights and activations.
+        physical_batch_size: Most examples in one forward pass; None for whole batches.
+        workers_beside: Other trials that ran at the same time.
+        started_at: When the trial or the timing began (UTC).
+    """
+
+    dpbench_version: str
+    dpbench_commit: str | None
+    python_version: str
+    torch_version: str
+    opacus_version: str
+    device: str
+    device_name: str
+    threads: int
+    memory_format: str
+    physical_batch_size: int | None
+    workers_beside: int
+    started_at: datetime
