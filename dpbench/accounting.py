@@ -27,7 +27,7 @@ RDP_ORDERS = (
     *(128.0, 256.0, 512.0, 1024.0),
 )
 PRV_EPSILON_ERROR = 0.01  # Opacus' default: the PRV epsilon is an upper end, this far above
-PRV_MAX_POINTS = 2**24  # of its discretised privacy loss; more takes minutes and gigabytes
+PRV_MAX_POINTS = 2**22  # of its discretised privacy loss: some seconds; beyond, epsilon is > 40
 NOISE_DIGITS = 4  # a solved noise multiplier is rounded up to so many decimals
 LEAST_SOLVED_NOISE, MOST_SOLVED_NOISE = 0.1, 10_000.0
 
@@ -97,6 +97,12 @@ def noise_multiplier_for(
         BadInput: No noise multiplier from 0.1 to 10,000 spends about that much.
     """
     from scipy.optimize import brentq
+
+    if target_epsilon <= PRV_EPSILON_ERROR:
+        raise BadInput(
+            f"Expected target_epsilon={target_epsilon:g} > {PRV_EPSILON_ERROR:g}, the margin that "
+            "the PRV accountant adds."
+        )
 
     @cache
     def excess(noise_multiplier: float) -> float:

@@ -16,7 +16,7 @@ from dpbench.trial import BadInput
 MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels, as in the tutorial; used for every dataset
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Dataset:
     """Images and labels in memory, on one device.
 

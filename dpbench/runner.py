@@ -1,5 +1,6 @@
 """Trials to workers, and their rows back as each trial ends."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
@@ -44,10 +45,13 @@ def run(trials: Sequence[Trial], workers: Workers) -> Iterator[list[dict[str, An
     if count == 0:
         return
     parallel = Parallel(n_jobs=count, return_as="generator_unordered", batch_size=1)
-    yield from parallel(
-        delayed(run_trial)(trial, replace(workers, devices=(device,)), beside=count - 1)
-        for trial, device in zip(trials, cycle(workers.devices), strict=False)
-    )
+    with warnings.catch_warnings():
+        # loky replaces a worker whose memory has grown, and says so; nothing is lost by it
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
+        yield from parallel(
+            delayed(run_trial)(trial, replace(workers, devices=(device,)), beside=count - 1)
+            for trial, device in zip(trials, cycle(workers.devices), strict=False)
+        )
 
 
 def run_trial(trial: Trial, workers: Workers, *, beside: int) -> list[dict[str, Any]]:

@@ -1,0 +1,46 @@
+"""How long trials will take: a plan's guess, to be replaced by what a store has measured. No torch."""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from dpbench import catalogue
+from dpbench.trial import EngineName, Trial
+
+# Examples per second of one thread while another trial runs beside, read off the committed
+# results/mnist-quick and rounded; a test holds them within a factor of two of it.
+NOMINAL_EXAMPLES_PER_SECOND: Mapping[EngineName, float] = MappingProxyType(
+    {
+        "non-private": 18_000.0,
+        "opacus-hooks": 5_500.0,
+        "opacus-functorch": 6_000.0,
+        "opacus-ew": 5_500.0,
+        "opacus-ghost": 5_500.0,
+    }
+)
+START_SECONDS = 15.0  # importing torch and opacus in the driver and in its workers
+TIMING_SECONDS = 8.0  # of each engine and batch size
+
+
+def examples(trial: Trial) -> int:
+    """Expected number of examples that the trial draws."""
+    steps = catalogue.steps_per_epoch(trial.dataset, trial.batch_size)
+    return trial.epochs * steps * trial.batch_size
+
+
+def training_seconds(trial: Trial, measured: Mapping[str, float]) -> float:
+    """Wall time of the trial's steps on one thread.
+
+    Args:
+        trial: What will be trained.
+        measured: Examples per second by engine, where a store knows them.
+    """
+    rate = measured.get(trial.engine, NOMINAL_EXAMPLES_PER_SECOND[trial.engine])
+    return examples(trial) / rate
+
+
+def sweep_seconds(
+    trials: Iterable[Trial], *, workers: int, timings: int, measured: Mapping[str, float]
+) -> float:
+    """Wall time of the trials on so many workers, and of so many timings after them."""
+    training = sum(training_seconds(trial, measured) for trial in trials)
+    return START_SECONDS + training / workers + timings * TIMING_SECONDS

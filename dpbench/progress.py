@@ -1,0 +1,71 @@
+"""What a user sees while trials run: a bar on a terminal, plain lines elsewhere; on stderr."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+
+class Progress:
+    """Trials done, failed, and the time that is left.
+
+    Args:
+        trials: Their number.
+        work: What they all cost, in any one unit; the time left is judged by it.
+    """
+
+    def __init__(self, trials: int, work: float) -> None:
+        self._trials, self._work = trials, work
+        self._done = self._failed = 0
+        self._work_done = 0.0
+        self._start = time.monotonic()
+        self._bar: tqdm[None] | None = None
+        if sys.stderr.isatty():
+            self._bar = tqdm(
+                total=work,
+                bar_format="{desc} |{bar}| {percentage:3.0f} % [{elapsed} < {remaining}]",
+                dynamic_ncols=True,
+            )
+            self._bar.set_description_str(self._counts())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def trial_done(self, line: str, *, work: float, failed: bool) -> None:
+        """Counts a trial that has ended; `line` says how."""
+        self._done += 1
+        self._failed += failed
+        self._work_done += work
+        if self._bar is None:
+            elapsed = time.monotonic() - self._start
+            left = elapsed * (self._work - self._work_done) / self._work_done
+            print(f"[{self._counts()}, {duration(left)} left] {line}", file=sys.stderr)
+            return
+        if failed:
+            self._bar.write(line, file=sys.stderr)
+        self._bar.set_description_str(self._counts(), refresh=False)
+        self._bar.update(work)
+
+    def _counts(self) -> str:
+        return f"{self._done}/{self._trials} trials, {self._failed} failed"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `40 s`, `4 min 05 s`, `2 h 10 min`."""
+    whole = round(max(0.0, seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,44 @@
+"""Fixtures that several files share."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from dpbench import data
+from dpbench.trial import NON_PRIVATE, EngineName, Trial
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def digits() -> data.Dataset:
+    return data.load("digits", Path("unused"), "cpu")
+
+
+@pytest.fixture(scope="session")
+def mnist_root() -> Path:
+    """The data root that DPBENCH_DATA names; skips where none is named."""
+    if "DPBENCH_DATA" not in os.environ:
+        pytest.skip("DPBENCH_DATA does not name a data root with MNIST")
+    return Path(os.environ["DPBENCH_DATA"])
+
+
+def make_trial(engine: EngineName = "opacus-hooks", **changed: object) -> Trial:
+    """A small trial on digits, with some fields changed."""
+    private = engine != NON_PRIVATE
+    asked: dict[str, object] = {
+        "dataset": "digits",
+        "engine": engine,
+        "noise_multiplier": 1.0 if private else None,
+        "max_grad_norm": 1.0 if private else None,
+        "delta": 1e-5 if private else None,
+        "batch_size": 64,
+        "learning_rate": 0.1,
+        "epochs": 1,
+    }
+    return Trial(**(asked | changed))  # type: ignore[arg-type]

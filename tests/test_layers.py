@@ -1,0 +1,78 @@
+"""Imports point downwards, through the rooms of the house as they are listed here."""
+
+import ast
+from pathlib import Path
+
+import dpbench
+
+PACKAGE = Path(dpbench.__file__).parent
+
+# From the commands down to the nouns; a module may import only what stands on a lower line.
+FLOORS = (
+    ("sweep",),
+    ("report",),
+    ("runner",),
+    ("figures", "progress", "store"),
+    ("analysis",),
+    ("timing",),
+    ("train",),
+    ("engines",),
+    ("engines.non_private", "engines.opacus_ghost", "engines.opacus_grad_sample"),
+    ("engines.protocol",),
+    ("data", "models"),
+    ("environment", "estimate", "grid"),
+    ("accounting", "catalogue"),
+    ("trial",),
+)
+
+
+def imports(source: str) -> set[str]:
+    """The modules of dpbench that a module's source imports, without the package's name."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module == "dpbench":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dpbench."):
+            found.add(str(node.module).removeprefix("dpbench."))
+        elif isinstance(node, ast.Import):
+            found |= {
+                alias.name.removeprefix("dpbench.")
+                for alias in node.names
+                if alias.name.startswith("dpbench.")
+            }
+    return found - {"__version__"}
+
+
+def upward_imports(sources: dict[str, str]) -> list[str]:
+    floor = {module: index for index, modules in enumerate(FLOORS) for module in modules}
+    return [
+        f"{module} imports {imported}"
+        for module, source in sources.items()
+        for imported in sorted(imports(source))
+        if floor[imported] <= floor[module]
+    ]
+
+
+def sources() -> dict[str, str]:
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        module = module.removesuffix(".__init__")
+        if module != "__init__":
+            found[module] = path.read_text(encoding="utf-8")
+    return found
+
+
+def test_every_module_has_a_floor() -> None:
+    assert set(sources()) == {module for modules in FLOORS for module in modules}
+
+
+def test_imports_point_downwards() -> None:
+    assert upward_imports(sources()) == []
+
+
+def test_an_upward_import_is_found() -> None:
+    planted = sources() | {"trial": "from dpbench import store\n"}
+    assert upward_imports(planted) == ["trial imports store"]
+    planted = sources() | {"data": "def load():\n    from dpbench.train import train\n"}
+    assert upward_imports(planted) == ["data imports train"]

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+from conftest import make_trial
+
+from dpbench import runner
+from dpbench.trial import Trial
+
+WHERE_COLUMNS = {"train_seconds", "examples_per_second", "workers_beside", "started_at"}
+
+
+def workers(jobs: int = 2) -> runner.Workers:
+    return runner.Workers(
+        data_root=Path("unused"),
+        devices=("cpu",),
+        jobs=jobs,
+        threads=1,
+        physical_batch_size=512,
+    )
+
+
+def numbers(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """The rows without what may differ from run to run."""
+    return [{k: v for k, v in row.items() if k not in WHERE_COLUMNS} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def trials() -> list[Trial]:
+    return [make_trial("non-private"), make_trial(), make_trial(seed=1)]
+
+
+def test_in_parallel_or_alone_the_numbers_are_the_same_bits(trials: list[Trial]) -> None:
+    together = {rows[0]["trial_id"]: rows for rows in runner.run(trials, workers())}
+    assert set(together) == {trial.trial_id for trial in trials}
+    for trial in trials:
+        alone = runner.run_trial(trial, workers(), beside=0)
+        assert numbers(alone) == numbers(together[trial.trial_id])
+
+
+def test_a_trial_that_fails_is_a_row_and_the_others_go_on(trials: list[Trial]) -> None:
+    diverging = make_trial("non-private", learning_rate=1e9, epochs=2)
+    missing = make_trial(dataset="kmnist")
+    results = {
+        rows[0]["trial_id"]: rows
+        for rows in runner.run([diverging, missing, trials[0]], workers())
+    }
+    assert [row["status"] for row in results[trials[0].trial_id]] == ["ok"]
+    (row,) = results[diverging.trial_id]
+    assert (row["status"], row["epoch"], row["test_accuracy"]) == ("failed", 1, None)
+    assert str(row["reason"]).startswith("diverged: train loss nan")
+    (row,) = results[missing.trial_id]
+    assert row["status"] == "failed"
+    assert "Cannot load dataset=kmnist" in str(row["reason"])
+
+
+def test_a_row_says_how_many_ran_beside_it(trials: list[Trial]) -> None:
+    for jobs, count in ((1, 3), (2, 3), (2, 1)):
+        (rows, *_) = runner.run(trials[:count], workers(jobs))
+        assert rows[0]["workers_beside"] == min(jobs, count) - 1
+        assert rows[0]["threads"] == 1
+
+
+def test_nothing_to_run_is_no_error() -> None:
+    assert list(runner.run([], workers())) == []

@@ -1,0 +1,228 @@
+"""The command as a user types it: real sweeps, real files, by subprocess."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dpbench import report, sweep
+
+TINY = (
+    "--dataset digits --noise-multiplier 0.8 1.6 --max-grad-norm 1 --batch-size 64 --epochs 2 "
+    "--jobs 2"
+).split()
+
+
+def run(
+    *arguments: str, cwd: Path, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if k != "DPBENCH_DATA"}
+    return subprocess.run(
+        [sys.executable, "-m", "dpbench.sweep", *arguments],
+        cwd=cwd,
+        env=clean | (environment or {}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A folder in which a tiny sweep has run, and what it said."""
+    folder = tmp_path_factory.mktemp("sweep")
+    return folder, run(*TINY, cwd=folder)
+
+
+def test_a_sweep_on_digits_end_to_end(
+    swept: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, done = swept
+    assert done.returncode == 0, done.stderr
+    frame = pd.read_parquet(folder / "results" / "digits-sweep" / "trials")
+    assert len(frame) == 3 * 2  # two private trials and the baseline, two epochs each
+    assert frame["test_accuracy"].between(0.05, 1).all()
+    private = frame[frame["engine"] == "opacus-hooks"]
+    assert sorted(private["noise_multiplier"].unique()) == [0.8, 1.6]
+    assert (private["epsilon"] > 0).all()
+    assert (private["epsilon_rdp"] >= private["epsilon_prv"] - 0.01).all()
+    timings = pd.read_parquet(folder / "results" / "digits-sweep" / "timings")
+    assert len(timings) >= 7
+    assert timings["engine"].unique().tolist() == ["opacus-hooks"]
+    assert "[3/3 trials, 0 failed" in done.stderr
+    assert "non-private, batch size 64:" in done.stdout
+
+
+def test_figures_are_drawn_as_svg_and_png(
+    swept: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder = swept[0] / "results" / "digits-sweep"
+    for name in ("privacy_accuracy", "overhead"):
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert "</svg>" in (folder / f"{name}.svg").read_text(encoding="utf-8")
+
+
+def test_the_same_command_again_runs_only_what_is_missing(
+    swept: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, _ = swept
+    trials = folder / "results" / "digits-sweep" / "trials"
+    before = {path.name: path.stat().st_mtime_ns for path in trials.iterdir()}
+    gone = sorted(before)[0]
+    (trials / gone).unlink()
+    again = run(*TINY, cwd=folder)
+    assert again.returncode == 0, again.stderr
+    assert "3 trials on digits, 2 of them done before: 1 to run" in again.stderr
+    after = {path.name: path.stat().st_mtime_ns for path in trials.iterdir()}
+    assert set(after) == set(before)
+    assert {name for name in after if after[name] != before[name]} == {gone}
+
+
+def test_a_sweep_on_mnist_end_to_end(mnist_root: Path, tmp_path: Path) -> None:
+    done = run(
+        *"--noise-multiplier 1 --max-grad-norm 1 --batch-size 1024 --epochs 1".split(),
+        "--no-timing",
+        cwd=tmp_path,
+        environment={"DPBENCH_DATA": str(mnist_root)},
+    )
+    assert done.returncode == 0, done.stderr
+    frame = pd.read_parquet(tmp_path / "results" / "mnist-sweep" / "trials")
+    assert frame["dataset"].unique().tolist() == ["mnist"]
+    private = frame[frame["engine"] == "opacus-hooks"].iloc[0]
+    assert private["test_accuracy"] > 0.6
+    assert private["steps"] == 59
+    assert private["sample_rate"] == 1024 / 60_000
+    assert private["examples_seen"] == pytest.approx(59 * 1024, rel=0.02)
+
+
+def test_without_mnist_auto_says_so_and_runs_on_digits(tmp_path: Path) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.touch()  # a data root to which nothing can be downloaded
+    done = run(
+        *"--noise-multiplier 1 --max-grad-norm 1 --batch-size 256 --epochs 1 --no-timing".split(),
+        "--data-root",
+        str(blocked),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    first, *_ = done.stderr.splitlines()
+    assert "running on the embedded digits" in first
+    frame = pd.read_parquet(tmp_path / "results" / "digits-sweep" / "trials")
+    assert frame["dataset"].unique().tolist() == ["digits"]
+
+
+def test_a_trial_that_diverges_is_recorded_and_the_exit_code_tells(tmp_path: Path) -> None:
+    (tmp_path / "two.toml").write_text(
+        'dataset = "digits"\nepochs = 1\nbatch_size = 64\n'
+        '[[grid]]\nengine = "non-private"\nlearning_rate = 1e9\n'
+        "[[grid]]\nnoise_multiplier = 1\nmax_grad_norm = 1\nbaseline = false\n"
+    )
+    done = run("two.toml", "--no-timing", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    frame = pd.read_parquet(tmp_path / "results" / "two" / "trials").set_index("engine")
+    assert frame.loc["opacus-hooks", "status"] == "ok"
+    assert frame.loc["non-private", "status"] == "failed"
+    assert str(frame.loc["non-private", "reason"]).startswith("diverged")
+    again = run("two.toml", "--no-timing", cwd=tmp_path)
+    assert "2 trials on digits, 1 of them done before: 1 to run" in again.stderr
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
+    done = run(*TINY, "--dry-run", "--target-epsilon", "3", "--noise-multiplier", "1", cwd=tmp_path)
+    assert done.returncode == 2  # both at once
+    done = run(*"--dataset mnist --dry-run --target-epsilon 1 3 --epochs 1".split(), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if "opacus-hooks" in line]
+    assert len(lines) == 2 * 3 * 2
+    assert {round(float(line.split()[0])) for line in lines} == {1, 3}
+    assert all(float(line.split()[0]) <= round(float(line.split()[0])) for line in lines)
+    assert "to run into results/mnist-sweep: about" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+BAD = {
+    "negative noise": ("--noise-multiplier -1", "noise_multiplier=-1.0 >= 0"),
+    "zero clip": ("--max-grad-norm 0", "max_grad_norm=0.0 > 0"),
+    "negative batch": ("--batch-size -5", "batch_size=-5 >= 1"),
+    "large batch": ("--batch-size 5000", "batch_size=5000 <= 1,437"),
+    "no value": ("--noise-multiplier", "expected at least one argument"),
+    "twice": ("--seeds 1 1", "each seed once, not 1 twice"),
+    "no number": ("--epochs ten", "invalid int value: 'ten'"),
+    "no flag": ("--noise-multipler 1", "did you mean --noise-multiplier?"),
+    "part of a flag": ("--noise 1", "--noise (did you mean --noise-multiplier?)"),
+    "no file": ("nowhere.toml", "nowhere.toml: No such file"),
+    "target": ("--target-epsilon 0.001", "target_epsilon=0.001 > 0.01"),
+    "negative target": ("--target-epsilon -1", "target_epsilon=-1.0 > 0"),
+    "dataset": ("--dataset minst", "'minst' to be one of mnist"),
+    "not there": ("--dataset kmnist --data-root blocked", "Cannot load dataset=kmnist"),
+    "engine": ("--engine opacus-host", "'opacus-host': did you mean opacus-ghost?"),
+    "device": ("--device tpu", "device='tpu' to be auto, cpu, cuda"),
+    "no such gpu": ("--device cuda:99", "device='cuda:99' to be one of"),
+    "jobs": ("--jobs 0", "jobs=0 >= 1"),
+    "delta": ("--delta 2", "delta=2.0 > 0 and < 1"),
+    "out": ("--out blocked/results", "Cannot write results to blocked/results"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD.keys())
+def test_bad_input_is_one_line_with_the_value(
+    arguments: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("blocked").touch()
+    given = arguments.split()
+    if "--dataset" not in given:
+        given = ["--dataset", "digits", *given]
+    try:
+        code = sweep.main(given)
+    except SystemExit as error:  # argparse's own
+        code = error.code  # type: ignore[assignment]
+    said = capsys.readouterr()
+    assert code == 2
+    assert message in said.err
+    assert len(said.err.splitlines()) == 1
+    assert said.out == ""
+    assert list(tmp_path.iterdir()) == [tmp_path / "blocked"]  # nothing is written
+
+
+LIGHT = (("--help",), ("--version",), ("--dry-run", "--dataset", "mnist"))
+
+
+def imports_torch(code: str, cwd: Path) -> bool:
+    """Whether a fresh interpreter has imported torch at the end of the code."""
+    probe = f"import sys\ntry:\n {code}\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", probe], cwd=cwd, capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()[-1] == "True"
+
+
+@pytest.mark.parametrize("arguments", LIGHT, ids=" ".join)
+def test_light_commands_do_not_import_torch(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    assert not imports_torch(f"import dpbench.sweep; dpbench.sweep.main({arguments})", tmp_path)
+
+
+def test_reporting_does_not_import_torch(
+    swept: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    root = str(swept[0] / "results" / "digits-sweep")
+    assert not imports_torch(f"import dpbench.report; dpbench.report.main([{root!r}])", tmp_path)
+
+
+def test_an_import_of_torch_would_be_seen(tmp_path: Path) -> None:
+    assert imports_torch("import dpbench.train", tmp_path)
+
+
+def test_a_report_on_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.main([str(tmp_path)]) == 4
+    assert "no finished trial" in capsys.readouterr().err
+    assert report.main([str(tmp_path / "nowhere")]) == 2
+    assert "There is no folder" in capsys.readouterr().err

@@ -1,0 +1,52 @@
+import statistics
+import time
+
+import pytest
+from torch import Tensor
+
+from dpbench import data, engines, timing
+from dpbench.trial import StepTiming
+
+
+def ratio(timings: list[StepTiming]) -> float:
+    return statistics.median(t.seconds_per_step / t.baseline_seconds_per_step for t in timings)
+
+
+def test_pairs_alternate_which_arm_comes_first(digits: data.Dataset) -> None:
+    timings = timing.measure("opacus-hooks", 32, digits, pairs=4)
+    assert [t.pair for t in timings] == [0, 1, 2, 3]
+    assert [t.order for t in timings] == 2 * ["engine-first", "baseline-first"]
+    assert len({t.steps for t in timings}) == 1
+    assert all(t.seconds_per_step > 0 for t in timings)
+    assert all(t.baseline_seconds_per_step > 0 for t in timings)
+
+
+def test_the_baseline_against_itself_costs_one(digits: data.Dataset) -> None:
+    assert ratio(timing.measure("non-private", 64, digits)) == pytest.approx(1, abs=0.25)
+
+
+def test_an_engine_made_twice_as_slow_is_seen(
+    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = engines.build
+
+    class Slow:
+        """Takes each step and then waits as long again."""
+
+        def __init__(self, engine: engines.Engine) -> None:
+            self._engine = engine
+
+        def step(self, images: Tensor, labels: Tensor) -> Tensor:
+            start = time.perf_counter()
+            loss = self._engine.step(images, labels)
+            time.sleep(time.perf_counter() - start)
+            return loss
+
+    def slow_hooks(trial, model, **knobs):  # type: ignore[no-untyped-def]
+        engine = build(trial, model, **knobs)
+        return Slow(engine) if trial.private else engine
+
+    plain = ratio(timing.measure("opacus-hooks", 64, digits))
+    monkeypatch.setattr(engines, "build", slow_hooks)
+    slowed = ratio(timing.measure("opacus-hooks", 64, digits))
+    assert slowed == pytest.approx(2 * plain, rel=0.35)

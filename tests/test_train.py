@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_trial
+
+from dpbench import accounting, data, train
+from dpbench.trial import ENGINES, EngineName, Epoch, Trial
+
+
+def results(trial: Trial, dataset: data.Dataset, **knobs: int) -> list[Epoch]:
+    """The trial's epochs without their wall times."""
+    import dataclasses
+
+    return [
+        dataclasses.replace(epoch, train_seconds=None, examples_per_second=None)
+        for epoch in train.train(trial, dataset, **knobs)
+    ]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_same_trial_gives_the_same_bits(engine: EngineName, digits: data.Dataset) -> None:
+    trial = make_trial(engine, epochs=2)
+    first = results(trial, digits)
+    results(make_trial(engine, seed=7), digits)  # what runs in between changes nothing
+    assert results(trial, digits) == first
+    assert results(make_trial(engine, epochs=2, seed=1), digits) != first
+
+
+def test_arms_of_one_seed_see_the_same_batches(digits: data.Dataset) -> None:
+    seen = {
+        engine: [epoch.examples_seen for epoch in results(make_trial(engine, epochs=2), digits)]
+        for engine in ("non-private", "opacus-hooks", "opacus-ghost")
+    }
+    assert len({tuple(counts) for counts in seen.values()}) == 1
+
+
+def test_an_epoch_counts_from_the_trials_start(digits: data.Dataset) -> None:
+    trial = make_trial(epochs=3)
+    epochs = list(train.train(trial, digits))
+    assert [epoch.epoch for epoch in epochs] == [1, 2, 3]
+    assert [epoch.steps for epoch in epochs] == [22, 44, 66]  # round(1437 / 64) each
+    for epoch in epochs:
+        assert epoch.sample_rate == 64 / 1437
+        assert epoch.steps is not None
+        spent = accounting.spent(
+            noise_multiplier=1.0, sample_rate=64 / 1437, steps=epoch.steps, delta=1e-5
+        )
+        assert (epoch.epsilon, epoch.epsilon_rdp) == (spent.epsilon, spent.epsilon_rdp)
+        assert epoch.accountant == "prv"
+        assert epoch.examples_seen is not None
+        assert epoch.train_seconds is not None
+        assert epoch.examples_per_second == epoch.examples_seen / epoch.train_seconds
+        # the number of draws is binomial: 66 steps of 64 expected, within 5 standard deviations
+        assert abs(epoch.examples_seen - 64 * epoch.steps) < 5 * (64 * epoch.steps) ** 0.5
+    assert epochs == sorted(epochs, key=lambda epoch: epoch.epsilon or 0)
+
+
+def test_a_baseline_spends_no_epsilon_and_clip_only_spends_all(digits: data.Dataset) -> None:
+    (plain,) = train.train(make_trial("non-private"), digits)
+    assert (plain.epsilon, plain.accountant, plain.epsilon_rdp) == (None, None, None)
+    (clipped,) = train.train(make_trial(noise_multiplier=0.0), digits)
+    assert clipped.epsilon == float("inf")
+
+
+def test_training_learns(digits: data.Dataset) -> None:
+    epochs = list(train.train(make_trial("non-private", epochs=10), digits))
+    assert epochs[-1].test_accuracy is not None
+    assert epochs[-1].test_accuracy > 0.8
+    assert epochs[-1].train_loss is not None
+    assert epochs[0].train_loss is not None
+    assert epochs[-1].train_loss < epochs[0].train_loss / 2
+
+
+def test_a_diverged_trial_says_so(digits: data.Dataset) -> None:
+    with pytest.raises(train.TrainingError, match="diverged: train loss nan"):
+        list(train.train(make_trial("non-private", learning_rate=1e6), digits))
+
+
+def test_evaluation_is_over_the_whole_test_set() -> None:
+    class Sure(torch.nn.Module):
+        """Says class 3 with logit 2, the others 0."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return 2.0 * torch.nn.functional.one_hot(torch.full((len(images),), 3), 10)
+
+    labels = torch.tensor([3] * 1_500 + [4] * 1_000)  # more than one part
+    images = torch.zeros(2_500, 1, 28, 28, dtype=torch.uint8)
+    loss, accuracy = train.evaluate(Sure(), images, labels)
+    assert accuracy == 0.6
+    log_sum = torch.logsumexp(torch.tensor([2.0] + [0.0] * 9), 0).item()
+    assert loss == pytest.approx(log_sum - 0.6 * 2.0, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_the_tutorials_setting_reaches_its_accuracy(mnist_root: Path) -> None:
+    # Opacus' MNIST tutorial after ten epochs; a prototype reached 92.5 %.
+    trial = make_trial(
+        dataset="mnist",
+        noise_multiplier=1.3,
+        batch_size=64,
+        learning_rate=0.05,
+        epochs=10,
+    )
+    *_, last = train.train(trial, data.load("mnist", mnist_root, "cpu"))
+    assert last.test_accuracy == pytest.approx(0.92, abs=0.015)
+    assert last.epsilon == pytest.approx(0.331, abs=2e-3)
+    assert last.epsilon_rdp == pytest.approx(0.4518, abs=1e-3)
