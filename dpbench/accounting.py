@@ -127,8 +127,8 @@ def noise_multiplier_for(
                 f"{excess(high) + target_epsilon:.3g}, what noise multiplier {high:g} spends; "
                 "for less noise than that give --noise-multiplier."
             )
-    scale = 10**NOISE_DIGITS
-    ticks = math.ceil(brentq(excess, low, high, xtol=0.1 / scale) * scale)
+    scale: int = 10**NOISE_DIGITS
+    ticks = math.ceil(float(brentq(excess, low, high, xtol=0.1 / scale)) * scale)
     while excess(ticks / scale) > 0:
         ticks += 1
     return ticks / scale

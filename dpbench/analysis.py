@@ -57,9 +57,9 @@ def over_seeds(trials: pd.DataFrame) -> pd.DataFrame:
         stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * deviation / math.sqrt(n) if n > 1 else math.nan
         for n, deviation in zip(frame["seeds"], frame["deviation"], strict=True)
     ]
-    return frame.assign(
-        low=frame["test_accuracy"] - half, high=frame["test_accuracy"] + half
-    ).drop(columns="deviation")
+    return frame.assign(low=frame["test_accuracy"] - half, high=frame["test_accuracy"] + half).drop(
+        columns="deviation"
+    )
 
 
 def frontier(arms: pd.DataFrame) -> pd.DataFrame:

@@ -72,7 +72,8 @@ def steps_per_epoch(dataset: str, batch_size: int) -> int:
     train_examples = entry(dataset).train_examples
     if batch_size > train_examples:
         raise BadInput(
-            f"Expected batch_size={batch_size} <= {train_examples:,}, the training set of {dataset}."
+            f"Expected batch_size={batch_size} <= {train_examples:,}, the size of {dataset}'s "
+            "training set."
         )
     return round(train_examples / batch_size)
 

@@ -44,10 +44,8 @@ def load(name: str, data_root: Path, device: str) -> Dataset:
     Raises:
         BadInput: The dataset is not there and cannot be had, or its files cannot be read.
     """
-    if catalogue.entry(name).folder is None:
-        parts = _digits()
-    else:
-        parts = _torchvision(name, data_root)
+    embedded = catalogue.entry(name).folder is None
+    parts = _digits() if embedded else _torchvision(name, data_root)
     train_images, train_labels, test_images, test_labels = (part.to(device) for part in parts)
     return Dataset(
         name=name,

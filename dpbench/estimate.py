@@ -1,4 +1,4 @@
-"""How long trials will take: a plan's guess, to be replaced by what a store has measured. No torch."""
+"""How long trials will take, by what a store has measured or else by a guess. No torch."""
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType

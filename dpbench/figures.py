@@ -147,9 +147,8 @@ def _levels(values: "pd.Series[float]", styles: Sequence[_T]) -> dict[float, _T]
 def _draw_arms(
     panel: Axes, rows: pd.DataFrame, colours: dict[float, Any], markers: dict[float, str]
 ) -> None:
-    arms = analysis.over_seeds(rows)
+    arms = analysis.over_seeds(rows).sort_values("epoch")
     for _, arm in arms.groupby(analysis.ARM, dropna=False, sort=False):
-        arm = arm.sort_values("epoch")
         colour = colours[arm["max_grad_norm"].iloc[0]]
         marker = markers[arm["noise_multiplier"].iloc[0]]
         panel.plot(
@@ -212,7 +211,9 @@ def _draw_baseline(panel: Axes, baseline: pd.DataFrame) -> None:
 
 def _epsilon_axis(panel: Axes, rows: pd.DataFrame) -> None:
     accountants = " or ".join(sorted({name.upper() for name in rows["accountant"]}))
-    deltas = ", ".join(f"{delta:g}".replace("e-0", "e-") for delta in sorted(rows["delta"].unique()))
+    deltas = ", ".join(
+        f"{delta:g}".replace("e-0", "e-") for delta in sorted(rows["delta"].unique())
+    )
     panel.set_xscale("log")
     panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

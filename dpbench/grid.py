@@ -1,4 +1,4 @@
-"""Axes -> trials. An axis is a list of values; a grid is their product; a sweep is a union of grids.
+"""Axes -> trials. An axis is a list of values, a grid their product, a sweep a union of grids.
 
 Axes come from three places, the first that names one winning: flags, a TOML file (each `[[grid]]`
 table before the top level), and the defaults for the dataset. No torch.

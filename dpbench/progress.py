@@ -3,7 +3,7 @@
 import sys
 import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tqdm import tqdm
 
@@ -21,14 +21,15 @@ class Progress:
         self._done = self._failed = 0
         self._work_done = 0.0
         self._start = time.monotonic()
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[Any] | None = None
         if sys.stderr.isatty():
-            self._bar = tqdm(
+            bar: tqdm[Any] = tqdm(
                 total=work,
                 bar_format="{desc} |{bar}| {percentage:3.0f} % [{elapsed} < {remaining}]",
                 dynamic_ncols=True,
             )
-            self._bar.set_description_str(self._counts())
+            bar.set_description_str(self._counts())
+            self._bar = bar
 
     def __enter__(self) -> Self:
         return self

@@ -75,11 +75,9 @@ def run_trial(trial: Trial, workers: Workers, *, beside: int) -> list[dict[str, 
     seen: list[Epoch] = []
     try:
         dataset = data.load(trial.dataset, workers.data_root, device)
-        for epoch in train.train(
-            trial, dataset, physical_batch_size=workers.physical_batch_size
-        ):
+        for epoch in train.train(trial, dataset, physical_batch_size=workers.physical_batch_size):
             seen.append(epoch)  # one by one: the epochs before a failure count
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is this trial's result
+    except Exception as error:  # whatever it is, it is this trial's result
         name = "" if isinstance(error, train.TrainingError) else f"{type(error).__name__}: "
         seen.append(Epoch(epoch=len(seen) + 1, status="failed", reason=f"{name}{error}"))
     return [store.trial_row(trial, epoch, where) for epoch in seen]

@@ -131,7 +131,9 @@ def _write(path: Path, rows: Sequence[Row], schema: pa.Schema) -> None:
     for row in rows:
         if set(row) != set(schema.names):
             differing = sorted(set(row) ^ set(schema.names))
-            raise ValueError(f"Expected the row to have the schema's columns; differing: {differing}")
+            raise ValueError(
+                f"Expected the row to have the schema's columns; differing: {differing}"
+            )
     table = pa.Table.from_pylist(list(rows), schema=schema)
     # a leading dot and no .parquet suffix: every reader passes over it
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")

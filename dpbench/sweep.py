@@ -258,7 +258,9 @@ def _cores() -> int:
 def _measured_rates(out: Path) -> dict[str, float]:
     """Examples per second by engine, as the store's trials have seen them."""
     rows = store.read_trials(out).dropna(subset="examples_per_second")
-    return {str(k): float(v) for k, v in rows.groupby("engine")["examples_per_second"].median().items()}
+    return {
+        str(k): float(v) for k, v in rows.groupby("engine")["examples_per_second"].median().items()
+    }
 
 
 def _timed(trials: Sequence[Trial]) -> list[tuple[EngineName, int]]:
@@ -266,9 +268,7 @@ def _timed(trials: Sequence[Trial]) -> list[tuple[EngineName, int]]:
     return sorted({(trial.engine, trial.batch_size) for trial in trials if trial.private})
 
 
-def _run_trials(
-    trials: Sequence[Trial], todo: Sequence[Trial], workers: Workers, out: Path
-) -> int:
+def _run_trials(trials: Sequence[Trial], todo: Sequence[Trial], workers: Workers, out: Path) -> int:
     """Runs the trials that are missing, each written as it ends; how many failed."""
     from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -354,7 +354,7 @@ def _run_timings(trials: Sequence[Trial], workers: Workers, out: Path) -> None:
 def _print_plan(
     trials: Sequence[Trial], todo: Sequence[Trial], *, workers: int, out: Path, timed: bool
 ) -> None:
-    """The trials, the epsilon that each will spend, and the time that the missing ones will take."""
+    """Prints the trials, what each will spend, and the time that the missing ones will take."""
     from dpbench import accounting
 
     missing = {trial.trial_id for trial in todo}

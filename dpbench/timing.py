@@ -128,9 +128,7 @@ def _batches(batch_size: int, steps: int, dataset: Dataset) -> list[_Batch]:
     ]
 
 
-def _block(
-    arm: engines.Engine, batches: Sequence[_Batch], device: str
-) -> tuple[float, int | None]:
+def _block(arm: engines.Engine, batches: Sequence[_Batch], device: str) -> tuple[float, int | None]:
     """(wall seconds of the steps over the batches, peak allocated bytes; None on CPU)."""
     on_cuda = device.startswith("cuda")
     if on_cuda:

@@ -13,9 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Literal, get_args
 
-EngineName = Literal[
-    "non-private", "opacus-hooks", "opacus-functorch", "opacus-ew", "opacus-ghost"
-]
+EngineName = Literal["non-private", "opacus-hooks", "opacus-functorch", "opacus-ew", "opacus-ghost"]
 NON_PRIVATE: EngineName = "non-private"
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
@@ -104,7 +102,7 @@ class Trial:
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
-        parts = [self.engine]
+        parts: list[str] = [self.engine]
         if self.private:
             parts.append(f"noise {self.noise_multiplier:g} clip {self.max_grad_norm:g}")
         parts.append(f"batch {self.batch_size} lr {self.learning_rate:g}")
@@ -116,7 +114,6 @@ class Trial:
 def _expect(name: str, value: float | None, bound: str, holds: Callable[[float], bool]) -> None:
     if value is not None and not (math.isfinite(value) and holds(value)):
         raise BadInput(f"Expected {name}={value!r} {bound}.")
-
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +192,7 @@ class StepTiming:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """Where and when a row was measured: what cannot change the mathematics, but can change the speed.
+    """Where and when a row was measured: what can change its speed, but not its mathematics.
 
     Attributes:
         dpbench_version: Of this package.

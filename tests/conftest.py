@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,10 +29,10 @@ def mnist_root() -> Path:
     return Path(os.environ["DPBENCH_DATA"])
 
 
-def make_trial(engine: EngineName = "opacus-hooks", **changed: object) -> Trial:
+def make_trial(engine: EngineName = "opacus-hooks", **changed: Any) -> Trial:
     """A small trial on digits, with some fields changed."""
     private = engine != NON_PRIVATE
-    asked: dict[str, object] = {
+    asked: dict[str, Any] = {
         "dataset": "digits",
         "engine": engine,
         "noise_multiplier": 1.0 if private else None,
@@ -41,4 +42,4 @@ def make_trial(engine: EngineName = "opacus-hooks", **changed: object) -> Trial:
         "learning_rate": 0.1,
         "epochs": 1,
     }
-    return Trial(**(asked | changed))  # type: ignore[arg-type]
+    return Trial(**(asked | changed))

@@ -2,6 +2,7 @@ import math
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -64,10 +65,10 @@ def test_where_prv_fails_rdp_answers_and_the_reason_is_kept() -> None:
 
 @pytest.mark.parametrize("target_epsilon", [0.5, 1.0, 3.0, 8.0])
 def test_a_solved_noise_multiplier_never_spends_more(target_epsilon: float) -> None:
-    asked = {"sample_rate": 256 / MNIST, "steps": 702, "delta": 1e-5}
-    noise = noise_multiplier_for(target_epsilon=target_epsilon, **asked)  # type: ignore[arg-type]
-    assert spent(noise_multiplier=noise, **asked).epsilon <= target_epsilon  # type: ignore[arg-type]
-    assert spent(noise_multiplier=noise - 1e-3, **asked).epsilon > target_epsilon  # type: ignore[arg-type]
+    asked: dict[str, Any] = {"sample_rate": 256 / MNIST, "steps": 702, "delta": 1e-5}
+    noise = noise_multiplier_for(target_epsilon=target_epsilon, **asked)
+    assert spent(noise_multiplier=noise, **asked).epsilon <= target_epsilon
+    assert spent(noise_multiplier=noise - 1e-3, **asked).epsilon > target_epsilon
 
 
 @pytest.mark.parametrize("target_epsilon", [0.005, 1e6])

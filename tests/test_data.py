@@ -37,9 +37,7 @@ def test_a_dataset_that_cannot_be_had_is_named(tmp_path: Path) -> None:
 
 def batches(steps: int, rate: float, examples: int = 1_000, seed: int = 0) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
-    return list(
-        data.poisson_batches(examples=examples, sample_rate=rate, steps=steps, rng=rng)
-    )
+    return list(data.poisson_batches(examples=examples, sample_rate=rate, steps=steps, rng=rng))
 
 
 def test_batch_sizes_follow_the_binomial() -> None:

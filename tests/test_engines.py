@@ -18,9 +18,7 @@ EVERY_PRIVATE = pytest.mark.parametrize("engine", PRIVATE)
 def build(trial: Trial, physical_batch_size: int | None = None) -> tuple[nn.Module, engines.Engine]:
     model = models.tutorial_cnn(seed=1, device="cpu")
     noise = torch.Generator().manual_seed(2)
-    return model, engines.build(
-        trial, model, noise=noise, physical_batch_size=physical_batch_size
-    )
+    return model, engines.build(trial, model, noise=noise, physical_batch_size=physical_batch_size)
 
 
 def weights(model: nn.Module) -> Tensor:
@@ -107,8 +105,9 @@ def test_engines_follow_the_same_trajectory(
     Rounding differs from engine to engine, and five steps have not blown it up.
     """
     moved = {}
-    for name, physical in (("opacus-hooks", None), (engine, physical_batch_size)):
-        trial = make_trial(name, noise_multiplier=0.5, momentum=0.9)  # type: ignore[arg-type]
+    arms: list[tuple[EngineName, int | None]] = [("opacus-hooks", None)]
+    for name, physical in [*arms, (engine, physical_batch_size)]:
+        trial = make_trial(name, noise_multiplier=0.5, momentum=0.9)
         model, stepper = build(trial, physical)
         before = weights(model)
         for step in range(5):
@@ -121,7 +120,9 @@ def test_engines_follow_the_same_trajectory(
 
 def has_spread(noise: Tensor, expected: float) -> bool:
     """Whether the noise's standard deviation is as expected, to 3 % (7 standard errors)."""
-    return abs(float(noise.std()) / expected - 1) < 0.03 and abs(float(noise.mean())) < expected / 30
+    return (
+        abs(float(noise.std()) / expected - 1) < 0.03 and abs(float(noise.mean())) < expected / 30
+    )
 
 
 @EVERY_PRIVATE
@@ -181,7 +182,7 @@ def test_opacus_hooks_are_wrong_on_channels_last_activations(digits: data.Datase
     trial = make_trial("opacus-hooks", noise_multiplier=0.0, max_grad_norm=1e6)
     plain = gradient(make_trial("non-private"), images, labels)
     model, engine = build(trial)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)
     before = weights(model)
     engine.step(images, labels)
     moved = (before - weights(model)) * trial.batch_size / trial.learning_rate

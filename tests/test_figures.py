@@ -1,5 +1,7 @@
 """The drawn artists hold the frame's numbers."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,10 +10,11 @@ from matplotlib.axes import Axes
 from test_analysis import frame, timings
 
 from dpbench import figures
+from dpbench.trial import Trial
 
 
 def privacy_frame(seeds: int = 1) -> pd.DataFrame:
-    measured = []
+    measured: list[tuple[Trial, int, float, float | None]] = []
     for seed in range(seeds):
         for batch_size in (64, 128):
             baseline = make_trial("non-private", batch_size=batch_size, seed=seed, epochs=2)
@@ -25,9 +28,10 @@ def privacy_frame(seeds: int = 1) -> pd.DataFrame:
     return frame(*measured)
 
 
-def lines(panel: Axes) -> list[tuple[list[float], list[float]]]:
+def lines(panel: Axes) -> list[Any]:
+    """(x, y) of every line."""
     return [
-        (list(map(float, line.get_xdata())), list(map(float, line.get_ydata())))  # type: ignore[arg-type]
+        (np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist())
         for line in panel.get_lines()
     ]
 
@@ -67,7 +71,7 @@ def test_overhead_draws_every_pair_and_a_line_at_one() -> None:
     )
     ratio, speed = figures.overhead(rows).axes
     (dots, *_) = ratio.collections
-    assert sorted(dots.get_offsets()[:, 1]) == pytest.approx(  # type: ignore[index]
+    assert sorted(np.asarray(dots.get_offsets())[:, 1]) == pytest.approx(
         [1, 2, 2.1, 2.2, 2.3, 2.4, 2.5, 3, 9]
     )
     assert ([0.0, 1.0], [1.0, 1.0]) in lines(ratio)

@@ -41,8 +41,7 @@ def test_a_trial_that_fails_is_a_row_and_the_others_go_on(trials: list[Trial]) -
     diverging = make_trial("non-private", learning_rate=1e9, epochs=2)
     missing = make_trial(dataset="kmnist")
     results = {
-        rows[0]["trial_id"]: rows
-        for rows in runner.run([diverging, missing, trials[0]], workers())
+        rows[0]["trial_id"]: rows for rows in runner.run([diverging, missing, trials[0]], workers())
     }
     assert [row["status"] for row in results[trials[0].trial_id]] == ["ok"]
     (row,) = results[diverging.trial_id]

@@ -48,14 +48,17 @@ def test_pandas_alone_reads_a_tidy_frame(tmp_path: Path) -> None:
 
 
 def test_the_columns_are_those_of_the_design() -> None:
-    assert store.TRIALS.names == (
-        "schema_version trial_id dataset model engine sampling noise_multiplier max_grad_norm "
-        "batch_size learning_rate momentum epochs seed delta epoch steps sample_rate "
-        "examples_seen train_loss test_loss test_accuracy epsilon accountant epsilon_prv "
-        "epsilon_rdp epsilon_gdp epsilon_note train_seconds examples_per_second status reason "
-        "dpbench_version dpbench_commit python_version torch_version opacus_version device "
-        "device_name threads memory_format physical_batch_size workers_beside started_at"
-    ).split(), "a changed column needs a new SCHEMA_VERSION"
+    assert (
+        store.TRIALS.names
+        == (
+            "schema_version trial_id dataset model engine sampling noise_multiplier max_grad_norm "
+            "batch_size learning_rate momentum epochs seed delta epoch steps sample_rate "
+            "examples_seen train_loss test_loss test_accuracy epsilon accountant epsilon_prv "
+            "epsilon_rdp epsilon_gdp epsilon_note train_seconds examples_per_second status reason "
+            "dpbench_version dpbench_commit python_version torch_version opacus_version device "
+            "device_name threads memory_format physical_batch_size workers_beside started_at"
+        ).split()
+    ), "a changed column needs a new SCHEMA_VERSION"
     assert {"seconds_per_step", "baseline_seconds_per_step", "alone"} <= set(store.TIMINGS.names)
 
 
@@ -124,7 +127,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     store.create(tmp_path)
     (row,) = rows(make_trial())
     store.write_trial(tmp_path, [row | {"schema_version": 99}])
-    with pytest.raises(BadInput, match="schema version 99 .* upgrade dpbench"):
+    with pytest.raises(BadInput, match=r"schema version 99 .* upgrade dpbench"):
         store.read_trials(tmp_path)
 
 

@@ -31,7 +31,9 @@ def run(
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def swept(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A folder in which a tiny sweep has run, and what it said."""
     folder = tmp_path_factory.mktemp("sweep")
     return folder, run(*TINY, cwd=folder)

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import pytest
 from conftest import make_trial
@@ -8,7 +9,7 @@ from dpbench.trial import BadInput
 
 def test_id_depends_on_every_field_and_on_nothing_else() -> None:
     trial = make_trial()
-    changes = {
+    changes: dict[str, Any] = {
         "dataset": "mnist",
         "model": "other",
         "engine": "opacus-ghost",
@@ -23,7 +24,7 @@ def test_id_depends_on_every_field_and_on_nothing_else() -> None:
         "delta": 1e-6,
     }
     assert set(changes) == {field.name for field in dataclasses.fields(trial)}
-    ids = {dataclasses.replace(trial, **{name: value}).trial_id for name, value in changes.items()}  # type: ignore[arg-type]
+    ids = {dataclasses.replace(trial, **{name: value}).trial_id for name, value in changes.items()}
     assert len(ids | {trial.trial_id}) == len(changes) + 1
     assert make_trial().trial_id == trial.trial_id
 
@@ -54,7 +55,7 @@ def test_one_and_one_point_zero_are_the_same_trial() -> None:
 )
 def test_a_value_out_of_range_is_named(field: str, value: float, bound: str) -> None:
     with pytest.raises(BadInput) as error:
-        make_trial(**{field: value})
+        make_trial("opacus-hooks", **{field: value})
     assert f"{field}={value!r}" in str(error.value)
     assert bound in str(error.value)
 

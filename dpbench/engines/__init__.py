@@ -47,17 +47,13 @@ def build(
     """
     device = str(next(model.parameters()).device)
     if memory_format(trial.engine, device) == "channels_last":
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)
     match trial.engine:
         case "non-private":
             return NonPrivate(trial, model, physical_batch_size=physical_batch_size)
         case "opacus-hooks" | "opacus-functorch" | "opacus-ew":
             return OpacusGradSample(
-                trial,
-                model,
-                mode=trial.engine.removeprefix("opacus-"),
-                noise=noise,
-                physical_batch_size=physical_batch_size,
+                trial, model, noise=noise, physical_batch_size=physical_batch_size
             )
         case "opacus-ghost":
             return OpacusGhost(trial, model, noise=noise, physical_batch_size=physical_batch_size)

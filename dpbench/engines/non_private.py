@@ -8,7 +8,7 @@ from dpbench.trial import Trial
 
 
 class NonPrivate:
-    """The step without clipping and noise, and nothing else left out: same batches, same divisor."""
+    """The step without clipping and noise; batches and divisor are the private ones."""
 
     def __init__(self, trial: Trial, model: nn.Module, *, physical_batch_size: int | None) -> None:
         self._model = model

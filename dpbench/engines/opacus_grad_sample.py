@@ -1,7 +1,5 @@
 """Opacus with per-example gradients: its hooks, functorch and expanded-weights modes."""
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from opacus.grad_sample.utils import wrap_model
@@ -16,9 +14,9 @@ class OpacusGradSample:
     """Every example's whole gradient is computed and kept, then clipped, summed and noised.
 
     Args:
-        trial: The privacy parameters, learning rate and momentum.
+        trial: Its engine names Opacus' mode; its privacy parameters, learning rate and momentum are
+            the step's.
         model: Trained in place.
-        mode: How Opacus computes per-example gradients.
         noise: Source of the noise, on the model's device.
         physical_batch_size: Most examples whose gradients are kept at once, by virtual steps.
     """
@@ -28,10 +26,10 @@ class OpacusGradSample:
         trial: Trial,
         model: nn.Module,
         *,
-        mode: Literal["hooks", "functorch", "ew"],
         noise: torch.Generator,
         physical_batch_size: int | None,
     ) -> None:
+        mode = trial.engine.removeprefix("opacus-")
         self._model = wrap_model(model, mode, loss_reduction="mean")
         self._optimizer = DPOptimizer(
             sgd(model, trial),
