@@ -6,7 +6,7 @@ from dataclasses import fields
 import pandas as pd
 from scipy import stats
 
-from dpbench.trial import NON_PRIVATE, Trial
+from dpbench.trial import NON_PRIVATE, NON_PRIVATE_ENGINES, Trial
 
 CONFIDENCE = 0.95
 ARM = [field.name for field in fields(Trial) if field.name != "seed"]
@@ -30,7 +30,7 @@ def failures(trials: pd.DataFrame) -> pd.DataFrame:
 
 def private(trials: pd.DataFrame) -> pd.DataFrame:
     """The rows of engines that clip, those without noise included."""
-    return trials[trials["engine"] != NON_PRIVATE]
+    return trials[~trials["engine"].isin(NON_PRIVATE_ENGINES)]
 
 
 def non_private(trials: pd.DataFrame) -> pd.DataFrame:

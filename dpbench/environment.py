@@ -16,6 +16,7 @@ _PACKAGE = Path(__file__).parent
 
 def describe(
     *,
+    implementation: str,
     device: str,
     threads: int,
     memory_format: str,
@@ -29,6 +30,7 @@ def describe(
         python_version=platform.python_version(),
         torch_version=_torch_version(),
         opacus_version=version("opacus"),
+        implementation=implementation,
         device=device,
         device_name=_device_name(device),
         threads=threads,

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from dpbench import analysis
+from dpbench.trial import ENGINES, NON_PRIVATE
 
 PANEL_INCHES = (4.6, 4.0)
 GREY = "0.45"
@@ -56,15 +57,18 @@ def overhead(timings: pd.DataFrame) -> Figure:
     """Overhead over the non-private step, and examples per second, against batch size.
 
     Left: the median ratio of each engine with its interval, every pair a small dot, and a line at
-    1. Right: examples per second of each engine and of the non-private step.
+    1, in the band of what the non-private step against itself gives. Right:
+    examples per second of each engine and of the non-private step.
 
     Args:
         timings: Rows of `store.read_timings`; at least one.
     """
     summary = analysis.overhead(timings)
+    itself = summary[summary["engine"] == NON_PRIVATE]
+    summary = summary[summary["engine"] != NON_PRIVATE]
     batch_sizes = sorted(summary["batch_size"].unique())
     position = {batch_size: index for index, batch_size in enumerate(batch_sizes)}
-    engines = list(dict.fromkeys(summary["engine"]))
+    engines = [engine for engine in ENGINES if engine in set(summary["engine"])]
     palette = dict(zip(engines, sns.color_palette("colorblind", len(engines)), strict=True))
     with sns.axes_style("whitegrid"):
         figure, (ratio, speed) = _panels(2, share_y=False)
@@ -96,13 +100,17 @@ def overhead(timings: pd.DataFrame) -> Figure:
                 capsize=4,
                 **style,
             )
-            for at, value in zip(x, of_engine["overhead_ratio"], strict=True):
-                ratio.annotate(
-                    f"{value:.2f}", (at, value), xytext=(8, 4), textcoords="offset points", size=9
-                )
             speed.plot(x, of_engine["examples_per_second"], **style)
         baseline = summary.groupby("batch_size")["baseline_examples_per_second"].median()
         ratio.axhline(1, color=GREY, linestyle="--")
+        if len(itself):
+            ratio.axhspan(
+                itself["overhead_ratio_low"].min(),
+                itself["overhead_ratio_high"].max(),
+                color=GREY,
+                alpha=0.15,
+                lw=0,
+            )
         ratio.annotate(
             "non-private step",
             (0.01, 1),

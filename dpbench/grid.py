@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dpbench import accounting, catalogue
-from dpbench.trial import ENGINES, NON_PRIVATE, BadInput, EngineName, Trial
+from dpbench.trial import ENGINES, NON_PRIVATE, NON_PRIVATE_ENGINES, BadInput, EngineName, Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class Grid:
     learning_rate: tuple[float, ...] | None = None
     momentum: tuple[float, ...] = (0.0,)
     seed: tuple[int, ...] = (0,)
-    engine: tuple[EngineName, ...] = ("opacus-hooks",)
+    engine: tuple[EngineName, ...] = ("fused",)
     epochs: int
     delta: float = 1e-5
     baseline: bool = True
@@ -161,11 +161,13 @@ def trials(grids: Iterable[Grid], dataset: str) -> list[Trial]:
 
 def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
     for batch_size, momentum, seed in itertools.product(grid.batch_size, grid.momentum, grid.seed):
-        if grid.baseline or NON_PRIVATE in grid.engine:
+        baseline = [NON_PRIVATE] if grid.baseline else []
+        others = [engine for engine in grid.engine if engine in NON_PRIVATE_ENGINES]
+        for engine in dict.fromkeys([*baseline, *others]):
             for learning_rate in _learning_rates(grid, batch_size, private=False):
                 yield Trial(
                     dataset=dataset,
-                    engine=NON_PRIVATE,
+                    engine=engine,
                     noise_multiplier=None,
                     max_grad_norm=None,
                     batch_size=batch_size,
@@ -175,7 +177,7 @@ def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
                     seed=seed,
                     delta=None,
                 )
-        private_engines = [engine for engine in grid.engine if engine != NON_PRIVATE]
+        private_engines = [engine for engine in grid.engine if engine not in NON_PRIVATE_ENGINES]
         if not private_engines:
             continue
         for engine, noise_multiplier, max_grad_norm, learning_rate in itertools.product(

@@ -9,20 +9,21 @@ from tqdm import tqdm
 
 
 class Progress:
-    """Trials done, failed, and the time that is left.
+    """How many are done and failed, and the time that is left.
 
     Args:
-        trials: Their number.
+        count: How many there are to do.
         work: What they all cost, in any one unit; the time left is judged by it.
+        what: Their name.
     """
 
-    def __init__(self, trials: int, work: float) -> None:
-        self._trials, self._work = trials, work
+    def __init__(self, count: int, work: float, what: str = "trials") -> None:
+        self._count, self._work, self._what = count, work, what
         self._done = self._failed = 0
         self._work_done = 0.0
         self._start = time.monotonic()
         self._bar: tqdm[Any] | None = None
-        if sys.stderr.isatty():
+        if count and sys.stderr.isatty():
             bar: tqdm[Any] = tqdm(
                 total=work,
                 bar_format="{desc} |{bar}| {percentage:3.0f} % [{elapsed} < {remaining}]",
@@ -43,8 +44,8 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def trial_done(self, line: str, *, work: float, failed: bool) -> None:
-        """Counts a trial that has ended; `line` says how."""
+    def done(self, line: str, *, work: float, failed: bool) -> None:
+        """Counts one that has ended; `line` says how."""
         self._done += 1
         self._failed += failed
         self._work_done += work
@@ -59,7 +60,7 @@ class Progress:
         self._bar.update(work)
 
     def _counts(self) -> str:
-        return f"{self._done}/{self._trials} trials, {self._failed} failed"
+        return f"{self._done}/{self._count} {self._what}, {self._failed} failed"
 
 
 def duration(seconds: float) -> str:

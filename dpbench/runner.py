@@ -9,7 +9,7 @@ from typing import Any
 
 from joblib import Parallel, delayed
 
-from dpbench.trial import Epoch, Trial
+from dpbench.trial import EngineName, Environment, Epoch, Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,17 +61,11 @@ def run_trial(trial: Trial, workers: Workers, *, beside: int) -> list[dict[str, 
     """
     import torch
 
-    from dpbench import data, engines, environment, store, train
+    from dpbench import data, store, train
 
     (device,) = workers.devices
     torch.set_num_threads(workers.threads)
-    where = environment.describe(
-        device=device,
-        threads=workers.threads,
-        memory_format=engines.memory_format(trial.engine, device),
-        physical_batch_size=workers.physical_batch_size,
-        workers_beside=beside,
-    )
+    where = _where(trial.engine, workers, beside=beside)
     seen: list[Epoch] = []
     try:
         dataset = data.load(trial.dataset, workers.data_root, device)
@@ -81,3 +75,38 @@ def run_trial(trial: Trial, workers: Workers, *, beside: int) -> list[dict[str, 
         name = "" if isinstance(error, train.TrainingError) else f"{type(error).__name__}: "
         seen.append(Epoch(epoch=len(seen) + 1, status="failed", reason=f"{name}{error}"))
     return [store.trial_row(trial, epoch, where) for epoch in seen]
+
+
+def time_engine(
+    engine: EngineName, batch_size: int, dataset: str, workers: Workers
+) -> list[dict[str, Any]]:
+    """The rows of one timing, measured in this process on the first of the workers' devices."""
+    import torch
+
+    from dpbench import data, store, timing
+
+    torch.set_num_threads(workers.threads)
+    device = workers.devices[0]
+    timings = timing.measure(
+        engine,
+        batch_size,
+        data.load(dataset, workers.data_root, device),
+        physical_batch_size=workers.physical_batch_size,
+    )
+    where = _where(engine, workers, beside=0)
+    return [store.timing_row(each, where) for each in timings]
+
+
+def _where(engine: EngineName, workers: Workers, *, beside: int) -> Environment:
+    from dpbench import engines, environment, models
+
+    device = workers.devices[0]
+    implementation = engines.implementation(engine, models.tutorial_cnn(seed=0, device=device))
+    return environment.describe(
+        implementation=implementation,
+        device=device,
+        threads=workers.threads,
+        memory_format=engines.memory_format(implementation, device),
+        physical_batch_size=workers.physical_batch_size,
+        workers_beside=beside,
+    )

@@ -7,6 +7,7 @@ an earlier one ended: only what is missing is run.
 import argparse
 import difflib
 import os
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,14 @@ from typing import Any, NoReturn
 from dpbench import __version__, catalogue, estimate, grid, store
 from dpbench.progress import Progress, duration
 from dpbench.runner import Workers
-from dpbench.trial import ENGINES, BadInput, EngineName, Trial
+from dpbench.trial import (
+    ENGINES,
+    NON_PRIVATE,
+    PRIVATE_ENGINES,
+    BadInput,
+    EngineName,
+    Trial,
+)
 
 EXIT_FAILED_TRIALS, EXIT_USAGE, EXIT_NOTHING, EXIT_INTERRUPTED = 1, 2, 4, 130
 PHYSICAL_BATCH_SIZE = 256  # bounds per-example gradients to 27 MB; larger ones are no faster
@@ -78,7 +86,7 @@ def _arguments() -> argparse.ArgumentParser:
         "--engine",
         nargs="+",
         metavar="NAME",
-        help=f"how steps are computed, of {', '.join(ENGINES)} (default: opacus-hooks)",
+        help=f"how steps are computed, of {', '.join(ENGINES)} (default: fused)",
     )
 
     shared = parser.add_argument_group("every trial")
@@ -264,8 +272,13 @@ def _measured_rates(out: Path) -> dict[str, float]:
 
 
 def _timed(trials: Sequence[Trial]) -> list[tuple[EngineName, int]]:
-    """The engines and batch sizes whose overhead the sweep measures."""
-    return sorted({(trial.engine, trial.batch_size) for trial in trials if trial.private})
+    """The engines and batch sizes to time: every private engine, and non-private against itself.
+
+    The latter tells how far from 1 a ratio is by the machine's noise alone.
+    """
+    engines = {NON_PRIVATE, *PRIVATE_ENGINES, *(trial.engine for trial in trials)}
+    batch_sizes = sorted({trial.batch_size for trial in trials})
+    return [(engine, size) for engine in ENGINES if engine in engines for size in batch_sizes]
 
 
 def _run_trials(trials: Sequence[Trial], todo: Sequence[Trial], workers: Workers, out: Path) -> int:
@@ -295,7 +308,7 @@ def _run_trials(trials: Sequence[Trial], todo: Sequence[Trial], workers: Workers
                 last = rows[-1]
                 trial = by_id[last["trial_id"]]
                 failed += last["status"] == "failed"
-                progress.trial_done(
+                progress.done(
                     f"{trial}: {_outcome(last)}",
                     work=cost[trial.trial_id],
                     failed=last["status"] == "failed",
@@ -320,35 +333,23 @@ def _outcome(row: Mapping[str, Any]) -> str:
 
 def _run_timings(trials: Sequence[Trial], workers: Workers, out: Path) -> None:
     """Measures the overheads that are missing, alone, in this process."""
-    import torch
-
-    from dpbench import data, engines, environment, timing
+    from dpbench import runner
 
     device = workers.devices[0]
     known = store.read_timings(out)
     seen = set(zip(known["engine"], known["batch_size"], known["device"], strict=True))
     missing = [each for each in _timed(trials) if (*each, device) not in seen]
-    if not missing:
-        return
-    print(f"timing {len(missing)} of engine and batch size against non-private", file=sys.stderr)
-    torch.set_num_threads(workers.threads)
-    dataset = data.load(trials[0].dataset, workers.data_root, device)
-    for engine, batch_size in missing:
-        where = environment.describe(
-            device=device,
-            threads=workers.threads,
-            memory_format=engines.memory_format(engine, device),
-            physical_batch_size=workers.physical_batch_size,
-            workers_beside=0,
-        )
-        timings = timing.measure(
-            engine, batch_size, dataset, physical_batch_size=workers.physical_batch_size
-        )
-        store.write_timings(
-            out,
-            f"{engine}-{batch_size}-{device.replace(':', '-')}",
-            [store.timing_row(each, where) for each in timings],
-        )
+    with Progress(len(missing), len(missing), what="timings") as progress:
+        for engine, batch_size in missing:
+            rows = runner.time_engine(engine, batch_size, trials[0].dataset, workers)
+            name = f"{engine}-{batch_size}-{device.replace(':', '-')}"
+            store.write_timings(out, name, rows)
+            ratios = [row["seconds_per_step"] / row["baseline_seconds_per_step"] for row in rows]
+            progress.done(
+                f"{engine} batch {batch_size}: {statistics.median(ratios):.2f} x non-private",
+                work=1,
+                failed=False,
+            )
 
 
 def _print_plan(

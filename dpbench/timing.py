@@ -17,10 +17,10 @@ from torch import Tensor
 from dpbench import engines, models
 from dpbench.data import Dataset, normalise, poisson_batches
 from dpbench.train import synchronise
-from dpbench.trial import NON_PRIVATE, EngineName, StepTiming, Trial
+from dpbench.trial import NON_PRIVATE, NON_PRIVATE_ENGINES, EngineName, StepTiming, Trial
 
-PAIRS = 9  # odd, so that the median is one of them
-BLOCK_SECONDS = 0.15  # what the shorter block of a pair takes at least
+PAIRS = 7  # odd, so that the median is one of them
+BLOCK_SECONDS = 0.1  # what the shorter block of a pair takes at least
 MAX_STEPS = 200  # in a block; their batches are all in memory
 WARM_UP_STEPS = 3
 OTHERS_BUSY = 0.1  # of one processor: above it, a timing is not alone
@@ -85,9 +85,9 @@ def _build(
     trial = Trial(
         dataset=dataset,
         engine=engine,
-        noise_multiplier=None if engine == NON_PRIVATE else 1.0,
-        max_grad_norm=None if engine == NON_PRIVATE else 1.0,
-        delta=None if engine == NON_PRIVATE else 1e-5,
+        noise_multiplier=None if engine in NON_PRIVATE_ENGINES else 1.0,
+        max_grad_norm=None if engine in NON_PRIVATE_ENGINES else 1.0,
+        delta=None if engine in NON_PRIVATE_ENGINES else 1e-5,
         batch_size=batch_size,
         learning_rate=1e-3,  # both arms stay near the same weights
         epochs=1,

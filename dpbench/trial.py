@@ -13,9 +13,20 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Literal, get_args
 
-EngineName = Literal["non-private", "opacus-hooks", "opacus-functorch", "opacus-ew", "opacus-ghost"]
-NON_PRIVATE: EngineName = "non-private"
+EngineName = Literal[
+    "non-private",
+    "fused-non-private",
+    "fused",
+    "bookkeeping",
+    "opacus-hooks",
+    "opacus-functorch",
+    "opacus-ew",
+    "opacus-ghost",
+]
+NON_PRIVATE: EngineName = "non-private"  # the baseline
+NON_PRIVATE_ENGINES: tuple[EngineName, ...] = (NON_PRIVATE, "fused-non-private")
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+PRIVATE_ENGINES = tuple(engine for engine in ENGINES if engine not in NON_PRIVATE_ENGINES)
 
 
 class BadInput(ValueError):
@@ -36,14 +47,14 @@ class Trial:
         sampling: How batches are drawn. `poisson`: every example joins every batch independently
             with probability batch_size / N.
         noise_multiplier: Standard deviation of the noise over max_grad_norm; 0 clips without
-            noise. None for the non-private engine.
-        max_grad_norm: L2 bound on each example's gradient. None for the non-private engine.
+            noise. None for a non-private engine.
+        max_grad_norm: L2 bound on each example's gradient. None for a non-private engine.
         batch_size: Expected size of a Poisson batch, and the divisor of the summed gradients.
         learning_rate: Of plain SGD.
         momentum: Of plain SGD, in [0, 1).
         epochs: An epoch is round(N / batch_size) steps.
         seed: Initial weights, sampler and noise draw from three generators spawned from it.
-        delta: Of (epsilon, delta)-DP. None for the non-private engine.
+        delta: Of (epsilon, delta)-DP. None for a non-private engine.
 
     Raises:
         BadInput: A field is out of its range.
@@ -66,11 +77,11 @@ class Trial:
         if self.engine not in ENGINES:
             raise BadInput(f"Expected engine={self.engine!r} to be one of {', '.join(ENGINES)}.")
         privacy = (self.noise_multiplier, self.max_grad_norm, self.delta)
-        if self.engine == NON_PRIVATE:
+        if not self.private:
             if privacy != (None, None, None):
                 raise BadInput(
                     "Expected noise_multiplier, max_grad_norm and delta to be None for the "
-                    f"non-private engine, not {privacy}."
+                    f"{self.engine} engine, not {privacy}."
                 )
         elif None in privacy:
             raise BadInput(
@@ -93,7 +104,7 @@ class Trial:
     @property
     def private(self) -> bool:
         """Whether the engine clips and adds noise."""
-        return self.engine != NON_PRIVATE
+        return self.engine not in NON_PRIVATE_ENGINES
 
     @property
     def trial_id(self) -> str:
@@ -201,6 +212,8 @@ class Environment:
         python_version: Of the interpreter.
         torch_version: With its build tag.
         opacus_version: Of the accountants and the Opacus engines.
+        implementation: The engine that really computed the step: `fused` and its non-private twin
+            know one model on a CPU; elsewhere `bookkeeping` and `non-private` take their places.
         device: `cpu`, `cuda:0`, ...
         device_name: Model of the processor or GPU.
         threads: PyTorch's intra-operator threads.
@@ -215,6 +228,7 @@ class Environment:
     python_version: str
     torch_version: str
     opacus_version: str
+    implementation: str
     device: str
     device_name: str
     threads: int

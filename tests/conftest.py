@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dpbench import data
-from dpbench.trial import NON_PRIVATE, EngineName, Trial
+from dpbench.trial import NON_PRIVATE_ENGINES, EngineName, Trial
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -31,7 +31,7 @@ def mnist_root() -> Path:
 
 def make_trial(engine: EngineName = "opacus-hooks", **changed: Any) -> Trial:
     """A small trial on digits, with some fields changed."""
-    private = engine != NON_PRIVATE
+    private = engine not in NON_PRIVATE_ENGINES
     asked: dict[str, Any] = {
         "dataset": "digits",
         "engine": engine,

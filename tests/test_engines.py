@@ -1,7 +1,5 @@
 """Every engine owes the same: clipping, noise of the right spread, and the others' trajectory."""
 
-from typing import get_args
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,9 +7,9 @@ from conftest import make_trial
 from torch import Tensor, nn
 
 from dpbench import data, engines, models
-from dpbench.trial import ENGINES, NON_PRIVATE, EngineName, Trial
+from dpbench.trial import ENGINES, NON_PRIVATE_ENGINES, BadInput, EngineName, Trial
 
-PRIVATE = [engine for engine in get_args(EngineName) if engine != NON_PRIVATE]
+PRIVATE = [engine for engine in ENGINES if engine not in NON_PRIVATE_ENGINES]
 EVERY_PRIVATE = pytest.mark.parametrize("engine", PRIVATE)
 
 
@@ -55,11 +53,14 @@ def test_making_a_model_leaves_the_global_generator_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_non_private_is_sgd_with_the_expected_batch_size_as_divisor(digits: data.Dataset) -> None:
+@pytest.mark.parametrize("engine", NON_PRIVATE_ENGINES)
+def test_non_private_is_sgd_with_the_expected_batch_size_as_divisor(
+    engine: EngineName, digits: data.Dataset
+) -> None:
     images, labels = batch(digits, 50)
-    trial = make_trial("non-private", batch_size=64, learning_rate=0.5)
-    model, engine = build(trial)
-    loss = engine.step(images, labels)
+    trial = make_trial(engine, batch_size=64, learning_rate=0.5)
+    model, stepper = build(trial)
+    loss = stepper.step(images, labels)
     plain = models.tutorial_cnn(seed=1, device="cpu")
     plain_loss = F.cross_entropy(plain(images), labels, reduction="sum")
     plain_loss.backward()
@@ -73,11 +74,12 @@ def test_non_private_is_sgd_with_the_expected_batch_size_as_divisor(digits: data
 def test_no_noise_and_a_wide_clip_recover_plain_sgd(
     engine: EngineName, digits: data.Dataset
 ) -> None:
+    """Within 1e-4: where pixels tie in max-pooling to rounding, either may take the gradient."""
     images, labels = batch(digits, 50)
     wide = make_trial(engine, noise_multiplier=0.0, max_grad_norm=1e6)
     plain = gradient(make_trial("non-private"), images, labels)
     error = (gradient(wide, images, labels) - plain).norm() / plain.norm()
-    assert error < 1e-5
+    assert error < 1e-4
 
 
 @EVERY_PRIVATE
@@ -189,13 +191,94 @@ def test_opacus_hooks_are_wrong_on_channels_last_activations(digits: data.Datase
     assert (moved - plain).norm() > 0.1 * plain.norm()
 
 
+def test_bookkeeping_knows_any_model_of_its_layers() -> None:
+    """Other strides, paddings and dilations, no bias, two dense layers: as vmap(grad) has it."""
+    torch.manual_seed(3)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, (3, 2), stride=(1, 2), padding=(1, 0), dilation=(2, 1), bias=False),
+        nn.Tanh(),
+        nn.Conv2d(4, 5, 3, padding=1),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(),
+        nn.Linear(80, 6, bias=False),
+        nn.ELU(),
+        nn.Linear(6, 10),
+    )
+    images, labels = torch.randn(9, 3, 12, 12), torch.arange(9)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+    def loss(parameters: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
+        logits = torch.func.functional_call(model, parameters, (image[None],))
+        return F.cross_entropy(logits, label[None])
+
+    each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(before, images, labels)
+    flat = torch.cat([part.flatten(1) for part in each.values()], dim=1)
+    factors = (1.3 / (flat.norm(dim=1) + 1e-6)).clamp(max=1)
+    assert 0 < (factors < 1).sum() < 9  # some are clipped, some are not
+
+    trial = make_trial("bookkeeping", noise_multiplier=0.0, max_grad_norm=1.3, learning_rate=0.1)
+    noise = torch.Generator().manual_seed(0)
+    engines.build(trial, model, noise=noise, physical_batch_size=4).step(images, labels)
+    for name, parameter in model.named_parameters():
+        expected = before[name] - 0.1 * torch.einsum("n,n...->...", factors, each[name]) / 64
+        torch.testing.assert_close(parameter.detach(), expected)
+
+
+def shared_weight() -> nn.Module:
+    first, second = nn.Linear(784, 784), nn.Linear(784, 784)
+    second.weight = first.weight
+    return nn.Sequential(nn.Flatten(), first, second)
+
+
+def used_twice() -> nn.Module:
+    layer = nn.Linear(784, 784)
+    return nn.Sequential(nn.Flatten(), layer, layer)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.LayerNorm(784)), "not LayerNorm"),
+        (nn.Sequential(nn.Conv2d(2, 2, 3, groups=2)), "not Conv2d"),
+        (nn.Sequential(nn.Conv2d(1, 2, 3, padding="same")), "not Conv2d"),
+        (nn.Sequential(nn.Linear(28, 28)), r"Linear on \[B, features\]"),
+        (shared_weight(), "two layers share"),
+        (used_twice(), "used twice"),
+    ],
+    ids=["norm", "groups", "same", "sequence", "shared", "twice"],
+)
+def test_bookkeeping_refuses_what_it_does_not_know(model: nn.Module, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        engines.build(make_trial("bookkeeping"), model, noise=torch.Generator()).step(
+            torch.zeros(2, 1, 28, 28), torch.zeros(2, dtype=torch.int64)
+        )
+
+
+def test_where_fused_does_not_know_the_model_another_takes_its_place() -> None:
+    other = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    assert engines.implementation("fused", other) == "bookkeeping"
+    assert engines.implementation("fused-non-private", other) == "non-private"
+    known = models.tutorial_cnn(seed=0, device="cpu")
+    for engine in ENGINES:
+        assert engines.implementation(engine, known) == engine
+
+
+def test_ties_in_max_pooling_are_broken_as_pytorch_does() -> None:
+    """On a blank image whole areas tie; the first of them takes the gradient."""
+    images, labels = torch.full((3, 1, 28, 28), 0.7), torch.tensor([1, 2, 3])
+    trial = make_trial("fused", noise_multiplier=0.0)
+    ours = gradient(trial, images, labels)
+    opacus = gradient(make_trial("opacus-hooks", noise_multiplier=0.0), images, labels)
+    assert (ours - opacus).norm() < 1e-5 * opacus.norm()
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("engine", ENGINES)
 def test_on_cuda_a_step_without_noise_is_that_of_the_cpu(
     engine: EngineName, digits: data.Dataset
 ) -> None:
     images, labels = batch(digits, 50)
-    changed = {} if engine == NON_PRIVATE else {"noise_multiplier": 0.0}
+    changed = {} if engine in NON_PRIVATE_ENGINES else {"noise_multiplier": 0.0}
     trial = make_trial(engine, **changed)
     on_cpu = gradient(trial, images, labels)
     model = models.tutorial_cnn(seed=1, device="cuda")

@@ -50,6 +50,7 @@ def test_versions_are_those_that_run() -> None:
     import torch
 
     where = environment.describe(
+        implementation="fused",
         device="cpu",
         threads=3,
         memory_format="contiguous",

@@ -5,15 +5,27 @@ from typing import Literal
 import torch
 from torch import nn
 
+from dpbench.engines import fused
+from dpbench.engines.bookkeeping import Bookkeeping
 from dpbench.engines.non_private import NonPrivate
 from dpbench.engines.opacus_ghost import OpacusGhost
 from dpbench.engines.opacus_grad_sample import OpacusGradSample
 from dpbench.engines.protocol import Engine
 from dpbench.trial import EngineName, Trial
 
-__all__ = ["Engine", "build", "memory_format"]
+__all__ = ["Engine", "build", "implementation", "memory_format"]
 
 MemoryFormat = Literal["contiguous", "channels_last"]
+
+
+def implementation(engine: EngineName, model: nn.Module) -> EngineName:
+    """The engine that computes the step where `engine` is asked for this model on its device."""
+    if not fused.supports(model):
+        if engine == "fused":
+            return "bookkeeping"
+        if engine == "fused-non-private":
+            return "non-private"
+    return engine
 
 
 def memory_format(engine: EngineName, device: str) -> MemoryFormat:
@@ -24,9 +36,8 @@ def memory_format(engine: EngineName, device: str) -> MemoryFormat:
     they were contiguous and return wrong gradients of the second convolution on any other layout,
     without a word; its expanded weights fail on small parts. A test holds both.
     """
-    if device == "cpu" and engine in ("non-private", "opacus-functorch"):
-        return "channels_last"
-    return "contiguous"
+    contiguous = ("opacus-hooks", "opacus-ghost", "opacus-ew")
+    return "channels_last" if device == "cpu" and engine not in contiguous else "contiguous"
 
 
 def build(
@@ -44,13 +55,21 @@ def build(
         noise: Generator on the model's device; the only source of the noise.
         physical_batch_size: Most examples in one forward pass; None for whole batches. It bounds
             memory and changes no result but by rounding.
+
+    Raises:
+        BadInput: The engine cannot train the model.
     """
-    device = str(next(model.parameters()).device)
-    if memory_format(trial.engine, device) == "channels_last":
+    engine = implementation(trial.engine, model)
+    device = next(model.parameters()).device.type
+    if memory_format(engine, device) == "channels_last":
         model.to(memory_format=torch.channels_last)
-    match trial.engine:
+    match engine:
         case "non-private":
             return NonPrivate(trial, model, physical_batch_size=physical_batch_size)
+        case "fused" | "fused-non-private":
+            return fused.Fused(trial, model, noise=noise)
+        case "bookkeeping":
+            return Bookkeeping(trial, model, noise=noise, physical_batch_size=physical_batch_size)
         case "opacus-hooks" | "opacus-functorch" | "opacus-ew":
             return OpacusGradSample(
                 trial, model, noise=noise, physical_batch_size=physical_batch_size

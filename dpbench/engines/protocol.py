@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -46,6 +46,34 @@ def physical_batches(
     parts = max(1, math.ceil(len(labels) / (physical_batch_size or math.inf)))
     for index, part in enumerate(zip(images.chunk(parts), labels.chunk(parts), strict=True)):
         yield *part, index < parts - 1
+
+
+def apply_noisy_sum(
+    parameters: Sequence[nn.Parameter],
+    sums: Sequence[Tensor],
+    trial: Trial,
+    noise: torch.Generator,
+) -> None:
+    """Sets each .grad to (sum + noise) / batch_size; without noise where the trial has none.
+
+    The noise is Gaussian of standard deviation noise_multiplier x max_grad_norm, drawn parameter by
+    parameter as Opacus draws it, so that one generator gives every engine the same.
+
+    Args:
+        parameters: The model's.
+        sums: The batch's (clipped) gradient sums, of the parameters' numbers of elements.
+        trial: Holds batch_size and the privacy parameters.
+        noise: Generator on the parameters' device.
+    """
+    spread = (trial.noise_multiplier or 0.0) * (trial.max_grad_norm or 0.0)
+    for parameter, part in zip(parameters, sums, strict=True):
+        gradient = part.reshape(parameter.shape)
+        if spread:
+            drawn = torch.normal(
+                0.0, spread, parameter.shape, generator=noise, device=parameter.device
+            )
+            gradient = drawn.add_(gradient)
+        parameter.grad = gradient / trial.batch_size
 
 
 @contextmanager

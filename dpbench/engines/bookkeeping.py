@@ -1,0 +1,157 @@
+"""DP-SGD in one backward pass for models of Conv2d and Linear layers.
+
+Bu, Wang, Zha and Karypis, "Differentially Private Optimization on Large Model at Small Cost", ICML
+2023: one backward pass to the layers' outputs, the examples' squared gradient norms from inputs and
+output gradients, then one weighted sum.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dpbench.engines.protocol import apply_noisy_sum, physical_batches, sgd
+from dpbench.trial import BadInput, Trial
+
+CHUNK = 64  # examples at a time on a CPU: what a chunk needs stays in cache
+
+
+class Bookkeeping:
+    """No weight gradient is computed by autograd, and no example's dense gradient at all.
+
+    Args:
+        trial: The privacy parameters, learning rate and momentum.
+        model: Conv2d and Linear layers, each used once, with parameter-free layers between;
+            trained in place.
+        noise: Source of the noise, on the model's device.
+        physical_batch_size: Most examples in one pass.
+
+    Raises:
+        BadInput: The model has parameters in another kind of layer.
+    """
+
+    def __init__(
+        self,
+        trial: Trial,
+        model: nn.Module,
+        *,
+        noise: torch.Generator,
+        physical_batch_size: int | None,
+    ) -> None:
+        self._layers = [layer for layer in model.modules() if list(layer.parameters(recurse=False))]
+        for layer in self._layers:
+            _refuse_unknown(layer)
+            layer.register_forward_hook(self._keep)
+        if sum(len(list(layer.parameters())) for layer in self._layers) != len(
+            list(model.parameters())
+        ):
+            raise BadInput("The bookkeeping engine knows no parameter that two layers share.")
+        self._trial = trial
+        self._noise = noise
+        self._model = model
+        self._optimizer = sgd(model, trial)
+        self._parameters = list(model.parameters())
+        self._inputs: dict[nn.Module, Tensor] = {}
+        self._outputs: dict[nn.Module, Tensor] = {}
+        on_cpu = self._parameters[0].device.type == "cpu"
+        sizes = [size for size in (physical_batch_size, CHUNK if on_cpu else None) if size]
+        self._physical_batch_size = min(sizes, default=None)
+
+    def step(self, images: Tensor, labels: Tensor) -> Tensor:
+        """See `Engine.step`."""
+        sums = [torch.zeros_like(parameter) for parameter in self._parameters]
+        total = images.new_zeros(())
+        if len(labels):
+            for part_images, part_labels, _ in physical_batches(
+                images, labels, self._physical_batch_size
+            ):
+                total += self._add_clipped(part_images, part_labels, sums)
+        apply_noisy_sum(self._parameters, sums, self._trial, self._noise)
+        self._optimizer.step()
+        return total
+
+    def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """A forward hook: what the layer was given and gave."""
+        if torch.is_grad_enabled():
+            if layer in self._outputs:
+                raise BadInput(f"The bookkeeping engine knows no layer used twice: {layer}.")
+            if isinstance(layer, nn.Linear) and inputs[0].dim() != 2:
+                raise BadInput(
+                    f"The bookkeeping engine knows Linear on [B, features], not {layer}."
+                )
+            self._inputs[layer], self._outputs[layer] = inputs[0].detach(), output
+
+    def _add_clipped(self, images: Tensor, labels: Tensor, sums: list[Tensor]) -> Tensor:
+        """Adds the examples' clipped gradients to `sums`; the sum of their losses."""
+        loss = F.cross_entropy(self._model(images), labels, reduction="sum")
+        backs = torch.autograd.grad(loss, [self._outputs[layer] for layer in self._layers])
+        with torch.no_grad():
+            parts = [
+                _conv_part(layer, self._inputs[layer], back)
+                if isinstance(layer, nn.Conv2d)
+                else (self._inputs[layer], back)
+                for layer, back in zip(self._layers, backs, strict=True)
+            ]
+            squared = images.new_zeros(len(labels))
+            for layer, part in zip(self._layers, parts, strict=True):
+                squared += _squared_norms(layer, *part)
+            bound = self._trial.max_grad_norm
+            assert bound is not None
+            factors = (bound / (squared.sqrt() + 1e-6)).clamp(max=1.0)  # [B], as Opacus clips
+            remaining = iter(sums)
+            for layer, part in zip(self._layers, parts, strict=True):
+                for each in _weighted_sums(layer, *part, factors):
+                    next(remaining).add_(each)
+        self._inputs.clear()
+        self._outputs.clear()
+        return loss.detach()
+
+
+def _refuse_unknown(layer: nn.Module) -> None:
+    plain_conv = (
+        isinstance(layer, nn.Conv2d)
+        and layer.groups == 1
+        and not isinstance(layer.padding, str)
+        and layer.padding_mode == "zeros"
+    )
+    if not (plain_conv or isinstance(layer, nn.Linear)):
+        raise BadInput(
+            f"The bookkeeping engine knows Linear and ungrouped, zero-padded Conv2d, not {layer}; "
+            "use an opacus engine for this model."
+        )
+
+
+def _conv_part(layer: nn.Conv2d, inputs: Tensor, back: Tensor) -> tuple[Tensor, Tensor]:
+    """Every example's gradients of the weight [B, O, I k k] and of the bias [B, O].
+
+    With kernels this small they are cheaper to form than the Gram matrices of patches.
+    """
+    patches = F.unfold(
+        inputs,
+        layer.kernel_size,
+        dilation=layer.dilation,
+        padding=layer.padding,  # type: ignore[arg-type]
+        stride=layer.stride,
+    )  # [B, I k k, L]
+    flat = back.flatten(2)  # [B, O, L]
+    return flat @ patches.transpose(1, 2), flat.sum(2)
+
+
+def _squared_norms(layer: nn.Module, first: Tensor, second: Tensor) -> Tensor:
+    """[B]: of each example's gradients of the layer's weight and bias."""
+    one, two = (part.flatten(1).square().sum(1) for part in (first, second))
+    if isinstance(layer, nn.Conv2d):
+        return one + (0 if layer.bias is None else two)
+    return one * two + (0 if layer.bias is None else two)  # an outer product's norm
+
+
+def _weighted_sums(
+    layer: nn.Module, first: Tensor, second: Tensor, factors: Tensor
+) -> list[Tensor]:
+    """The sums of the examples' gradients times their factors: the weight's and the bias'."""
+    if isinstance(layer, nn.Conv2d):
+        weight = (factors @ first.flatten(1)).view_as(layer.weight)
+        bias = factors @ second
+    else:
+        scaled = second * factors[:, None]  # [B, O]
+        weight, bias = scaled.T @ first, scaled.sum(0)
+    return [weight] if layer.bias is None else [weight, bias]
