@@ -11,8 +11,8 @@ from dpbench.trial import EngineName, Trial
 NOMINAL_EXAMPLES_PER_SECOND: Mapping[EngineName, float] = MappingProxyType(
     {
         "non-private": 18_000.0,
-        "fused-non-private": 50_000.0,
-        "fused": 45_000.0,
+        "fused-non-private": 40_000.0,
+        "fused": 40_000.0,
         "bookkeeping": 10_000.0,
         "opacus-hooks": 5_500.0,
         "opacus-functorch": 6_000.0,

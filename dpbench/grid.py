@@ -76,13 +76,13 @@ _MNIST = {
     "noise_multiplier": [0.6, 1.5, 4.0],
     "max_grad_norm": [0.5, 1.0, 2.0],
     "batch_size": [256, 1024],
-    "epochs": 3,
+    "epochs": 10,
 }
 _DIGITS = {
     "noise_multiplier": [1.0, 2.0, 4.0],
-    "max_grad_norm": [0.5, 1.0, 2.0],
+    "max_grad_norm": [1.0, 2.0, 4.0],
     "batch_size": [64, 256],
-    "epochs": 12,
+    "epochs": 20,
 }
 
 
@@ -99,7 +99,7 @@ def default_learning_rate(batch_size: int, *, private: bool) -> float:
     step, and needs it to go as far in its fewer steps. Non-private, the model's own curvature is
     the limit: above 0.1 it diverges at any batch size.
     """
-    return round(0.5 * batch_size / 256, 4) if private else 0.1
+    return batch_size / 1024 if private else 0.1
 
 
 def read_toml(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -44,6 +44,7 @@ def run(trials: Sequence[Trial], workers: Workers) -> Iterator[list[dict[str, An
     count = min(workers.count, len(trials))
     if count == 0:
         return
+    _compile(trials, workers)
     parallel = Parallel(n_jobs=count, return_as="generator_unordered", batch_size=1)
     with warnings.catch_warnings():
         # loky replaces a worker whose memory has grown, and says so; nothing is lost by it
@@ -95,6 +96,14 @@ def time_engine(
     )
     where = _where(engine, workers, beside=0)
     return [store.timing_row(each, where) for each in timings]
+
+
+def _compile(trials: Sequence[Trial], workers: Workers) -> None:
+    """Compiles what workers will need, once; they load it from the machine's cache."""
+    if "cpu" in workers.devices and any(trial.engine.startswith("fused") for trial in trials):
+        from dpbench.engines import fused
+
+        fused.compile_kernel()
 
 
 def _where(engine: EngineName, workers: Workers, *, beside: int) -> Environment:

@@ -1,5 +1,10 @@
 """Every engine owes the same: clipping, noise of the right spread, and the others' trajectory."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -261,6 +266,25 @@ def test_where_fused_does_not_know_the_model_another_takes_its_place() -> None:
     known = models.tutorial_cnn(seed=0, device="cpu")
     for engine in ENGINES:
         assert engines.implementation(engine, known) == engine
+
+
+def test_the_kernel_is_compiled_once_per_machine(tmp_path: Path) -> None:
+    code = (
+        "from dpbench.engines import fused, fused_kernel as kernel; fused.compile_kernel();"
+        "stats = kernel.clipped_sum.stats;"
+        "print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        for _ in range(2)
+    ]
+    assert said == [["0", "1"], ["1", "0"]]
 
 
 def test_ties_in_max_pooling_are_broken_as_pytorch_does() -> None:

@@ -57,7 +57,8 @@ def test_the_columns_are_those_of_the_design() -> None:
             "examples_seen train_loss test_loss test_accuracy epsilon accountant epsilon_prv "
             "epsilon_rdp epsilon_gdp epsilon_note train_seconds examples_per_second status reason "
             "dpbench_version dpbench_commit python_version torch_version opacus_version "
-            "implementation device device_name threads memory_format physical_batch_size workers_beside started_at"
+            "implementation device device_name threads memory_format physical_batch_size "
+            "workers_beside started_at"
         ).split()
     ), "a changed column needs a new SCHEMA_VERSION"
     assert {"seconds_per_step", "baseline_seconds_per_step", "alone"} <= set(store.TIMINGS.names)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from dpbench import report, sweep
+from dpbench.trial import PRIVATE_ENGINES
 
 TINY = (
     "--dataset digits --noise-multiplier 0.8 1.6 --max-grad-norm 1 --batch-size 64 --epochs 2 "
@@ -47,13 +48,13 @@ def test_a_sweep_on_digits_end_to_end(
     frame = pd.read_parquet(folder / "results" / "digits-sweep" / "trials")
     assert len(frame) == 3 * 2  # two private trials and the baseline, two epochs each
     assert frame["test_accuracy"].between(0.05, 1).all()
-    private = frame[frame["engine"] == "opacus-hooks"]
+    private = frame[frame["engine"] == "fused"]
     assert sorted(private["noise_multiplier"].unique()) == [0.8, 1.6]
     assert (private["epsilon"] > 0).all()
     assert (private["epsilon_rdp"] >= private["epsilon_prv"] - 0.01).all()
     timings = pd.read_parquet(folder / "results" / "digits-sweep" / "timings")
-    assert len(timings) >= 7
-    assert timings["engine"].unique().tolist() == ["opacus-hooks"]
+    assert set(timings["engine"]) == {"non-private", *PRIVATE_ENGINES}
+    assert (timings.groupby("engine").size() >= 7).all()
     assert "[3/3 trials, 0 failed" in done.stderr
     assert "non-private, batch size 64:" in done.stdout
 
@@ -93,7 +94,7 @@ def test_a_sweep_on_mnist_end_to_end(mnist_root: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     frame = pd.read_parquet(tmp_path / "results" / "mnist-sweep" / "trials")
     assert frame["dataset"].unique().tolist() == ["mnist"]
-    private = frame[frame["engine"] == "opacus-hooks"].iloc[0]
+    private = frame[frame["engine"] == "fused"].iloc[0]
     assert private["test_accuracy"] > 0.6
     assert private["steps"] == 59
     assert private["sample_rate"] == 1024 / 60_000
@@ -126,7 +127,7 @@ def test_a_trial_that_diverges_is_recorded_and_the_exit_code_tells(tmp_path: Pat
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     frame = pd.read_parquet(tmp_path / "results" / "two" / "trials").set_index("engine")
-    assert frame.loc["opacus-hooks", "status"] == "ok"
+    assert frame.loc["fused", "status"] == "ok"
     assert frame.loc["non-private", "status"] == "failed"
     assert str(frame.loc["non-private", "reason"]).startswith("diverged")
     again = run("two.toml", "--no-timing", cwd=tmp_path)
@@ -138,7 +139,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     assert done.returncode == 2  # both at once
     done = run(*"--dataset mnist --dry-run --target-epsilon 1 3 --epochs 1".split(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if "opacus-hooks" in line]
+    lines = [line for line in done.stdout.splitlines() if " fused " in line]
     assert len(lines) == 2 * 3 * 2
     assert {round(float(line.split()[0])) for line in lines} == {1, 3}
     assert all(float(line.split()[0]) <= round(float(line.split()[0])) for line in lines)

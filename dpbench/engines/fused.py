@@ -1,5 +1,6 @@
 """The tutorial CNN's step as one compiled pass per example (`fused_kernel`), on one CPU thread."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,16 @@ def supports(model: nn.Module) -> bool:
     return [tuple(p.shape) for p in parameters] == SHAPES and parameters[0].device.type == "cpu"
 
 
+def compile_kernel() -> None:
+    """Compiles the kernel, or loads it where this machine has compiled it before.
+
+    For the driver, before it starts workers: they load it then, and do not each compile it.
+    """
+    pixels, labels = np.zeros((0, 784), np.float32), np.zeros(0, np.int64)
+    kernel.clipped_sum(pixels, labels, 1.0, *_workspace())
+    kernel.plain_sum(pixels, labels, *_workspace())
+
+
 class Fused:
     """Forward, backward, norm and clipped sum of one example at a time, all in cache.
 
@@ -35,17 +46,9 @@ class Fused:
         self._noise = noise
         self._optimizer = sgd(model, trial)
         self._parameters = list(model.parameters())
-        self._weights = kernel.Weights(
-            *map(_zeros, (1024, 16, 8192, 8192, 32, 16_384, 32, 320, 16))
-        )
-        self._activations = kernel.Activations(
-            *map(_zeros, (34 * 34, 14 * 14 * 16, 13 * 13 * 16, 5 * 5 * 32, 512, 32, 16))
-        )
-        self._gradients = kernel.Gradients(
-            *map(_zeros, (1024, 16, 14 * 14 * 16, 13 * 13 * 16, 8192, 32, 5 * 5 * 32, 512, 32, 16))
-        )
-        self._sums = kernel.Sums(*map(_zeros, (1024, 16, 8192, 32, 16_384, 32, 320, 16)))
-        self._to_weights, self._from_sums = _views(self._weights, self._sums)
+        self._workspace = _workspace()
+        weights, _, _, self._sums = self._workspace
+        self._to_weights, self._from_sums = _views(weights, self._sums)
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """See `Engine.step`."""
@@ -55,18 +58,30 @@ class Fused:
         for each in self._sums:
             each.fill(0)
         pixels = images.reshape(len(labels), 784).numpy()
-        work = (self._weights, self._activations, self._gradients, self._sums)
         if self._trial.max_grad_norm is None:
-            losses = kernel.plain_sum(pixels, labels.numpy(), *work)
+            losses = kernel.plain_sum(pixels, labels.numpy(), *self._workspace)
         else:
-            losses = kernel.clipped_sum(pixels, labels.numpy(), self._trial.max_grad_norm, *work)
+            losses = kernel.clipped_sum(
+                pixels, labels.numpy(), self._trial.max_grad_norm, *self._workspace
+            )
         apply_noisy_sum(self._parameters, self._from_sums, self._trial, self._noise)
         self._optimizer.step()
         return torch.tensor(losses, dtype=images.dtype)
 
 
-def _zeros(size: int) -> Any:
-    return np.zeros(size, np.float32)
+def _workspace() -> tuple[kernel.Weights, kernel.Activations, kernel.Gradients, kernel.Sums]:
+    """What the kernel reads and fills, zero; 500 kB, reused by every example."""
+
+    def zeros(*sizes: int) -> Iterator[Any]:
+        return (np.zeros(size, np.float32) for size in sizes)
+
+    c1, p1, c2, p2 = 14 * 14 * 16, 13 * 13 * 16, 5 * 5 * 32, 4 * 4 * 32
+    return (
+        kernel.Weights(*zeros(1024, 16, 8192, 8192, 32, 16_384, 32, 320, 16)),
+        kernel.Activations(*zeros(34 * 34, c1, p1, c2, p2, 32, 16)),
+        kernel.Gradients(*zeros(1024, 16, c1, p1, 8192, 32, c2, p2, 32, 16)),
+        kernel.Sums(*zeros(1024, 16, 8192, 32, 16_384, 32, 320, 16)),
+    )
 
 
 def _views(weights: kernel.Weights, sums: kernel.Sums) -> tuple[list[list[Tensor]], list[Tensor]]:
