@@ -74,7 +74,7 @@ def overhead(timings: pd.DataFrame) -> Figure:
         figure, (ratio, speed) = _panels(2, share_y=False)
         for index, engine in enumerate(engines):
             of_engine = summary[summary["engine"] == engine].sort_values("batch_size")
-            shift = 0.12 * (index - (len(engines) - 1) / 2)
+            shift = 0.05 * (index - (len(engines) - 1) / 2)
             x = [position[batch_size] + shift for batch_size in of_engine["batch_size"]]
             style = {
                 "color": palette[engine],
@@ -135,7 +135,7 @@ def overhead(timings: pd.DataFrame) -> Figure:
             panel.set_xticks(range(len(batch_sizes)), [f"{size:,}" for size in batch_sizes])
             panel.set_xlim(-0.5, len(batch_sizes) - 0.5)
             panel.set_xlabel(f"batch size ({_names(timings['dataset'])}, {_hardware(timings)})")
-            panel.legend(frameon=False)
+        figure.legend(*speed.get_legend_handles_labels(), loc="outside right upper", frameon=False)
     return figure
 
 
