@@ -103,7 +103,7 @@ def read_trials(root: Path) -> pd.DataFrame:
     """Every row of `trials`, sorted by what was asked; empty where there is none.
 
     Raises:
-        BadInput: The store holds rows of a newer schema.
+        BadInput: The store holds rows of a newer schema, or a damaged file.
     """
     frame = _read(root / "trials", TRIALS)
     by = [field.name for field in fields(Trial)]
@@ -114,7 +114,7 @@ def read_timings(root: Path) -> pd.DataFrame:
     """Every row of `timings`; empty where there is none.
 
     Raises:
-        BadInput: The store holds rows of a newer schema.
+        BadInput: The store holds rows of a newer schema, or a damaged file.
     """
     frame = _read(root / "timings", TIMINGS)
     return frame.sort_values(["device", "batch_size", "engine", "pair"], ignore_index=True)
@@ -156,7 +156,10 @@ def _read(folder: Path, schema: pa.Schema) -> pd.DataFrame:
     files = sorted(folder.glob("*.parquet"))
     tables = []
     for file in files:
-        table = pq.read_table(file)
+        try:
+            table = pq.read_table(file)
+        except pa.ArrowInvalid as error:
+            raise BadInput(f"{file} is damaged; move it away, and its trial runs again.") from error
         newest = max(table["schema_version"].to_pylist(), default=SCHEMA_VERSION)
         if newest > SCHEMA_VERSION:
             raise BadInput(

@@ -133,6 +133,15 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
         store.read_trials(tmp_path)
 
 
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    store.create(tmp_path)
+    store.write_trial(tmp_path, rows(make_trial()))
+    (file,) = (tmp_path / "trials").iterdir()
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(BadInput, match=f"{file.name} is damaged"):
+        store.read_trials(tmp_path)
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match=r"Cannot write results to .*file/x.*--out"):
