@@ -1,0 +1,138 @@
+"""Opacus' accountants, which dpbench reports, against Google's dp_accounting, which it does not.
+
+Two independent implementations: privacy loss by Fourier transform of a continuous density (PRV)
+against that of a discretised distribution (PLD), and two of Renyi differential privacy.
+"""
+
+import math
+from typing import Any
+
+import dp_accounting
+import pytest
+from dp_accounting import pld, rdp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import brentq
+from scipy.stats import norm
+
+from dpbench.accounting import (
+    PRV_EPSILON_ERROR,
+    _opacus_accountants,
+    noise_multiplier_for,
+    spent,
+)
+
+GRID = [
+    (noise, rate, steps, delta)
+    for noise in (0.6, 1.0, 2.0, 8.0)
+    for rate in (64 / 60_000, 0.02, 0.2)
+    for steps in (1, 100, 3_000)
+    for delta in (1e-5, 1e-8)
+    if rate * math.sqrt(steps) / noise < 4  # beyond, epsilon is in the hundreds
+]
+
+
+def event(noise: float, rate: float, steps: int) -> Any:
+    step = dp_accounting.PoissonSampledDpEvent(rate, dp_accounting.GaussianDpEvent(noise))
+    return dp_accounting.SelfComposedDpEvent(step, steps)
+
+
+def pld_epsilon(noise: float, rate: float, steps: int, delta: float) -> float:
+    accountant = pld.PLDAccountant()
+    accountant.compose(event(noise, rate, steps))
+    return float(accountant.get_epsilon(delta))
+
+
+@pytest.mark.parametrize(("noise", "rate", "steps", "delta"), GRID)
+def test_prv_is_pld_and_its_margin(noise: float, rate: float, steps: int, delta: float) -> None:
+    ours = spent(noise_multiplier=noise, sample_rate=rate, steps=steps, delta=delta)
+    theirs = pld_epsilon(noise, rate, steps, delta)
+    assert ours.epsilon_prv is not None
+    # never below it, and above by no more than Opacus' own margin and as much again
+    assert -1e-3 <= ours.epsilon_prv - theirs <= 0.02
+    assert theirs <= ours.epsilon_rdp
+
+
+@pytest.mark.filterwarnings("ignore:Optimal order is the")  # the same for both; the bound holds
+@pytest.mark.parametrize(("noise", "rate", "steps", "delta"), GRID)
+def test_rdp_is_rdp(noise: float, rate: float, steps: int, delta: float) -> None:
+    """At whole orders, where both sum the same binomial series exactly."""
+    orders = [float(order) for order in range(2, 256)]
+    theirs = rdp.RdpAccountant(orders)
+    theirs.compose(event(noise, rate, steps))
+    ours = _opacus_accountants().RDPAccountant()
+    ours.history = [(noise, rate, steps)]
+    assert ours.get_epsilon(delta, alphas=orders) == pytest.approx(
+        theirs.get_epsilon(delta), abs=0.005
+    )
+
+
+@pytest.mark.parametrize(
+    ("noise", "rate", "steps", "expected"),
+    [
+        pytest.param(4.0, 0.01, 10_000, 0.9470, id="abadi-2016"),  # moments accountant: 1.26
+        pytest.param(1.3, 64 / 60_000, 9_380, 0.321, id="tutorial"),  # PRV 0.331 with its margin
+    ],
+)
+def test_golden_rows_of_pld(noise: float, rate: float, steps: int, expected: float) -> None:
+    assert pld_epsilon(noise, rate, steps, 1e-5) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("noise", [0.7, 1.0, 3.0, 10.0])
+@pytest.mark.parametrize("delta", [1e-5, 1e-8])
+def test_one_step_on_everyone_is_the_analytic_gaussian_mechanism(
+    noise: float, delta: float
+) -> None:
+    """Balle and Wang 2018, theorem 8, with sensitivity 1."""
+
+    def excess(epsilon: float) -> float:
+        left = norm.cdf(0.5 / noise - epsilon * noise)
+        right = math.exp(epsilon) * norm.cdf(-0.5 / noise - epsilon * noise)
+        return float(left - right - delta)
+
+    exact = brentq(excess, 0, 50)
+    ours = spent(noise_multiplier=noise, sample_rate=1.0, steps=1, delta=delta)
+    assert ours.epsilon_prv is not None
+    assert exact <= ours.epsilon_prv <= exact + 1.5 * PRV_EPSILON_ERROR
+    assert ours.epsilon_rdp >= exact
+
+
+noises = st.floats(0.6, 8)
+rates = st.floats(1e-3, 0.05)
+counts = st.integers(1, 2_000)
+deltas = st.floats(1e-8, 1e-4)
+SLACK = 1e-4  # of PRV's own numerics
+
+
+@settings(max_examples=25, deadline=None)
+@given(noises, rates, counts, deltas, st.floats(1.05, 2))
+def test_epsilon_moves_as_it_must(
+    noise: float, rate: float, steps: int, delta: float, factor: float
+) -> None:
+    """It falls with noise and delta, and rises with sample rate and steps."""
+    asked: dict[str, Any] = {
+        "noise_multiplier": noise,
+        "sample_rate": rate,
+        "steps": steps,
+        "delta": delta,
+    }
+    at = spent(**asked)
+    for name, sign in (("noise_multiplier", -1), ("delta", -1), ("sample_rate", 1), ("steps", 1)):
+        value = asked[name] * factor
+        moved = spent(**asked | {name: math.ceil(value) if name == "steps" else value})
+        for field in ("epsilon_prv", "epsilon_rdp"):
+            before, after = getattr(at, field), getattr(moved, field)
+            assert sign * (after - before) >= -SLACK, (name, field)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.floats(0.3, 8), rates, st.integers(50, 2_000))
+def test_a_solved_noise_is_an_inverse_that_errs_towards_privacy(
+    target_epsilon: float, rate: float, steps: int
+) -> None:
+    asked: dict[str, Any] = {"sample_rate": rate, "steps": steps, "delta": 1e-5}
+    noise = noise_multiplier_for(target_epsilon=target_epsilon, **asked)
+    got = spent(noise_multiplier=noise, **asked).epsilon
+    assert got <= target_epsilon
+    less = spent(noise_multiplier=noise * 0.99, **asked).epsilon
+    assert less > target_epsilon - SLACK
