@@ -51,6 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BadInput as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except KeyboardInterrupt:
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor().shutdown(wait=False, kill_workers=True)
+        print("\nInterrupted; run the same command again to carry on.", file=sys.stderr)
+        return EXIT_INTERRUPTED
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -283,7 +289,6 @@ def _timed(trials: Sequence[Trial]) -> list[tuple[EngineName, int]]:
 
 def _run_trials(trials: Sequence[Trial], todo: Sequence[Trial], workers: Workers, out: Path) -> int:
     """Runs the trials that are missing, each written as it ends; how many failed."""
-    from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     from dpbench import runner
@@ -313,10 +318,6 @@ def _run_trials(trials: Sequence[Trial], todo: Sequence[Trial], workers: Workers
                     work=cost[trial.trial_id],
                     failed=last["status"] == "failed",
                 )
-    except KeyboardInterrupt:
-        get_reusable_executor().shutdown(wait=False, kill_workers=True)
-        print("\nInterrupted; run the same command again to carry on.", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
     except TerminatedWorkerError as error:
         reason = str(error).partition("\n")[0]
         print(f"A worker died ({reason}) Run the same command again to carry on.", file=sys.stderr)

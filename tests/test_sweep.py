@@ -1,11 +1,14 @@
 """The command as a user types it: real sweeps, real files, by subprocess."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 from dpbench import report, sweep
@@ -229,3 +232,24 @@ def test_a_report_on_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "no finished trial" in capsys.readouterr().err
     assert report.main([str(tmp_path / "nowhere")]) == 2
     assert "There is no folder" in capsys.readouterr().err
+
+
+def test_an_interrupted_sweep_says_how_to_go_on_and_leaves_no_process(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "dpbench.sweep", *TINY, "--epochs", "400", "--no-timing"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # so that the signal reaches the sweep alone, as from `kill -INT`
+    ) as running:
+        assert running.stderr is not None
+        assert "to run" in running.stderr.readline()
+        time.sleep(8)  # the workers are training, or still importing torch
+        workers = psutil.Process(running.pid).children(recursive=True)
+        running.send_signal(signal.SIGINT)
+        said = running.stderr.read()  # ends when no process holds it open any more
+        assert running.wait(timeout=10) == 130
+    assert "run the same command again to carry on" in said
+    assert "Traceback" not in said
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert alive == []
