@@ -1,5 +1,7 @@
 """The committed results are what the committed commands make, and what README says of them."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +11,7 @@ from dpbench import analysis, estimate, grid, store
 from dpbench.trial import ENGINES
 
 ROOT = Path(__file__).parent.parent
+TABLE = ROOT / "results" / "opacus-table"
 QUICK = ROOT / "results" / "mnist-quick"
 
 
@@ -71,3 +74,36 @@ def test_the_figures_are_beside_it() -> None:
         assert f"results/mnist-quick/{name}.png" in readme
         assert (QUICK / f"{name}.png").is_file()
         assert (QUICK / f"{name}.svg").is_file()
+
+
+def test_opacus_table_is_the_whole_of_its_sweep_file() -> None:
+    top, tables = grid.read_toml(TABLE / "sweep.toml")
+    shared = {name: value for name, value in top.items() if name != "dataset"}
+    asked = grid.trials(
+        [grid.grid(table, shared, grid.defaults("mnist")) for table in tables], "mnist"
+    )
+    assert store.finished(TABLE) == {trial.trial_id for trial in asked}
+    assert not store.read_trials(TABLE)["dpbench_commit"].str.contains("dirty").any()
+
+
+def test_opacus_tables_readme_says_what_its_script_prints() -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import opacus_table as t; print(t.table(t.analysis.final("
+            "t.store.read_trials(t.RESULTS))))",
+        ],
+        cwd=ROOT / "bench",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout in (TABLE / "README.md").read_text(encoding="utf-8")
+
+
+def test_one_seed_of_run_c_is_the_same_by_opacus() -> None:
+    last = analysis.final(store.read_trials(TABLE))
+    run_c = last[(last["noise_multiplier"] == 1.3) & (last["seed"] == 0)].set_index("engine")
+    ours, theirs = (run_c.loc[name, "test_accuracy"] for name in ("fused", "opacus-hooks"))
+    assert abs(ours - theirs) < 0.002
