@@ -6,8 +6,8 @@ from types import MappingProxyType
 from dpbench import catalogue
 from dpbench.trial import EngineName, Trial
 
-# Examples per second of one thread while another trial runs beside, read off the committed
-# results/mnist-quick and rounded; a test holds them within a factor of two of it.
+# Examples per second of one thread, below those timed alone in the committed results/mnist-quick,
+# since trials run beside others; a test holds them within a factor of two of it.
 NOMINAL_EXAMPLES_PER_SECOND: Mapping[EngineName, float] = MappingProxyType(
     {
         "non-private": 18_000.0,

@@ -97,7 +97,7 @@ def default_learning_rate(batch_size: int, *, private: bool) -> float:
     Private, it grows with the batch size: the noise that a step adds to the weights is
     learning_rate x noise_multiplier x max_grad_norm / batch_size, so a larger batch allows a longer
     step, and needs it to go as far in its fewer steps. Non-private, the loss's curvature is the
-    limit, whatever the batch size: on MNIST 0.2 diverges at 256 and at 1,024.
+    limit, and 0.1 is the rate of Opacus' published baseline.
     """
     return batch_size / 1024 if private else 0.1
 

@@ -197,7 +197,7 @@ def _data_root(flag: Path | None) -> Path:
 def _dataset(asked: Any, data_root: Path, *, dry_run: bool) -> str:
     """The dataset's name; `auto` resolved, with a line on stderr where it is not MNIST."""
     if asked != catalogue.AUTO:
-        catalogue.entry(asked)
+        catalogue.entry(str(asked))
         return str(asked)
     if catalogue.present("mnist", data_root):
         return "mnist"

@@ -260,9 +260,11 @@ def test_bookkeeping_refuses_what_it_does_not_know(model: nn.Module, message: st
 
 
 def test_where_fused_does_not_know_the_model_another_takes_its_place() -> None:
-    other = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
-    assert engines.implementation("fused", other) == "bookkeeping"
-    assert engines.implementation("fused-non-private", other) == "non-private"
+    of_the_same_shapes = models.tutorial_cnn(seed=0, device="cpu")
+    of_the_same_shapes[1] = nn.Tanh()
+    for other in (nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), of_the_same_shapes):
+        assert engines.implementation("fused", other) == "bookkeeping"
+        assert engines.implementation("fused-non-private", other) == "non-private"
     known = models.tutorial_cnn(seed=0, device="cpu")
     for engine in ENGINES:
         assert engines.implementation(engine, known) == engine

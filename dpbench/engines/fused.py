@@ -9,16 +9,17 @@ from torch import Tensor, nn
 
 from dpbench.engines import fused_kernel as kernel
 from dpbench.engines.protocol import apply_noisy_sum, sgd
+from dpbench.models import tutorial_cnn
 from dpbench.trial import Trial
-
-# Shapes of the parameters of `models.tutorial_cnn`, in their order.
-SHAPES = [(16, 1, 8, 8), (16,), (32, 16, 4, 4), (32,), (32, 512), (32,), (10, 32), (10,)]
 
 
 def supports(model: nn.Module) -> bool:
-    """Whether the model is the tutorial CNN, on a CPU: its parameters have its shapes."""
-    parameters = list(model.parameters())
-    return [tuple(p.shape) for p in parameters] == SHAPES and parameters[0].device.type == "cpu"
+    """Whether the model is the tutorial CNN, layer by layer, in float32 on a CPU."""
+    known = repr(tutorial_cnn(seed=0, device="cpu"))  # every layer with its sizes and strides
+    return repr(model) == known and all(
+        parameter.device.type == "cpu" and parameter.dtype == torch.float32
+        for parameter in model.parameters()
+    )
 
 
 def compile_kernel() -> None:

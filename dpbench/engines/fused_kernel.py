@@ -13,9 +13,9 @@ A name with d before it is the gradient of the loss with respect to it. The loop
 channels or columns are unrolled by hand: each name that ends in a digit is a register.
 
 What an example costs, in multiply-adds of sixteen: conv1 12,544, conv2 12,800, their weight
-gradients the same again, conv2's data gradient at most 12,800 (a third of it is left after ReLU and
-max-pool), the dense layers 1,044 forward, as many back and as many into the sum. DP-SGD adds the
-squared norm (578) and scaling to that. numba does not see a change of simd.py in its cache of these
+gradients the same again, conv2's data gradient at most 12,800 (zeros are passed over), the dense
+layers 1,044 forward, as many back and as many into the sum. DP-SGD adds the squared norm (at most
+620) and the scaling to that. numba does not see a change of simd.py in its cache of these
 functions: after one, remove dpbench/engines/__pycache__.
 """
 # mypy: ignore-errors
