@@ -15,15 +15,19 @@ class Progress:
         count: How many there are to do.
         work: What they all cost, in any one unit; the time left is judged by it.
         what: Their name.
+        quiet: Whether to show nothing at all.
     """
 
-    def __init__(self, count: int, work: float, what: str = "trials") -> None:
+    def __init__(
+        self, count: int, work: float, what: str = "trials", *, quiet: bool = False
+    ) -> None:
+        self._quiet = quiet
         self._count, self._work, self._what = count, work, what
         self._done = self._failed = 0
         self._work_done = 0.0
         self._start = time.monotonic()
         self._bar: tqdm[Any] | None = None
-        if count and sys.stderr.isatty():
+        if count and not quiet and sys.stderr.isatty():
             bar: tqdm[Any] = tqdm(
                 total=work,
                 bar_format="{desc} |{bar}| {percentage:3.0f} % [{elapsed} < {remaining}]",
@@ -49,6 +53,8 @@ class Progress:
         self._done += 1
         self._failed += failed
         self._work_done += work
+        if self._quiet:
+            return
         if self._bar is None:
             elapsed = time.monotonic() - self._start
             left = elapsed * (self._work - self._work_done) / self._work_done

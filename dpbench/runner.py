@@ -1,15 +1,18 @@
 """Trials to workers, and their rows back as each trial ends."""
 
-import warnings
-from collections.abc import Iterator, Sequence
+import sysconfig
+import traceback
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from joblib import Parallel, delayed
+from dpbench.crew import Crew
+from dpbench.schedule import Claims, Lost, Row, Schedule, Unclaimed
+from dpbench.trial import Environment, Epoch, Status, TimedName, Trial
 
-from dpbench.trial import EngineName, Environment, Epoch, Trial
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")  # as torch says it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +25,7 @@ class Workers:
         jobs: Trials at a time on each device.
         threads: PyTorch's intra-operator threads of each.
         physical_batch_size: Most examples in one forward pass; None for whole batches.
+        trial_timeout_seconds: For each trial; None for as long as it takes.
     """
 
     data_root: Path
@@ -29,6 +33,7 @@ class Workers:
     jobs: int
     threads: int
     physical_batch_size: int | None
+    trial_timeout_seconds: float | None = None
 
     @property
     def count(self) -> int:
@@ -36,29 +41,50 @@ class Workers:
         return self.jobs * len(self.devices)
 
 
-def run(trials: Sequence[Trial], workers: Workers) -> Iterator[list[dict[str, Any]]]:
+def run(
+    trials: Sequence[Trial], workers: Workers, claims: Claims | None = None
+) -> Generator[list[Row]]:
     """Runs the trials; yields the rows of each as it ends, in no fixed order.
 
-    A trial that fails yields the rows of its whole epochs and one of status `failed`.
+    A trial that fails yields the rows of its whole epochs and one that says why. A trial whose
+    process dies is tried once more, alone, after the others. No process is left when the iterator
+    is closed.
+
+    Args:
+        trials: What to run.
+        workers: How.
+        claims: Says which of them other sweeps run. A trial is given back once the rows that this
+            yields have been taken care of: when the next are asked for.
     """
     count = min(workers.count, len(trials))
     if count == 0:
         return
-    _compile(trials, workers)
-    parallel = Parallel(n_jobs=count, return_as="generator_unordered", batch_size=1)
-    with warnings.catch_warnings():
-        # loky replaces a worker whose memory has grown, and says so; nothing is lost by it
-        warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
-        yield from parallel(
-            delayed(run_trial)(trial, replace(workers, devices=(device,)), beside=count - 1)
-            for trial, device in zip(trials, cycle(workers.devices), strict=False)
-        )
+    _compile(workers)
+
+    def task(trial: Trial, slot: int, beside: int) -> tuple[Trial, Workers, int]:
+        device = workers.devices[slot % len(workers.devices)]
+        return trial, replace(workers, devices=(device,)), beside
+
+    def row_of(lost: Lost) -> Row:
+        return _lost_row(lost, workers)
+
+    threads = dict.fromkeys(_THREAD_VARIABLES, str(workers.threads))
+    prepare = partial(_prepare, _needs_kernel(workers))
+    with Crew(prepare, _task, threads) as crew:
+        yield from Schedule(
+            trials,
+            crew,
+            claims or Unclaimed(),
+            task=task,
+            row_of=row_of,
+            timeout_seconds=workers.trial_timeout_seconds,
+        ).run(count)
 
 
-def run_trial(trial: Trial, workers: Workers, *, beside: int) -> list[dict[str, Any]]:
-    """The trial's rows, trained in this process on the first of the workers' devices.
+def run_trial(trial: Trial, workers: Workers, *, beside: int) -> Iterator[Row]:
+    """The trial's rows as its epochs end, trained in this process on the first of the devices.
 
-    Never raises for what the trial does: a worker's exception would end the sweep.
+    Never raises for what the trial does: its last row says what went wrong.
     """
     import torch
 
@@ -67,55 +93,131 @@ def run_trial(trial: Trial, workers: Workers, *, beside: int) -> list[dict[str, 
     (device,) = workers.devices
     torch.set_num_threads(workers.threads)
     where = _where(trial.engine, workers, beside=beside)
-    seen: list[Epoch] = []
+    done = 0
     try:
-        dataset = data.load(trial.dataset, workers.data_root, device)
+        dataset = data.load(
+            trial.dataset, workers.data_root, device, trial.validation_examples or 0
+        )
         for epoch in train.train(trial, dataset, physical_batch_size=workers.physical_batch_size):
-            seen.append(epoch)  # one by one: the epochs before a failure count
+            yield store.trial_row(trial, epoch, where)
+            done += 1
     except Exception as error:  # whatever it is, it is this trial's result
-        name = "" if isinstance(error, train.TrainingError) else f"{type(error).__name__}: "
-        seen.append(Epoch(epoch=len(seen) + 1, status="failed", reason=f"{name}{error}"))
-    return [store.trial_row(trial, epoch, where) for epoch in seen]
+        yield store.trial_row(trial, _failure(done + 1, error), where)
+
+
+def _task(trial: Trial, workers: Workers, beside: int) -> Iterator[Row]:
+    return run_trial(trial, workers, beside=beside)
+
+
+def _prepare(kernel: bool) -> None:
+    """Imports and loads what trials need, before the first one's time runs."""
+    import torch
+
+    from dpbench import accounting, data, store, train  # noqa: F401
+    from dpbench.engines import fused
+
+    torch.optim.SGD([torch.zeros(1)], lr=1.0)  # the first one imports torch's compiler
+    if kernel:
+        fused.compile_kernel()
+
+
+def _failure(epoch: int, error: Exception) -> Epoch:
+    """What is recorded of a trial that has raised."""
+    from dpbench import train
+
+    known = isinstance(error, train.TrainingError)
+    text = str(error) if known else f"{type(error).__name__}: {error}"
+    memory = isinstance(error, MemoryError) or any(each in text for each in _OUT_OF_MEMORY)
+    status: Status = "out-of-memory" if memory and not known else "failed"
+    return Epoch(
+        epoch=epoch,
+        status=status,
+        reason=text,
+        traceback=_without_folders("".join(traceback.format_exception(error))),
+    )
+
+
+def _lost_row(lost: Lost, workers: Workers) -> Row:
+    from dpbench import store
+
+    seen = Epoch(
+        epoch=lost.epochs + 1,
+        status=lost.status,
+        reason=lost.reason,
+        traceback=lost.stack and _without_folders(lost.stack),
+    )
+    return store.trial_row(lost.trial, seen, _where(lost.trial.engine, workers, beside=lost.beside))
+
+
+def _without_folders(text: str) -> str:
+    """The traceback with file names relative to their packages' folders: rows are published."""
+    folders = {*sysconfig.get_paths().values(), str(Path(__file__).parents[1])}
+    for folder in sorted(folders, key=len, reverse=True):
+        text = text.replace(f'"{folder}/', '"')
+    return text
 
 
 def time_engine(
-    engine: EngineName, batch_size: int, dataset: str, workers: Workers
-) -> list[dict[str, Any]]:
-    """The rows of one timing, measured in this process on the first of the workers' devices."""
+    engine: TimedName, batch_size: int, dataset: str, workers: Workers, *, pairs: int | None = None
+) -> list[Row]:
+    """The rows of one timing, measured in this process on the first of the workers' devices.
+
+    The step's memory on a CPU is measured after it, in a process of its own.
+    """
     import torch
 
-    from dpbench import data, store, timing
+    from dpbench import data, memory, stopwatch, store
 
     torch.set_num_threads(workers.threads)
     device = workers.devices[0]
-    timings = timing.measure(
+    where = _where(engine, workers, beside=0)
+    timings = stopwatch.measure(
         engine,
         batch_size,
         data.load(dataset, workers.data_root, device),
+        pairs=pairs or stopwatch.PAIRS,
         physical_batch_size=workers.physical_batch_size,
     )
-    where = _where(engine, workers, beside=0)
+    if device == "cpu":
+        growth = memory.resident_growth(
+            engine,
+            batch_size,
+            threads=workers.threads,
+            physical_batch_size=workers.physical_batch_size,
+        )
+        timings = [replace(each, peak_memory_bytes=growth) for each in timings]
     return [store.timing_row(each, where) for each in timings]
 
 
-def _compile(trials: Sequence[Trial], workers: Workers) -> None:
+def _compile(workers: Workers) -> None:
     """Compiles what workers will need, once; they load it from the machine's cache."""
-    if "cpu" in workers.devices and any(trial.engine.startswith("fused") for trial in trials):
+    if _needs_kernel(workers):
         from dpbench.engines import fused
 
         fused.compile_kernel()
 
 
-def _where(engine: EngineName, workers: Workers, *, beside: int) -> Environment:
+def _needs_kernel(workers: Workers) -> bool:
+    return "cpu" in workers.devices  # evaluation is by it, whatever the engine
+
+
+def _where(engine: TimedName, workers: Workers, *, beside: int) -> Environment:
     from dpbench import engines, environment, models
 
     device = workers.devices[0]
-    implementation = engines.implementation(engine, models.tutorial_cnn(seed=0, device=device))
+    match engine:
+        case "tutorial-non-private" | "opacus-as-shipped":
+            implementation, memory_format = str(engine), "contiguous"
+        case _:
+            implementation = engines.implementation(
+                engine, models.tutorial_cnn(seed=0, device=device)
+            )
+            memory_format = engines.memory_format(implementation, device)
     return environment.describe(
         implementation=implementation,
         device=device,
         threads=workers.threads,
-        memory_format=engines.memory_format(implementation, device),
+        memory_format=memory_format,
         physical_batch_size=workers.physical_batch_size,
         workers_beside=beside,
     )

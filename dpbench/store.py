@@ -1,170 +1,255 @@
-"""A store: a results directory of parquet files, `trials/` and `timings/`, one file each.
+"""A store: a results directory of parquet files, `trials/` and `timings/`.
 
-A file appears whole or not at all: it is written under a name that readers ignore, flushed to the
-disk, and renamed. Reading never writes.
+A trial is a file, which appears whole or not at all; `folding` puts many into one. Reading never
+writes: a damaged file is passed over with a warning, unless the caller says what to do with it.
 """
 
-import os
-import types
-import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
-from datetime import datetime
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import fields
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
-from dpbench.trial import BadInput, Environment, Epoch, StepTiming, Trial
+from dpbench import files, locks
+from dpbench.schema import (
+    SCHEMA_VERSION,
+    SCHEMAS,
+    TIMINGS,
+    TRIALS,
+    Row,
+    conform,
+    table,
+    timing_row,
+    trial_row,
+)
+from dpbench.trial import BadInput, Trial
 
-SCHEMA_VERSION = 1
+__all__ = ["SCHEMA_VERSION", "TIMINGS", "TRIALS", "timing_row", "trial_row"]  # and what is below
 
-Row = Mapping[str, Any]
+PART = "part-"  # begins the names of files that hold many trials, all of them finished
 
-_ARROW_TYPES = {
-    int: pa.int64(),
-    float: pa.float64(),
-    str: pa.string(),
-    bool: pa.bool_(),
-    datetime: pa.timestamp("us", tz="UTC"),
-}
+_log = logging.getLogger(__name__)
+_STATE = ("trial_id", "epoch", "epochs", "status")  # the columns that tell what is finished
+_ATTEMPTS = 20  # at reading a folder whose files another process folds meanwhile
 
-
-def trial_row(trial: Trial, seen: Epoch, where: Environment) -> dict[str, Any]:
-    """A row of `trials`: the flat union of what was asked, what was seen, and where."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "trial_id": trial.trial_id,
-        **asdict(trial),
-        **asdict(seen),
-        **asdict(where),
-    }
-
-
-def timing_row(timing: StepTiming, where: Environment) -> dict[str, Any]:
-    """A row of `timings`: the flat union of what was seen and where."""
-    return {"schema_version": SCHEMA_VERSION, **asdict(timing), **asdict(where)}
-
-
-def _schema(keys: Mapping[str, type], *nouns: type) -> pa.Schema:
-    """The columns of the nouns' fields, in their order, with the widest type of each kind."""
-    columns = dict(keys)
-    for noun in nouns:
-        hints = typing.get_type_hints(noun)
-        columns |= {field.name: _base_type(hints[field.name]) for field in fields(noun)}
-    return pa.schema([pa.field(name, _ARROW_TYPES[kind]) for name, kind in columns.items()])
-
-
-def _base_type(hint: Any) -> type:
-    """The one type of `T`, `T | None` or `Literal[T, ...]`."""
-    if typing.get_origin(hint) is types.UnionType:
-        (hint,) = (each for each in typing.get_args(hint) if each is not types.NoneType)
-    if typing.get_origin(hint) is typing.Literal:
-        return type(typing.get_args(hint)[0])
-    assert isinstance(hint, type)
-    return hint
-
-
-TRIALS = _schema({"schema_version": int, "trial_id": str}, Trial, Epoch, Environment)
-TIMINGS = _schema({"schema_version": int}, StepTiming, Environment)
+OnDamage = Callable[[Path, files.Damaged], None]
 
 
 def create(root: Path) -> None:
-    """Makes the store's folders.
+    """Makes the store's folders, or mends what a writer that died has left of them.
 
     Raises:
         BadInput: They cannot be made or written to.
     """
-    try:
-        for folder in (root / "trials", root / "timings"):
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / f".{os.getpid()}.probe"
-            probe.touch()
-            probe.unlink()
-    except OSError as error:
-        raise BadInput(
-            f"Cannot write results to {root}: {error.strerror}; name another folder with --out."
-        ) from error
+    with _cannot_write(root):
+        (root / files.SCRATCH).mkdir(parents=True, exist_ok=True)
+        with writing(root):
+            for name in SCHEMAS:
+                files.recover(root, name)
+                (root / name).mkdir(exist_ok=True)
+                probe = root / name / ".probe"
+                probe.touch()
+                probe.unlink()
+            for left in (root / files.SCRATCH).glob("*.tmp"):
+                left.unlink()
 
 
 def write_trial(root: Path, rows: Sequence[Row]) -> None:
-    """Writes a trial's rows, in place of those of an earlier try."""
-    _write(root / "trials" / f"{rows[0]['trial_id']}.parquet", rows, TRIALS)
+    """Writes a trial's rows, in place of those of an earlier try; once finished, it stays.
+
+    Raises:
+        BadInput: The rows could not be written; what was there before is intact.
+    """
+    whole = table(rows, TRIALS)
+    trial_id = str(rows[0]["trial_id"])
+    with writing(root):
+        if state(root, trial_id) != "ok":
+            files.write(root, file_of(root, trial_id), whole)
 
 
 def write_timings(root: Path, name: str, rows: Sequence[Row]) -> None:
     """Writes the rows of one timing, in place of those of that name."""
-    _write(root / "timings" / f"{name}.parquet", rows, TIMINGS)
+    whole = table(rows, TIMINGS)
+    with writing(root):
+        files.write(root, root / "timings" / f"{name}.parquet", whole)
 
 
-def read_trials(root: Path) -> pd.DataFrame:
+def read_trials(root: Path, on_damage: OnDamage | None = None) -> pd.DataFrame:
     """Every row of `trials`, sorted by what was asked; empty where there is none.
 
+    Args:
+        root: The store.
+        on_damage: What to do with a damaged file; None passes over it with a warning.
+
     Raises:
-        BadInput: The store holds rows of a newer schema, or a damaged file.
+        BadInput: The store holds rows of a newer schema, or cannot be read.
     """
-    frame = _read(root / "trials", TRIALS)
+    frame = load(root, "trials", on_damage=on_damage).to_pandas()
     by = [field.name for field in fields(Trial)]
     return frame.sort_values([*by, "epoch"], na_position="first", ignore_index=True)
 
 
-def read_timings(root: Path) -> pd.DataFrame:
+def read_timings(root: Path, on_damage: OnDamage | None = None) -> pd.DataFrame:
     """Every row of `timings`; empty where there is none.
 
+    Args:
+        root: The store.
+        on_damage: What to do with a damaged file; None passes over it with a warning.
+
     Raises:
-        BadInput: The store holds rows of a newer schema, or a damaged file.
+        BadInput: The store holds rows of a newer schema, or cannot be read.
     """
-    frame = _read(root / "timings", TIMINGS)
+    frame = load(root, "timings", on_damage=on_damage).to_pandas()
     return frame.sort_values(["device", "batch_size", "engine", "pair"], ignore_index=True)
+
+
+def states(root: Path, on_damage: OnDamage | None = None) -> dict[str, str]:
+    """What became of each trial: `ok` if its last epoch is there, or the status of its failure."""
+    return outcomes(load(root, "trials", _STATE, on_damage=on_damage))
 
 
 def finished(root: Path) -> set[str]:
     """The ids of the trials whose last epoch is there."""
-    frame = read_trials(root)
-    done = frame[(frame["status"] == "ok") & (frame["epoch"] == frame["epochs"])]
-    return set(done["trial_id"])
+    return {trial_id for trial_id, state in states(root).items() if state == "ok"}
 
 
-def _write(path: Path, rows: Sequence[Row], schema: pa.Schema) -> None:
-    for row in rows:
-        if set(row) != set(schema.names):
-            differing = sorted(set(row) ^ set(schema.names))
-            raise ValueError(
-                f"Expected the row to have the schema's columns; differing: {differing}"
-            )
-    table = pa.Table.from_pylist(list(rows), schema=schema)
-    # a leading dot and no .parquet suffix: every reader passes over it
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
+def state(root: Path, trial_id: str) -> str | None:
+    """What became of the trial; None if nothing, or if its file was damaged and is set aside.
+
+    For a writer that holds the lock, so that no file is folded meanwhile.
+    """
     try:
-        with temporary.open("wb") as file:
-            pq.write_table(table, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        return outcomes(load_file(file_of(root, trial_id), TRIALS, _STATE)).get(trial_id)
+    except files.Damaged as damage:
+        set_aside(root, damage)
+        return None
+    except FileNotFoundError:
+        parts = (root / "trials").glob(f"{PART}*.parquet")
+        known = (_ids(part, part.stat().st_mtime_ns) for part in parts)
+        return "ok" if any(trial_id in ids for ids in known) else None
 
 
-def _read(folder: Path, schema: pa.Schema) -> pd.DataFrame:
-    files = sorted(folder.glob("*.parquet"))
-    tables = []
-    for file in files:
+def set_aside(root: Path, damage: files.Damaged) -> None:
+    """Moves the damaged file to the store's folder `damaged`, and says so."""
+    folder = root / "damaged"
+    target = folder / damage.path.name
+    with _cannot_write(root), suppress(FileNotFoundError):  # another sweep has done it
+        folder.mkdir(exist_ok=True)
+        while target.exists():
+            target = target.with_name(f"again-{target.name}")
+        damage.path.rename(target)
+    _log.warning("%s: set aside as %s; what it held runs again.", damage, target)
+
+
+@contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """Holds the store's lock, under which alone it is written to.
+
+    Raises:
+        BadInput: The disk takes no more.
+    """
+    with _cannot_write(root), locks.exclusive(root / files.SCRATCH / "lock"):
+        yield
+
+
+def load(
+    root: Path,
+    name: str,
+    columns: Sequence[str] | None = None,
+    on_damage: OnDamage | None = None,
+) -> pa.Table:
+    """The rows of `trials` or `timings` in the schema's columns, or only some of them."""
+    folder = root / name
+
+    def one(path: Path) -> pa.Table | files.Damaged:
         try:
-            table = pq.read_table(file)
-        except pa.ArrowInvalid as error:
-            raise BadInput(f"{file} is damaged; move it away, and its trial runs again.") from error
-        newest = max(table["schema_version"].to_pylist(), default=SCHEMA_VERSION)
-        if newest > SCHEMA_VERSION:
-            raise BadInput(
-                f"{file} is of schema version {newest} and this dpbench reads up to "
-                f"{SCHEMA_VERSION}: upgrade dpbench to read it."
-            )
-        tables.append(table.cast(schema))
-    return (pa.concat_tables(tables) if tables else schema.empty_table()).to_pandas()
+            return load_file(path, SCHEMAS[name], columns)
+        except files.Damaged as damage:
+            return damage
+
+    try:
+        for _ in range(_ATTEMPTS):
+            try:
+                with ThreadPoolExecutor(pa.cpu_count()) as threads:
+                    loaded = list(threads.map(one, sorted(folder.glob("*.parquet"))))
+                break
+            except FileNotFoundError:
+                continue  # it has been folded since it was listed
+        else:
+            raise BadInput(f"{folder} changes too fast to be read; try again.")
+    except OSError as error:
+        raise BadInput(f"Cannot read {folder}: {error.strerror}.") from error
+    for damage in loaded:
+        if isinstance(damage, files.Damaged):
+            (on_damage or _pass_over)(root, damage)
+    whole = [table for table in loaded if not isinstance(table, files.Damaged)]
+    empty = SCHEMAS[name].empty_table()
+    return pa.concat_tables(
+        [empty.select(columns) if columns else empty, *whole], promote_options="default"
+    )
+
+
+def load_file(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """The file's rows in the schema's columns, or in some of them.
+
+    Raises:
+        BadInput: Its rows are of a newer schema.
+        Damaged: It is not whole, or of another kind.
+    """
+    found = files.read(path, columns and ["schema_version", *columns])
+    try:
+        return conform(found, schema, columns)
+    except BadInput as error:
+        raise BadInput(f"{path} {error}") from error
+    except ValueError as error:  # arrow's are such, too
+        raise files.Damaged(path, str(error).partition("\n")[0]) from error
+
+
+def file_of(root: Path, trial_id: str) -> Path:
+    """The trial's own file, there or not."""
+    folder = root / "trials"
+    # folding gives it another name, so that no name stands for a file before and after it
+    return next(folder.glob(f"{trial_id}*.parquet"), folder / f"{trial_id}.parquet")
+
+
+def outcomes(rows: pa.Table) -> dict[str, str]:
+    """`ok` for each trial whose last epoch is among the rows, or the status of its failure."""
+    last = rows.filter(
+        pc.or_(pc.not_equal(rows["status"], "ok"), pc.equal(rows["epoch"], rows["epochs"]))
+    )
+    return dict(zip(last["trial_id"].to_pylist(), last["status"].to_pylist(), strict=True))
+
+
+@lru_cache(maxsize=1024)
+def _ids(part: Path, _written_ns: int) -> frozenset[str]:
+    """The trials of a part, which never changes under its name."""
+    try:
+        return frozenset(load_file(part, TRIALS, ["trial_id"])["trial_id"].to_pylist())
+    except files.Damaged:
+        return frozenset()
+
+
+def _pass_over(root: Path, damage: files.Damaged) -> None:
+    _log.warning(
+        "%s: its rows are left out; the next sweep into %s sets it aside and runs them again.",
+        damage,
+        root,
+    )
+
+
+@contextmanager
+def _cannot_write(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        kept = " What is finished there is intact." if (root / "trials").is_dir() else ""
+        raise BadInput(
+            f"Cannot write results to {root}: {error.strerror}.{kept} Mend that or name another "
+            "folder with --out, and run the same command again."
+        ) from error

@@ -33,7 +33,7 @@ def test_in_parallel_or_alone_the_numbers_are_the_same_bits(trials: list[Trial])
     together = {rows[0]["trial_id"]: rows for rows in runner.run(trials, workers())}
     assert set(together) == {trial.trial_id for trial in trials}
     for trial in trials:
-        alone = runner.run_trial(trial, workers(), beside=0)
+        alone = list(runner.run_trial(trial, workers(), beside=0))
         assert numbers(alone) == numbers(together[trial.trial_id])
 
 
@@ -53,7 +53,7 @@ def test_a_trial_that_fails_is_a_row_and_the_others_go_on(trials: list[Trial]) -
 
 
 def test_a_row_says_how_many_ran_beside_it(trials: list[Trial]) -> None:
-    for jobs, count in ((1, 3), (2, 3), (2, 1)):
+    for jobs, count in ((2, 3), (2, 1)):
         (rows, *_) = runner.run(trials[:count], workers(jobs))
         assert rows[0]["workers_beside"] == min(jobs, count) - 1
         assert rows[0]["threads"] == 1

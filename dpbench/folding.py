@@ -1,0 +1,100 @@
+"""Many files of a store into few, and old files into today's columns.
+
+A reader lists a folder and then opens its files. So the same rows must never stand in two files,
+nor in none, and a folder is exchanged as a whole, at one instant. Every file has another name
+afterwards: whoever lists before the exchange and opens after it is told that a file is gone, and
+never sees a part of the rows. (Files that grow in place would not do: duckdb and polars open a
+file twice, and fail when it has changed in between.)
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+
+from dpbench import files, store
+from dpbench.schema import SCHEMAS
+
+MANY = 500  # files of one trial each; reading more of them takes a second and more
+
+_GENERATION = re.compile(r"-g(\d+)$")  # ends the names of files that have been through it
+
+
+def tidy(root: Path) -> None:
+    """Folds finished trials where they have many files; rewrites files that lack a column.
+
+    Readers take one file's columns for those of all, so they must be the same. A trial that failed
+    keeps its own file, to be replaced when it is tried again. Damaged files are set aside.
+
+    Raises:
+        BadInput: The store cannot be written to. It is as it was.
+    """
+    with store.writing(root):
+        for name, schema in SCHEMAS.items():
+            names = _column_names(root, name)
+            old = {path for path, columns in names.items() if columns != schema.names}
+            single = {path for path in names if not path.name.startswith(store.PART)}
+            many = single if name == "trials" and len(single) >= MANY else set()
+            if old or many:
+                _exchange(root, name, sorted(names), rewritten=old | many, folded=many)
+
+
+def _exchange(
+    root: Path, name: str, paths: Sequence[Path], *, rewritten: set[Path], folded: set[Path]
+) -> None:
+    """Puts a folder in place in which some are rewritten, and some of those folded into parts."""
+    generation = 1 + max((int(_split(path)[1]) for path in paths), default=0)
+    tables: dict[str, pa.Table] = {}
+    finished: list[pa.Table] = []
+    kept: dict[str, Path] = {}
+    for path in paths:
+        label = f"{_split(path)[0]}-g{generation}.parquet"
+        if path not in rewritten:
+            kept[label] = path
+            continue
+        try:
+            rows = store.load_file(path, SCHEMAS[name])
+        except files.Damaged as damage:
+            store.set_aside(root, damage)
+            continue
+        if path in folded and set(store.outcomes(rows).values()) == {"ok"}:
+            finished.append(rows)
+        else:
+            tables[label] = rows
+    for number, part in enumerate(_chunks(finished)):
+        tables[f"{store.PART}{generation}.{number}-g{generation}.parquet"] = pa.concat_tables(part)
+    files.replace_folder(root, name, kept, tables)
+
+
+def _column_names(root: Path, name: str) -> dict[Path, list[str]]:
+    """The columns of each of the folder's files that can be read; the others are set aside."""
+
+    def one(path: Path) -> list[str] | files.Damaged:
+        try:
+            return files.column_names(path)
+        except files.Damaged as damage:
+            return damage
+
+    paths = list((root / name).glob("*.parquet"))
+    with ThreadPoolExecutor(pa.cpu_count()) as threads:
+        found = dict(zip(paths, threads.map(one, paths), strict=True))
+    for damage in found.values():
+        if isinstance(damage, files.Damaged):
+            store.set_aside(root, damage)
+    return {path: names for path, names in found.items() if not isinstance(names, files.Damaged)}
+
+
+def _split(path: Path) -> tuple[str, str]:
+    """The file's name without its generation, and that, from 0."""
+    match = _GENERATION.search(path.stem)
+    return (path.stem[: match.start()], match[1]) if match else (path.stem, "0")
+
+
+def _chunks(tables: Sequence[pa.Table]) -> Iterator[list[pa.Table]]:
+    """MANY at a time."""
+    rest = iter(tables)
+    while chunk := list(islice(rest, MANY)):
+        yield chunk

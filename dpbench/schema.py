@@ -1,0 +1,125 @@
+"""The columns of a store, read off the nouns, and rows to tables and back over their versions."""
+
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dpbench.trial import BadInput, Environment, Epoch, StepTiming, Trial
+
+SCHEMA_VERSION = 2  # 1: without traceback
+
+Row = Mapping[str, Any]
+
+_ARROW_TYPES = {
+    int: pa.int64(),
+    float: pa.float64(),
+    str: pa.string(),
+    bool: pa.bool_(),
+    datetime: pa.timestamp("us", tz="UTC"),
+}
+
+
+def trial_row(trial: Trial, seen: Epoch, where: Environment) -> dict[str, Any]:
+    """A row of `trials`: the flat union of what was asked, what was seen, and where."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "trial_id": trial.trial_id,
+        **asdict(trial),
+        **asdict(seen),
+        **asdict(where),
+    }
+
+
+def timing_row(timing: StepTiming, where: Environment) -> dict[str, Any]:
+    """A row of `timings`: the flat union of what was seen and where."""
+    return {"schema_version": SCHEMA_VERSION, **asdict(timing), **asdict(where)}
+
+
+def _schema(keys: Mapping[str, type], *nouns: type) -> pa.Schema:
+    """The columns of the nouns' fields, in their order, with the widest type of each kind."""
+    columns = dict(keys)
+    for noun in nouns:
+        hints = typing.get_type_hints(noun)
+        columns |= {field.name: _base_type(hints[field.name]) for field in fields(noun)}
+    return pa.schema([pa.field(name, _ARROW_TYPES[kind]) for name, kind in columns.items()])
+
+
+def _base_type(hint: Any) -> type:
+    """The one type of `T`, `T | None` or `Literal[T, ...]`."""
+    if typing.get_origin(hint) is types.UnionType:
+        (hint,) = (each for each in typing.get_args(hint) if each is not types.NoneType)
+    if typing.get_origin(hint) is typing.Literal:
+        return type(typing.get_args(hint)[0])
+    assert isinstance(hint, type)
+    return hint
+
+
+TRIALS = _schema({"schema_version": int, "trial_id": str}, Trial, Epoch, Environment)
+TIMINGS = _schema({"schema_version": int}, StepTiming, Environment)
+SCHEMAS = {"trials": TRIALS, "timings": TIMINGS}
+_OPTIONAL = {
+    field.name
+    for noun in (Trial, Epoch, StepTiming, Environment)
+    for field in fields(noun)
+    if types.NoneType in typing.get_args(typing.get_type_hints(noun)[field.name])
+}
+
+
+def conform(found: pa.Table, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows in the schema's columns, or in some of them; null in those they are too old to have.
+
+    Raises:
+        BadInput: The rows are of a newer schema; the message lacks their file.
+        ValueError: They are no rows of that schema.
+    """
+    if "schema_version" not in found.column_names:
+        raise ValueError("it has no column schema_version")
+    newest = pc.max(found["schema_version"]).as_py() or 0
+    if newest > SCHEMA_VERSION:
+        raise BadInput(
+            f"is of schema version {newest} and this dpbench reads up to {SCHEMA_VERSION}: upgrade "
+            "dpbench to read it."
+        )
+    if unknown := set(found.column_names) - set(schema.names):
+        raise ValueError(f"it has the unknown column {min(unknown)}")
+    wanted = pa.schema([schema.field(name) for name in columns or schema.names])
+    arrays = []
+    for field in wanted:
+        if field.name in found.column_names:
+            arrays.append(found[field.name].cast(field.type))
+        elif field.name in _OPTIONAL:
+            arrays.append(pa.nulls(len(found), field.type))
+        else:
+            raise ValueError(f"it has no column {field.name}")
+    return pa.Table.from_arrays(arrays, schema=wanted)
+
+
+def table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
+    """The rows as a table.
+
+    Raises:
+        ValueError: A row lacks a column of the schema, or has another.
+    """
+    for row in rows:
+        if set(row) != set(schema.names):
+            differing = sorted(set(row) ^ set(schema.names))
+            raise ValueError(
+                f"Expected the row to have the schema's columns; differing: {differing}"
+            )
+    return pa.Table.from_pylist([_printable(row) for row in rows], schema=schema)
+
+
+def _printable(row: Row) -> dict[str, Any]:
+    """The row with texts that UTF-8 can say: error messages may hold undecodable file names."""
+    return {
+        name: value.encode("utf-8", "backslashreplace").decode()
+        if isinstance(value, str)
+        else value
+        for name, value in row.items()
+    }

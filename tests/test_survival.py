@@ -1,0 +1,29 @@
+"""Kills at many moments: nothing that was finished is lost, nothing is there twice."""
+
+from pathlib import Path
+
+import pytest
+import survival
+
+
+def test_five_kills(tmp_path: Path) -> None:
+    survive(tmp_path, kills=5, seed=0)
+
+
+@pytest.mark.slow
+def test_a_hundred_kills(tmp_path: Path) -> None:
+    survive(tmp_path, kills=100, seed=1)
+
+
+def survive(folder: Path, *, kills: int, seed: int) -> None:
+    expected, seconds = survival.undisturbed(folder / "undisturbed")
+    survived = survival.disturb(
+        folder,
+        kills=kills,
+        strikes=survival.STRIKES,
+        seed=seed,
+        expected=expected,
+        seconds=seconds,
+    )
+    print(f"survived {survived.total()} kills: {dict(survived)}")
+    assert survived.total() >= kills
