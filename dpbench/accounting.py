@@ -2,6 +2,7 @@
 
 The mechanism is the Poisson-subsampled Gaussian, composed over steps: every example joins a batch
 independently with probability sample_rate; neighbours differ by adding or removing one example.
+For shuffled batches it is the Gaussian, composed over epochs (`spent_shuffled`).
 The numbers come from Opacus' accountants, which need no torch; importing the opacus package does,
 so here its accountants are imported without it (`_opacus_accountants`).
 """
@@ -12,13 +13,15 @@ import math
 import sys
 import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cache
 from typing import Any
 
-from dpbench.trial import BadInput
+import numpy as np
+
+from dpbench.trial import BadInput, Trial
 
 # Opacus' own orders, and four larger ones, without which the bound is loose below epsilon 0.4.
 RDP_ORDERS = (
@@ -38,19 +41,21 @@ class Spent:
 
     Attributes:
         epsilon: The primary one, by `accountant`.
-        accountant: `prv`, or `rdp` where PRV gave no number.
+        accountant: `prv`, or `rdp` where PRV gave no number; `gaussian` for shuffled batches.
         epsilon_prv: Privacy loss random variables (Gopi et al. 2021); None where it failed.
         epsilon_rdp: Renyi differential privacy (Mironov 2017; Mironov et al. 2019).
         epsilon_gdp: Gaussian differential privacy (Bu et al. 2020), by a central limit theorem:
             no bound, it can be too low. None where it has no solution.
+        epsilon_if_poisson: For shuffled batches, what Poisson batches would have spent.
         note: Why an accountant gave no number.
     """
 
     epsilon: float
     accountant: str
-    epsilon_prv: float | None
-    epsilon_rdp: float
-    epsilon_gdp: float | None
+    epsilon_prv: float | None = None
+    epsilon_rdp: float | None = None
+    epsilon_gdp: float | None = None
+    epsilon_if_poisson: float | None = None
     note: str | None = None
 
 
@@ -86,12 +91,114 @@ def spent(*, noise_multiplier: float, sample_rate: float, steps: int, delta: flo
     )
 
 
+@cache
+def spent_shuffled(
+    *, noise_multiplier: float, epochs: int, delta: float, if_poisson: float
+) -> Spent:
+    """The bound that holds for shuffled batches, where an example joins one batch an epoch.
+
+    Given the permutations, which do not depend on the examples, an example's gradient is in one
+    noisy sum an epoch: so many adaptively composed Gaussian mechanisms, and they are together one
+    of noise_multiplier / sqrt(epochs) (Dong, Roth and Su 2022, corollary 3.3). Its epsilon is
+    exact (Balle and Wang 2018, theorem 8). No amplification by the shuffle is claimed: none as
+    strong as that of Poisson sampling holds (Chua et al. 2024, "How Private are DP-SGD
+    Implementations?" and "Scalable DP-SGD: Shuffling vs. Poisson Subsampling").
+    Neighbours: one example's gradient is replaced by zero.
+
+    Args:
+        noise_multiplier: Standard deviation of the noise over the clipping norm; 0 gives infinity.
+        epochs: Whole ones, at least 1.
+        delta: In (0, 1).
+        if_poisson: Passed on: what the same number of Poisson batches would have spent.
+    """
+    epsilon = math.inf
+    if noise_multiplier > 0:
+        epsilon = _gaussian_epsilon(math.sqrt(epochs) / noise_multiplier, delta)
+    return Spent(epsilon=epsilon, accountant="gaussian", epsilon_if_poisson=if_poisson)
+
+
+def spent_by(trial: Trial, *, sample_rate: float, steps: int, epochs: int) -> Spent:
+    """What the private trial has spent after so many steps, by the bound for its sampling.
+
+    Args:
+        trial: Private; names the sampling, the noise and delta.
+        sample_rate: Probability with which an example joins a Poisson batch.
+        steps: Taken so far.
+        epochs: Whole ones that the steps make up.
+    """
+    assert trial.noise_multiplier is not None
+    assert trial.delta is not None
+    poisson = spent(
+        noise_multiplier=trial.noise_multiplier,
+        sample_rate=sample_rate,
+        steps=steps,
+        delta=trial.delta,
+    )
+    if trial.sampling == "poisson":
+        return poisson
+    return spent_shuffled(
+        noise_multiplier=trial.noise_multiplier,
+        epochs=epochs,
+        delta=trial.delta,
+        if_poisson=poisson.epsilon,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A training run's mechanism, as `spent` takes it."""
+
+    noise_multiplier: float
+    sample_rate: float
+    steps: int
+
+
+def epsilon_of_best(runs: Collection[Run], *, delta: float) -> float:
+    """Epsilon of publishing only the best of several runs, where their number is random.
+
+    A fixed number of runs, as a sweep makes, has no bound this good. This one is for a number whose
+    mean is that of the runs given, each with settings drawn at random from theirs: the lower of the
+    bounds for a Poisson and for a geometric number (Papernot and Steinke 2022, "Hyperparameter
+    Tuning with Renyi Differential Privacy", theorems 6 and 2 with eta = 1).
+
+    Args:
+        runs: At least one. The bound is that of the least private of them.
+        delta: In (0, 1).
+    """
+    mean = len(runs)
+    orders = np.array(RDP_ORDERS)
+    one = np.max([_rdp_curve(*astuple(run)) for run in set(runs)], axis=0)  # [orders]
+    # delta of one run at epsilon log(1 + 1 / (order - 1)), for each order
+    at = np.log1p(1 / (orders - 1))[:, None]
+    log_deltas = (
+        (orders - 1) * (one - at)
+        - np.log(orders)
+        + (orders - 1) * np.log1p(-1 / orders)  # Canonne, Kamath and Steinke 2020, proposition 12
+    )
+    poisson = one + mean * np.exp(np.minimum(log_deltas.min(axis=1), 0.0))
+    geometric = one + 2 * np.min((1 - 1 / orders) * one + math.log(mean) / orders)
+    found = []
+    for bound in (poisson, geometric):
+        with _expected_warnings():
+            epsilon, _ = _rdp_analysis().get_privacy_spent(
+                orders=orders, rdp=bound + math.log(mean) / (orders - 1), delta=delta
+            )
+        found.append(float(epsilon))
+    return min(found)
+
+
 def noise_multiplier_for(
-    *, target_epsilon: float, sample_rate: float, steps: int, delta: float
+    *,
+    target_epsilon: float,
+    sample_rate: float,
+    steps: int,
+    delta: float,
+    shuffled_epochs: int | None = None,
 ) -> float:
     """The least noise multiplier, rounded up to four decimals, that spends at most the target.
 
-    Solved with the primary accountant: `spent(...).epsilon` at the result is <= target_epsilon.
+    Solved with the primary accountant: `spent(...).epsilon` at the result is <= target_epsilon, or
+    `spent_shuffled(...).epsilon` where the number of shuffled epochs is given.
 
     Raises:
         BadInput: No noise multiplier from 0.1 to 10,000 spends about that much.
@@ -106,6 +213,10 @@ def noise_multiplier_for(
 
     @cache
     def excess(noise_multiplier: float) -> float:
+        if shuffled_epochs is not None:
+            return _gaussian_epsilon(math.sqrt(shuffled_epochs) / noise_multiplier, delta) - (
+                target_epsilon
+            )
         at = spent(
             noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, delta=delta
         )
@@ -134,7 +245,50 @@ def noise_multiplier_for(
     return ticks / scale
 
 
+def _gaussian_epsilon(mu: float, delta: float) -> float:
+    """Epsilon at delta of a Gaussian mechanism of sensitivity mu and noise 1, at least 0.
+
+    The root of delta = Phi(mu/2 - eps/mu) - exp(eps) Phi(-mu/2 - eps/mu), which falls with epsilon.
+    """
+    from scipy.optimize import brentq
+    from scipy.special import log_ndtr
+
+    def log_excess(epsilon: float) -> float:
+        first = log_ndtr(mu / 2 - epsilon / mu)
+        second = epsilon + log_ndtr(-mu / 2 - epsilon / mu)
+        if second >= first:  # by rounding, where delta is below 1e-16 of either
+            return -math.inf
+        return float(first + math.log1p(-math.exp(second - first))) - math.log(delta)
+
+    if log_excess(0.0) <= 0:
+        return 0.0
+    high = 1.0
+    while log_excess(high) > 0:
+        high *= 2
+    root = float(brentq(lambda e: max(log_excess(e), -1e3), 0.0, high, xtol=1e-12, rtol=1e-14))
+    return root * (1 + 1e-12) + 1e-12  # on the side of more epsilon
+
+
 _History = list[tuple[float, float, int]]
+
+
+@cache
+def _rdp_curve(noise_multiplier: float, sample_rate: float, steps: int) -> Any:
+    """Renyi divergences at RDP_ORDERS, float64 [orders]."""
+    with _expected_warnings():
+        return np.asarray(
+            _rdp_analysis().compute_rdp(
+                q=sample_rate,
+                noise_multiplier=noise_multiplier,
+                steps=steps,
+                orders=list(RDP_ORDERS),
+            )
+        )
+
+
+def _rdp_analysis() -> Any:
+    """Opacus' Renyi bounds."""
+    return _opacus_accountants().rdp.privacy_analysis
 
 
 def _rdp(history: _History, delta: float) -> float:

@@ -1,7 +1,6 @@
-"""Datasets as tensors in memory, and the samplers that draw batches from them."""
+"""Datasets as tensors in memory."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +23,8 @@ class Dataset:
         name: A name from `catalogue.DATASETS`.
         train_images: Grey levels, uint8 [N, 1, 28, 28].
         train_labels: Classes 0 to 9, int64 [N].
+        validation_images: Held out of the training set for choosing, [V, 1, 28, 28]; V may be 0.
+        validation_labels: As train_labels, [V].
         test_images: As train_images, [M, 1, 28, 28].
         test_labels: As train_labels, [M].
     """
@@ -31,19 +32,24 @@ class Dataset:
     name: str
     train_images: Tensor
     train_labels: Tensor
+    validation_images: Tensor
+    validation_labels: Tensor
     test_images: Tensor
     test_labels: Tensor
 
 
 @cache
-def load(name: str, data_root: Path, device: str) -> Dataset:
+def load(name: str, data_root: Path, device: str, validation_examples: int = 0) -> Dataset:
     """The dataset on the device; read once per process.
 
-    Files that are not in `data_root` are downloaded there, if a mirror answers.
+    Files that are not in `data_root` are downloaded there, if a mirror answers. The examples held
+    out for validation are a random choice that is the same wherever the number is.
 
     Raises:
         BadInput: The dataset is not there and cannot be had, or its files cannot be read.
     """
+    if validation_examples:
+        return _hold_out(load(name, data_root, device), validation_examples)
     embedded = catalogue.entry(name).folder is None
     parts = _digits() if embedded else _torchvision(name, data_root)
     train_images, train_labels, test_images, test_labels = (part.to(device) for part in parts)
@@ -51,6 +57,8 @@ def load(name: str, data_root: Path, device: str) -> Dataset:
         name=name,
         train_images=train_images,
         train_labels=train_labels,
+        validation_images=train_images[:0],
+        validation_labels=train_labels[:0],
         test_images=test_images,
         test_labels=test_labels,
     )
@@ -61,18 +69,19 @@ def normalise(images: Tensor) -> Tensor:
     return images.to(torch.float32).mul_(1 / (255 * STD)).sub_(MEAN / STD)
 
 
-def poisson_batches(
-    *, examples: int, sample_rate: float, steps: int, rng: np.random.Generator
-) -> Iterator[np.ndarray]:
-    """`steps` Poisson samples of the indices below `examples`, int64 [B], B varying and maybe 0.
-
-    Every example joins every batch independently with probability `sample_rate`. A Poisson sample
-    is a Binomial(examples, sample_rate) number of examples drawn without replacement, which costs
-    the batch where a draw per example costs the dataset.
-    """
-    for _ in range(steps):
-        size = rng.binomial(examples, sample_rate)
-        yield rng.choice(examples, size, replace=False, shuffle=False)
+def _hold_out(dataset: Dataset, validation_examples: int) -> Dataset:
+    order = np.random.default_rng(0).permutation(len(dataset.train_labels))
+    held_out, kept = (
+        torch.from_numpy(np.sort(part)).to(dataset.train_labels.device)
+        for part in (order[:validation_examples], order[validation_examples:])
+    )
+    return replace(
+        dataset,
+        train_images=dataset.train_images[kept],
+        train_labels=dataset.train_labels[kept],
+        validation_images=dataset.train_images[held_out],
+        validation_labels=dataset.train_labels[held_out],
+    )
 
 
 def _torchvision(name: str, data_root: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:

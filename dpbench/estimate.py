@@ -26,7 +26,9 @@ TIMING_SECONDS = 8.0  # of each engine and batch size
 
 def examples(trial: Trial) -> int:
     """Expected number of examples that the trial draws."""
-    steps = catalogue.steps_per_epoch(trial.dataset, trial.batch_size)
+    steps = catalogue.steps_per_epoch(
+        trial.dataset, trial.batch_size, trial.validation_examples or 0
+    )
     return trial.epochs * steps * trial.batch_size
 
 

@@ -5,6 +5,7 @@ table before the top level), and the defaults for the dataset. No torch.
 """
 
 import difflib
+import functools
 import itertools
 import math
 import tomllib
@@ -14,7 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from dpbench import accounting, catalogue
-from dpbench.trial import ENGINES, NON_PRIVATE, NON_PRIVATE_ENGINES, BadInput, EngineName, Trial
+from dpbench.trial import (
+    ENGINES,
+    NON_PRIVATE,
+    NON_PRIVATE_ENGINES,
+    SAMPLINGS,
+    BadInput,
+    EngineName,
+    Sampling,
+    Trial,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +40,13 @@ class Grid:
         momentum: Of SGD.
         seed: Each arm is trained once with each.
         engine: `non-private` among them adds baselines, as `baseline` does.
+        sampling: How batches are drawn.
         epochs: Of every trial.
+        validation_examples: Held out of every trial's training set; 0 for none.
         delta: Of every private trial.
-        baseline: Whether to add the non-private trial of each batch size, learning rate, momentum
-            and seed.
+        baseline: Whether to add the non-private trial of each batch size, learning rate, momentum,
+            seed and sampling.
+        clip_only: Whether to add the trial without noise of each private one.
 
     Raises:
         BadInput: An axis is empty or repeats a value, or noise_multiplier and target_epsilon are
@@ -48,9 +61,12 @@ class Grid:
     momentum: tuple[float, ...] = (0.0,)
     seed: tuple[int, ...] = (0,)
     engine: tuple[EngineName, ...] = ("fused",)
+    sampling: tuple[Sampling, ...] = ("poisson",)
     epochs: int
+    validation_examples: int = 0
     delta: float = 1e-5
     baseline: bool = True
+    clip_only: bool = False
 
     def __post_init__(self) -> None:
         for name in AXES:
@@ -63,12 +79,16 @@ class Grid:
         if (self.noise_multiplier is None) == (self.target_epsilon is None):
             given = "neither" if self.noise_multiplier is None else "both"
             raise BadInput(f"Expected noise_multiplier or target_epsilon, and {given} is given.")
+        if self.validation_examples < 0:
+            raise BadInput(f"Expected validation_examples={self.validation_examples} >= 0.")
 
 
 FLOAT_AXES = ("noise_multiplier", "target_epsilon", "max_grad_norm", "learning_rate", "momentum")
 INTEGER_AXES = ("batch_size", "seed")
-AXES = (*FLOAT_AXES, *INTEGER_AXES, "engine")
-SCALARS = ("epochs", "delta", "baseline")
+WORD_AXES: Mapping[str, Sequence[str]] = {"engine": ENGINES, "sampling": SAMPLINGS}
+AXES = (*FLOAT_AXES, *INTEGER_AXES, *WORD_AXES)
+SWITCHES = ("baseline", "clip_only")
+SCALARS = ("epochs", "validation_examples", "delta", *SWITCHES)
 
 # The smallest grids whose curves have their true shape: from a noise that costs little accuracy,
 # where the widest clip wins, to one that costs much, where the narrowest does.
@@ -155,26 +175,35 @@ def trials(grids: Iterable[Grid], dataset: str) -> list[Trial]:
     """
     every = [trial for each in grids for trial in _product(each, dataset)]
     for trial in every:
-        catalogue.steps_per_epoch(dataset, trial.batch_size)  # raises where the batch is too large
+        catalogue.steps_per_epoch(  # raises where the batch is too large
+            dataset, trial.batch_size, trial.validation_examples or 0
+        )
     return sorted(dict.fromkeys(every), key=lambda trial: trial.private)
 
 
 def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
-    for batch_size, momentum, seed in itertools.product(grid.batch_size, grid.momentum, grid.seed):
+    for sampling, batch_size, momentum, seed in itertools.product(
+        grid.sampling, grid.batch_size, grid.momentum, grid.seed
+    ):
+        shared = functools.partial(
+            Trial,
+            dataset=dataset,
+            sampling=sampling,
+            batch_size=batch_size,
+            momentum=momentum,
+            epochs=grid.epochs,
+            validation_examples=grid.validation_examples or None,
+            seed=seed,
+        )
         baseline = [NON_PRIVATE] if grid.baseline else []
         others = [engine for engine in grid.engine if engine in NON_PRIVATE_ENGINES]
         for engine in dict.fromkeys([*baseline, *others]):
             for learning_rate in _learning_rates(grid, batch_size, private=False):
-                yield Trial(
-                    dataset=dataset,
+                yield shared(
                     engine=engine,
                     noise_multiplier=None,
                     max_grad_norm=None,
-                    batch_size=batch_size,
                     learning_rate=learning_rate,
-                    momentum=momentum,
-                    epochs=grid.epochs,
-                    seed=seed,
                     delta=None,
                 )
         private_engines = [engine for engine in grid.engine if engine not in NON_PRIVATE_ENGINES]
@@ -182,20 +211,15 @@ def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
             continue
         for engine, noise_multiplier, max_grad_norm, learning_rate in itertools.product(
             private_engines,
-            _noise_multipliers(grid, dataset, batch_size),
+            _noise_multipliers(grid, dataset, batch_size, sampling),
             grid.max_grad_norm,
             _learning_rates(grid, batch_size, private=True),
         ):
-            yield Trial(
-                dataset=dataset,
+            yield shared(
                 engine=engine,
                 noise_multiplier=noise_multiplier,
                 max_grad_norm=max_grad_norm,
-                batch_size=batch_size,
                 learning_rate=learning_rate,
-                momentum=momentum,
-                epochs=grid.epochs,
-                seed=seed,
                 delta=grid.delta,
             )
 
@@ -206,21 +230,26 @@ def _learning_rates(grid: Grid, batch_size: int, *, private: bool) -> Sequence[f
     return [default_learning_rate(batch_size, private=private)]
 
 
-def _noise_multipliers(grid: Grid, dataset: str, batch_size: int) -> Sequence[float]:
+def _noise_multipliers(
+    grid: Grid, dataset: str, batch_size: int, sampling: Sampling
+) -> Sequence[float]:
+    clip_only = [0.0] if grid.clip_only else []
     if grid.noise_multiplier is not None:
-        return grid.noise_multiplier
+        return list(dict.fromkeys([*clip_only, *grid.noise_multiplier]))
     targets = grid.target_epsilon or ()
     if not 0 < grid.delta < 1:
         raise BadInput(f"Expected delta={grid.delta!r} > 0 and < 1.")
     for target_epsilon in targets:
         if not 0 < target_epsilon < math.inf:
             raise BadInput(f"Expected target_epsilon={target_epsilon!r} > 0 and finite.")
-    return [
+    held_out = grid.validation_examples
+    return clip_only + [
         accounting.noise_multiplier_for(
             target_epsilon=target_epsilon,
-            sample_rate=catalogue.sample_rate(dataset, batch_size),
-            steps=grid.epochs * catalogue.steps_per_epoch(dataset, batch_size),
+            sample_rate=catalogue.sample_rate(dataset, batch_size, held_out),
+            steps=grid.epochs * catalogue.steps_per_epoch(dataset, batch_size, held_out),
             delta=grid.delta,
+            shuffled_epochs=grid.epochs if sampling == "shuffle" else None,
         )
         for target_epsilon in targets
     ]
@@ -241,15 +270,15 @@ def _typed(name: str, value: Any) -> Any:
 
 
 def _scalar(name: str, value: Any) -> Any:
-    if name == "baseline":
+    if name in SWITCHES:
         if not isinstance(value, bool):
-            raise BadInput(f"Expected baseline={value!r} to be true or false.")
+            raise BadInput(f"Expected {name}={value!r} to be true or false.")
         return value
-    if name == "engine":
-        if value not in ENGINES:
-            raise BadInput(f"Unknown engine {value!r}: {_nearest(str(value), ENGINES)}")
+    if name in WORD_AXES:
+        if value not in WORD_AXES[name]:
+            raise BadInput(f"Unknown {name} {value!r}: {_nearest(str(value), WORD_AXES[name])}")
         return value
-    whole = name in INTEGER_AXES or name == "epochs"
+    whole = name in (*INTEGER_AXES, "epochs", "validation_examples")
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         raise BadInput(f"Expected {name}={value!r} to be a {'whole ' if whole else ''}number.")
     return value if whole else float(value)

@@ -8,9 +8,10 @@ classes, so a column has one definition. Standard library only.
 import hashlib
 import json
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Literal, get_args
 
 EngineName = Literal[
@@ -28,6 +29,25 @@ NON_PRIVATE_ENGINES: tuple[EngineName, ...] = (NON_PRIVATE, "fused-non-private")
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 PRIVATE_ENGINES = tuple(engine for engine in ENGINES if engine not in NON_PRIVATE_ENGINES)
 
+Sampling = Literal["poisson", "shuffle"]
+SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
+
+# Timed beside the engines, end to end with its own loader, and never trained: the tutorial's loop
+TutorialArm = Literal["tutorial-non-private", "opacus-as-shipped"]
+TimedName = Literal[EngineName, TutorialArm]
+TUTORIAL_ARMS: tuple[TutorialArm, ...] = get_args(TutorialArm)
+
+Status = Literal["ok", "failed", "timeout", "out-of-memory", "crashed"]
+FAILURES: Mapping[Status, str] = MappingProxyType(
+    {
+        "failed": "it raised an error, or its loss was no longer finite",
+        "timeout": "it ran longer than it was allowed to",
+        "out-of-memory": "there was not enough memory for it, then and there",
+        "crashed": "its process died, twice",
+    }
+)
+PASSING_FAILURES: tuple[Status, ...] = ("out-of-memory", "crashed")  # another run may do better
+
 
 class BadInput(ValueError):
     """What the user asked cannot be done; the message is one line with the value and the remedy."""
@@ -37,15 +57,17 @@ class BadInput(ValueError):
 class Trial:
     """One configuration, trained once with one seed.
 
-    Epsilon is stated for add-or-remove-one-example neighbours, one example as the unit, and
-    batches drawn by Poisson sampling.
+    Epsilon is stated with one example as the unit. Poisson sampling: for neighbours that differ by
+    adding or removing it. Shuffled batches: for neighbours where it is replaced by one without a
+    gradient (zero-out), so that the number of examples, and with it the batches, stay as they are.
 
     Attributes:
         dataset: A name from `catalogue.DATASETS`.
         model: The network; `tutorial-cnn` is that of the Opacus MNIST tutorial.
         engine: How the training step is computed.
         sampling: How batches are drawn. `poisson`: every example joins every batch independently
-            with probability batch_size / N.
+            with probability batch_size / N. `shuffle`: each epoch cuts a fresh permutation of the
+            examples into its steps' batches, as even as can be.
         noise_multiplier: Standard deviation of the noise over max_grad_norm; 0 clips without
             noise. None for a non-private engine.
         max_grad_norm: L2 bound on each example's gradient. None for a non-private engine.
@@ -53,6 +75,8 @@ class Trial:
         learning_rate: Of plain SGD.
         momentum: Of plain SGD, in [0, 1).
         epochs: An epoch is round(N / batch_size) steps.
+        validation_examples: Training examples, the same in every trial, that are held out for
+            choosing; N counts the others. None holds out none.
         seed: Initial weights, sampler and noise draw from three generators spawned from it.
         delta: Of (epsilon, delta)-DP. None for a non-private engine.
 
@@ -63,19 +87,24 @@ class Trial:
     dataset: str
     model: str = "tutorial-cnn"
     engine: EngineName
-    sampling: str = "poisson"
+    sampling: Sampling = "poisson"
     noise_multiplier: float | None
     max_grad_norm: float | None
     batch_size: int
     learning_rate: float
     momentum: float = 0.0
     epochs: int
+    validation_examples: int | None = None
     seed: int = 0
     delta: float | None
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise BadInput(f"Expected engine={self.engine!r} to be one of {', '.join(ENGINES)}.")
+        if self.sampling not in SAMPLINGS:
+            raise BadInput(
+                f"Expected sampling={self.sampling!r} to be one of {', '.join(SAMPLINGS)}."
+            )
         privacy = (self.noise_multiplier, self.max_grad_norm, self.delta)
         if not self.private:
             if privacy != (None, None, None):
@@ -95,6 +124,7 @@ class Trial:
         _expect("learning_rate", self.learning_rate, "> 0", lambda v: v > 0)
         _expect("momentum", self.momentum, ">= 0 and < 1", lambda v: 0 <= v < 1)
         _expect("epochs", self.epochs, ">= 1", lambda v: v >= 1)
+        _expect("validation_examples", self.validation_examples, ">= 1", lambda v: v >= 1)
         _expect("seed", self.seed, ">= 0", lambda v: v >= 0)
         for name in ("noise_multiplier", "max_grad_norm", "learning_rate", "momentum", "delta"):
             value = getattr(self, name)
@@ -109,8 +139,9 @@ class Trial:
     @property
     def trial_id(self) -> str:
         """Sixteen hex digits, a hash of every field that is not None."""
-        fields = {name: value for name, value in asdict(self).items() if value is not None}
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+        values = ((name, getattr(self, name)) for name in sorted(self.__slots__))
+        fields = {name: value for name, value in values if value is not None}
+        return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
         parts: list[str] = [self.engine]
@@ -119,6 +150,8 @@ class Trial:
         parts.append(f"batch {self.batch_size} lr {self.learning_rate:g}")
         if self.momentum:
             parts.append(f"momentum {self.momentum:g}")
+        if self.sampling != "poisson":
+            parts.append(self.sampling)
         return " ".join([*parts, f"seed {self.seed}"])
 
 
@@ -133,22 +166,29 @@ class Epoch:
 
     Attributes:
         epoch: From 1; 0 where the trial failed before its first step.
-        steps: Optimizer steps taken, as the sampler drew them.
-        sample_rate: Probability with which an example joins a batch.
+        steps: Optimizer steps taken, counted from the batches that the sampler drew.
+        sample_rate: Probability with which an example joins a batch; checked against the count of
+            the examples drawn.
         examples_seen: Examples really drawn, repeats counted.
         train_loss: Mean cross entropy of this epoch's examples, each before its step; nats.
         test_loss: Mean cross entropy on the whole test set; nats.
         test_accuracy: Fraction of the whole test set, in [0, 1].
+        validation_loss: Mean cross entropy on the examples held out; nats. None where none are.
+        validation_accuracy: Fraction of the examples held out, in [0, 1].
         epsilon: Spent so far, by `accountant`; infinite without noise, None if non-private.
-        accountant: `prv`, or `rdp` where PRV failed (`epsilon_note` says why).
+        accountant: `prv`, or `rdp` where PRV failed (`epsilon_note` says why); `gaussian` for
+            shuffled batches: each example once an epoch, without amplification by sampling.
         epsilon_prv: Upper end of Opacus' PRV accountant.
         epsilon_rdp: By Renyi differential privacy.
         epsilon_gdp: By a central limit theorem; no bound, it can be too low. Diagnostic only.
+        epsilon_if_poisson: What PRV (or RDP) gives for Poisson batches, as is often quoted for
+            shuffled ones, for which it does not hold. None for Poisson sampling.
         epsilon_note: Why an accountant gave no number.
         train_seconds: Wall time inside training, evaluation left out.
         examples_per_second: examples_seen / train_seconds.
-        status: `ok` or `failed`.
+        status: `ok`, or one of FAILURES.
         reason: Why it failed.
+        traceback: Where in the program; file names are relative to their packages' folder.
     """
 
     epoch: int
@@ -158,16 +198,20 @@ class Epoch:
     train_loss: float | None = None
     test_loss: float | None = None
     test_accuracy: float | None = None
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
     epsilon: float | None = None
     accountant: str | None = None
     epsilon_prv: float | None = None
     epsilon_rdp: float | None = None
     epsilon_gdp: float | None = None
+    epsilon_if_poisson: float | None = None
     epsilon_note: str | None = None
     train_seconds: float | None = None
     examples_per_second: float | None = None
-    status: Literal["ok", "failed"] = "ok"
+    status: Status = "ok"
     reason: str | None = None
+    traceback: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,20 +221,22 @@ class StepTiming:
     Attributes:
         dataset: Whose images were trained on.
         model: The network.
-        engine: How the step was computed.
-        batch_size: Expected size of the Poisson batches; both blocks saw the same ones.
+        engine: How the step was computed; or the tutorial's loop, its loader included.
+        batch_size: Expected size of the Poisson batches; engines and baseline saw the same ones.
         pair: From 0.
         order: Which block came first.
         steps: In each block.
         seconds_per_step: Of the engine; synchronised at both ends.
         baseline_seconds_per_step: Of the non-private step.
-        peak_memory_bytes: Allocated on the device by the engine's block; None on CPU.
+        peak_memory_bytes: On CUDA, the most that was allocated on the device during the engine's
+            block. On a CPU, how far such steps raise the resident memory of a process of their
+            own (`memory.resident_growth`), the same for all pairs; None where that is not known.
         alone: Whether other processes used less than a tenth of one processor meanwhile.
     """
 
     dataset: str
     model: str
-    engine: EngineName
+    engine: TimedName
     batch_size: int
     pair: int
     order: Literal["engine-first", "baseline-first"]

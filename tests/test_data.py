@@ -1,9 +1,7 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from scipy import stats
 
 from dpbench import catalogue, data
 from dpbench.trial import BadInput
@@ -35,44 +33,18 @@ def test_a_dataset_that_cannot_be_had_is_named(tmp_path: Path) -> None:
         data.load("kmnist", blocked, "cpu")
 
 
-def batches(steps: int, rate: float, examples: int = 1_000, seed: int = 0) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return list(data.poisson_batches(examples=examples, sample_rate=rate, steps=steps, rng=rng))
-
-
-def test_batch_sizes_follow_the_binomial() -> None:
-    sizes = np.array([len(batch) for batch in batches(4_000, 0.05)])
-    expected = stats.binom(1_000, 0.05)
-    edges = expected.ppf([0.1, 0.25, 0.5, 0.75, 0.9])
-    cells = np.searchsorted(edges, sizes)
-    probabilities = np.diff([0, *expected.cdf(edges), 1])
-    assert stats.chisquare(np.bincount(cells), len(sizes) * probabilities).pvalue > 0.001
-    # and a sampler of fixed size would be found out
-    assert sizes.std() == pytest.approx(expected.std(), rel=0.05)
-
-
-def test_every_example_joins_at_the_sample_rate_and_at_most_once() -> None:
-    drawn = batches(4_000, 0.05)
-    assert all(len(np.unique(batch)) == len(batch) for batch in drawn)
-    counts = np.bincount(np.concatenate(drawn), minlength=1_000)
-    expected = 4_000 * 0.05
-    # a sum of 1,000 squared deviations of binomials over their variance is about chi-square
-    deviation = ((counts - expected) ** 2 / (expected * 0.95)).sum()
-    assert stats.chi2(1_000).sf(deviation) > 0.001
-
-
-def test_two_examples_join_independently() -> None:
-    drawn = batches(20_000, 0.5, examples=4)
-    together = sum(0 in batch and 1 in batch for batch in drawn)
-    assert together / 20_000 == pytest.approx(0.25, abs=0.015)
-
-
-def test_empty_batches_happen() -> None:
-    sizes = [len(batch) for batch in batches(1_000, 0.001)]
-    assert sizes.count(0) == pytest.approx(1_000 * 0.999**1_000, rel=0.2)
-
-
-def test_batches_are_those_of_the_generator() -> None:
-    first, again, other = batches(5, 0.1), batches(5, 0.1), batches(5, 0.1, seed=1)
-    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+def test_the_examples_held_out_are_the_same_for_all_and_trained_on_by_none(
+    digits: data.Dataset,
+) -> None:
+    split = data.load("digits", Path(), "cpu", 400)
+    again = data.load("digits", Path("elsewhere"), "cpu", 400)
+    assert (len(split.train_labels), len(split.validation_labels)) == (1_037, 400)
+    assert torch.equal(split.validation_images, again.validation_images)
+    assert torch.equal(split.test_images, digits.test_images)
+    # together they are the whole training set again
+    parts = torch.cat([split.train_images, split.validation_images]).flatten(1).tolist()
+    assert sorted(parts) == sorted(digits.train_images.flatten(1).tolist())
+    # a choice at random: every class in about its share, not the last ones of a sorted file
+    counts = torch.bincount(split.validation_labels, minlength=10)
+    assert counts.min() > 20
+    assert len(digits.validation_labels) == 0

@@ -1,10 +1,14 @@
 from pathlib import Path
+from typing import Any
 
+import dp_accounting
+import numpy as np
 import pytest
 import torch
 from conftest import make_trial
+from dp_accounting.pld.pld_privacy_accountant import PLDAccountant
 
-from dpbench import accounting, data, train
+from dpbench import accounting, data, sampling, train
 from dpbench.trial import ENGINES, EngineName, Epoch, Trial
 
 
@@ -61,6 +65,51 @@ def test_a_baseline_spends_no_epsilon_and_clip_only_spends_all(digits: data.Data
     assert (plain.epsilon, plain.accountant, plain.epsilon_rdp) == (None, None, None)
     (clipped,) = train.train(make_trial(noise_multiplier=0.0), digits)
     assert clipped.epsilon == float("inf")
+
+
+def test_shuffled_trials_spend_the_bound_without_amplification(digits: data.Dataset) -> None:
+    *_, last = train.train(make_trial(sampling="shuffle", epochs=2), digits)
+    *_, poisson = train.train(make_trial(epochs=2), digits)
+    assert last.steps == poisson.steps == 44
+    assert last.examples_seen == 2 * 1437
+    assert last.accountant == "gaussian"
+    # two Gaussian mechanisms of noise 1 are one of noise 1 / sqrt(2), by whichever library
+    event = dp_accounting.GaussianDpEvent(2**-0.5)
+    assert last.epsilon == pytest.approx(
+        PLDAccountant(value_discretization_interval=1e-4).compose(event).get_epsilon(1e-5), abs=1e-3
+    )
+    assert last.epsilon_if_poisson == poisson.epsilon
+    assert last.epsilon is not None
+    assert poisson.epsilon is not None
+    assert last.epsilon > 2 * poisson.epsilon
+    assert (last.epsilon_prv, last.epsilon_rdp, last.epsilon_gdp) == (None, None, None)
+
+
+def test_a_trial_whose_sampler_draws_otherwise_fails(
+    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = sampling.poisson_batches
+
+    def careless(*, examples: int, sample_rate: float, rng: np.random.Generator) -> Any:
+        return right(examples=examples, sample_rate=2 * sample_rate, rng=rng)
+
+    monkeypatch.setattr(sampling, "poisson_batches", careless)
+    with pytest.raises(
+        train.TrainingError, match=r"no epsilon holds: .* at rate 0.08\d+, not 0.04"
+    ):
+        list(train.train(make_trial(), digits))
+
+
+def test_held_out_examples_are_evaluated_apart(digits: data.Dataset) -> None:
+    split = data.load("digits", Path(), "cpu", 400)
+    *_, last = train.train(make_trial("non-private", epochs=10, validation_examples=400), split)
+    assert last.sample_rate == 64 / 1037
+    assert last.validation_accuracy is not None
+    assert last.validation_accuracy > 0.8
+    assert (last.validation_accuracy * 400) % 1 == pytest.approx(0)
+    assert last.validation_loss != last.test_loss
+    (plain,) = train.train(make_trial("non-private"), digits)
+    assert (plain.validation_accuracy, plain.validation_loss) == (None, None)
 
 
 def test_training_learns(digits: data.Dataset) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import dp_accounting
 import pytest
 from dp_accounting import pld, rdp
+from dp_accounting.dp_event import RepeatAndSelectDpEvent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
@@ -17,9 +18,12 @@ from scipy.stats import norm
 
 from dpbench.accounting import (
     PRV_EPSILON_ERROR,
+    Run,
     _opacus_accountants,
+    epsilon_of_best,
     noise_multiplier_for,
     spent,
+    spent_shuffled,
 )
 
 GRID = [
@@ -50,6 +54,7 @@ def test_prv_is_pld_and_its_margin(noise: float, rate: float, steps: int, delta:
     assert ours.epsilon_prv is not None
     # never below it, and above by no more than Opacus' own margin and as much again
     assert -1e-3 <= ours.epsilon_prv - theirs <= 0.02
+    assert ours.epsilon_rdp is not None
     assert theirs <= ours.epsilon_rdp
 
 
@@ -94,7 +99,48 @@ def test_one_step_on_everyone_is_the_analytic_gaussian_mechanism(
     ours = spent(noise_multiplier=noise, sample_rate=1.0, steps=1, delta=delta)
     assert ours.epsilon_prv is not None
     assert exact <= ours.epsilon_prv <= exact + 1.5 * PRV_EPSILON_ERROR
+    assert ours.epsilon_rdp is not None
     assert ours.epsilon_rdp >= exact
+    shuffled = spent_shuffled(noise_multiplier=noise, epochs=1, delta=delta, if_poisson=0)
+    assert shuffled.epsilon == pytest.approx(exact, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("noise", "epochs"), [(0.5, 1), (0.5, 10), (1.0, 10), (4.0, 1), (4.0, 200), (40.0, 200)]
+)
+@pytest.mark.parametrize("delta", [1e-5, 1e-12])
+def test_shuffled_batches_spend_what_google_says_of_so_many_gaussians(
+    noise: float, epochs: int, delta: float
+) -> None:
+    ours = spent_shuffled(noise_multiplier=noise, epochs=epochs, delta=delta, if_poisson=0)
+    theirs = pld.PLDAccountant(value_discretization_interval=1e-3)
+    theirs.compose(dp_accounting.GaussianDpEvent(noise), epochs)
+    # theirs rounds every loss up, so it is above by as much as an interval or so
+    assert ours.epsilon == pytest.approx(theirs.get_epsilon(delta), abs=0.02)
+
+
+@pytest.mark.filterwarnings("ignore:Optimal order is the")  # the same for both; the bound holds
+@pytest.mark.parametrize("runs", [1, 3, 27, 240])
+@pytest.mark.parametrize("noise", [1.0, 2.0, 4.0])
+def test_choosing_costs_what_google_says(noise: float, runs: int) -> None:
+    """Papernot and Steinke 2022 in dp_accounting, for a Poisson and a geometric number of runs."""
+    orders = [float(order) for order in range(2, 256)]
+    theirs = []
+    for shape in (math.inf, 1):
+        accountant = rdp.RdpAccountant(orders)
+        accountant.compose(RepeatAndSelectDpEvent(event(noise, 0.01, 2_000), runs, shape))
+        theirs.append(accountant.get_epsilon(1e-5))
+    ours = epsilon_of_best(
+        [Run(noise_multiplier=noise, sample_rate=0.01, steps=2_000)] * runs, delta=1e-5
+    )
+    # ours also has fractional orders, and so is never much above
+    assert min(theirs) * 0.9 <= ours <= min(theirs) + 0.005
+
+
+def test_choosing_is_charged_for_the_least_private_run() -> None:
+    runs = [Run(noise_multiplier=noise, sample_rate=0.01, steps=2_000) for noise in (1.0, 2.0)]
+    worst = epsilon_of_best([runs[0]] * 2, delta=1e-5)
+    assert epsilon_of_best(runs, delta=1e-5) == worst > epsilon_of_best([runs[1]] * 2, delta=1e-5)
 
 
 noises = st.floats(0.6, 8)

@@ -1,0 +1,114 @@
+"""One audited run: claim and seed -> how many canaries' coins were guessed rightly."""
+
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dpbench import canaries, engines, models, one_run
+from dpbench.claim import STEP_LENGTH, Claim
+from dpbench.sampling import poisson_batches
+
+GUESSED = 0.25  # of the canaries: where simulated runs of a claim near 4 gave the best bounds
+PIXEL_SCALE = 100.0  # of canaries over the clipping norm: their gradients are some 50 times as long
+FILTER_STEPS = 8  # that share the gradients of the first of them: the weights move that little
+NO_CLIP = 1e6  # times the clipping norm: no gradient is that long
+
+
+def audited_run(claim: Claim, seed: np.random.SeedSequence) -> one_run.Guesses:
+    """Trains on canaries, each in with probability 1/2, and guesses from the iterates which.
+
+    Batches are Poisson samples of all canaries, of which those that are out are dropped, so that
+    the sample rate does not depend on the coins. The guesses see the coins no more than an outsider
+    does: they are made from the canaries and the iterates alone.
+    """
+    pixels, coins, sampler, weights, noise = seed.spawn(5)
+    coin = np.random.default_rng(coins).random(claim.canaries) < 0.5
+    model = models.tutorial_cnn(seed=_number(weights), device=claim.device)
+    planted = canaries.craft(
+        model,
+        count=claim.canaries,
+        scale=PIXEL_SCALE * claim.max_grad_norm,
+        seed=_number(pixels),
+    )
+    stepper = _Stepper(claim, model, noise=_number(noise))
+    batches = poisson_batches(
+        examples=claim.canaries,
+        sample_rate=claim.sample_rate,
+        rng=np.random.default_rng(sampler),
+    )
+    scores = np.zeros(claim.canaries)
+    for number, batch in enumerate(islice(batches, claim.steps)):
+        if number % FILTER_STEPS == 0:
+            found = canaries.Filter(
+                canaries.clipped_gradients(model, planted, claim.max_grad_norm),
+                sample_rate=claim.sample_rate,
+            )
+        chosen = torch.from_numpy(batch[coin[batch]]).to(claim.device)
+        before = _flat(model)
+        stepper.step(planted.images[chosen], planted.labels[chosen])
+        # (sum + noise) / max_grad_norm, out of w - learning_rate (sum + noise) / batch_size
+        scores += found.scores((before - _flat(model)) * (claim.batch_size / STEP_LENGTH))
+    return one_run.guess(np.nan_to_num(scores), coin, GUESSED)
+
+
+class _Stepper:
+    """The engine's own step on a model of its own; the auditor's model follows it.
+
+    Engines hang hooks on the model that they train, which the auditor's gradients must not meet.
+    A defect is planted by configuration, so that every engine can be given it: with
+    `noise-once-per-epoch` a noiseless engine takes all but the first step of each epoch.
+    """
+
+    def __init__(self, claim: Claim, model: nn.Module, *, noise: int) -> None:
+        self._model = model
+        self._taken = 0
+        trial = claim.trial
+        match claim.broken:
+            case "noise-halved":
+                trials = [replace(trial, noise_multiplier=claim.noise_multiplier / 2)]
+            case "no-clipping":  # with as much noise as before
+                trials = [
+                    replace(
+                        trial,
+                        noise_multiplier=claim.noise_multiplier / NO_CLIP,
+                        max_grad_norm=claim.max_grad_norm * NO_CLIP,
+                    )
+                ]
+            case "noise-once-per-epoch":
+                quiet = replace(trial, noise_multiplier=0.0)
+                trials = [trial, *[quiet] * (claim.steps_per_epoch - 1)]
+            case None:
+                trials = [trial]
+        arms = {}
+        for each in trials:
+            if each not in arms:
+                trained = models.tutorial_cnn(seed=0, device=claim.device)
+                generator = torch.Generator(claim.device).manual_seed(noise)
+                arms[each] = trained, engines.build(each, trained, noise=generator)
+        self._cycle = [arms[each] for each in trials]
+
+    def step(self, images: Tensor, labels: Tensor) -> None:
+        """Takes the next step of the epoch, from the auditor's weights and back to them."""
+        trained, engine = self._cycle[self._taken % len(self._cycle)]
+        _copy(self._model, trained)
+        engine.step(images, labels)
+        _copy(trained, self._model)
+        self._taken += 1
+
+
+def _copy(source: nn.Module, target: nn.Module) -> None:
+    with torch.no_grad():
+        for from_, to in zip(source.parameters(), target.parameters(), strict=True):
+            to.copy_(from_)
+
+
+def _flat(model: nn.Module) -> Tensor:
+    """A copy of all parameters as one vector, in whatever layout they are."""
+    return torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()])
+
+
+def _number(seed: np.random.SeedSequence) -> int:
+    return int(seed.generate_state(1)[0])

@@ -1,0 +1,139 @@
+"""Canaries: examples made to be found again in the noisy sums of a run, and the way to find them.
+
+Whoever audits may choose the examples, the initial weights and the learning rate, for DP holds for
+all of them. A good canary has a gradient far longer than the clipping norm, in every layer, and
+hardly correlated with any other canary's. Noise images do that where few units of each hidden layer
+are active for each of them, which the biases see to.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+ACTIVE = (0.05, 0.1, 0.3)  # fractions of canaries for which a unit of each hidden layer is active
+CHUNK = 64  # canaries whose gradients are computed at once
+LEAST_NOISE = 0.01  # over the clipping norm: below, rounding of the weights would be read as noise
+
+_Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Canaries:
+    """Examples as an engine takes them.
+
+    Attributes:
+        images: Float32 [m, 1, 28, 28]; no grey levels, an engine does not ask for them.
+        labels: Int64 [m], each a class that the initial model thinks is not the one.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+
+def craft(model: nn.Sequential, *, count: int, scale: float, seed: int) -> Canaries:
+    """Canaries for the model, whose hidden layers' biases are set so that few units are active.
+
+    Args:
+        model: `models.tutorial_cnn`; its biases are changed in place.
+        count: m.
+        scale: Standard deviation of the pixels, to which the gradients' norms are proportional.
+        seed: Of the pixels and labels.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    device = next(model.parameters()).device
+    images = (scale * torch.randn((count, 1, 28, 28), generator=rng)).to(device)
+    others = torch.randint(1, 10, (count,), generator=rng).to(device)
+    active = list(ACTIVE)
+    values = images
+    with torch.no_grad():
+        for layer in model:
+            if active and isinstance(layer, nn.Conv2d | nn.Linear):
+                assert layer.bias is not None
+                layer.bias.zero_()
+                units = layer(values).transpose(0, 1).flatten(1)  # [units, m x positions]
+                rank = max(1, round(units.shape[1] * (1 - active.pop(0))))
+                layer.bias.copy_(-units.kthvalue(rank, dim=1).values)
+            values = layer(values)
+        labels = (values.argmax(dim=1) + others) % 10
+    return Canaries(images=images, labels=labels)
+
+
+def clipped_gradients(model: nn.Module, canaries: Canaries, max_grad_norm: float) -> Tensor:
+    """What each canary adds to a step's sum, in units of max_grad_norm, [m, parameters].
+
+    By `torch.func` on the plain model, and so without any code of the engine that is audited.
+    """
+    weights = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+
+    def loss(weights: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
+        logits = torch.func.functional_call(model, weights, (image[None],))
+        return F.cross_entropy(logits, label[None])
+
+    of_each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))
+    chunks = []
+    for images, labels in zip(
+        canaries.images.split(CHUNK), canaries.labels.split(CHUNK), strict=True
+    ):
+        parts = of_each(weights, images, labels)
+        flat = torch.cat([part.flatten(1) for part in parts.values()], dim=1)
+        norms = flat.norm(dim=1, keepdim=True)
+        chunks.append(flat / torch.clamp(norms, min=max_grad_norm))
+    return torch.cat(chunks)
+
+
+class Filter:
+    """Finds the canaries of a noisy sum: linear, with the least mean squared error.
+
+    A step's sum is G^T z + noise, with z the canaries' memberships of its batch and G their clipped
+    gradients. Before a look at the sum, a membership has mean p = sample_rate / 2, for a canary is
+    in the dataset with probability 1/2. The estimate is z = p + W (G sum - K p) with K = G G^T and
+    W = (K + noise^2 / p (1 - p))^-1, divided by how much of a membership comes through. How large
+    the noise really is shows in what of the sum no canary can explain.
+
+    Args:
+        gradients: As `clipped_gradients` gives them, [m, parameters], m less than parameters.
+        sample_rate: Of the Poisson sampling, in (0, 1].
+    """
+
+    def __init__(self, gradients: Tensor, *, sample_rate: float) -> None:
+        self._gradients = gradients
+        self._sample_rate = sample_rate
+        gram = (gradients @ gradients.T).double().cpu()
+        # by torch and not by numpy, whose threads are not those that the caller has set
+        values, vectors = (part.numpy() for part in torch.linalg.eigh(gram))
+        self._gram, self._vectors = gram.numpy(), vectors
+        self._values = np.maximum(values, 1e-6 * values[-1])
+
+    def scores(self, noisy_sum: Tensor) -> _Array:
+        """For each canary the log of how much likelier the sum is if it is in, [m].
+
+        The logarithm of 1 - q + q N(x; 1, v) / N(x; 0, v), with q the sample rate, x the estimate
+        of the membership and v its variance.
+
+        Args:
+            noisy_sum: Recovered from two iterates, in units of the clipping norm, [parameters].
+        """
+        seen = (self._gradients @ noisy_sum).double().cpu().numpy()
+        canaries, parameters = self._gradients.shape
+        explained = float(((self._vectors.T @ seen) ** 2 / self._values).sum())
+        unexplained = float(noisy_sum.double().square().sum()) - explained
+        noise = max(unexplained / (parameters - canaries), LEAST_NOISE**2)
+
+        prior = self._sample_rate / 2
+        spread = prior * (1 - prior)
+        inverse = 1 / (self._values + noise / spread)
+        through = (self._vectors * (inverse * self._values)) @ self._vectors.T
+        own = np.maximum(np.diag(through), 1e-12)
+        from_others = spread * ((through**2).sum(axis=1) - own**2)
+        from_noise = noise * (self._vectors**2 @ (inverse**2 * self._values))
+        surprise = seen - self._gram.sum(axis=1) * prior
+        estimates = prior + self._vectors @ (inverse * (self._vectors.T @ surprise)) / own
+        ratios: _Array = (2 * estimates - 1) * own**2 / (2 * (from_others + from_noise))
+        if self._sample_rate < 1:
+            rate = self._sample_rate
+            ratios = np.logaddexp(np.log1p(-rate), np.log(rate) + ratios)
+        return ratios

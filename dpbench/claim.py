@@ -1,0 +1,101 @@
+"""What an audit asks: an engine's claim, and how hard to look for the contrary. No torch."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from dpbench.trial import PRIVATE_ENGINES, BadInput, EngineName, Trial
+
+Break = Literal["noise-halved", "no-clipping", "noise-once-per-epoch"]
+BREAKS: tuple[Break, ...] = get_args(Break)
+
+STEP_LENGTH = 0.01  # learning rate x clipping norm: the weights move, and stay near where they were
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What an engine claims, and how hard to look for the contrary.
+
+    Attributes:
+        engine: Whose step.
+        noise_multiplier: Claimed, above 0.
+        max_grad_norm: Claimed.
+        batch_size: Expected size of the Poisson batches drawn from all canaries, in or out.
+        epochs: Of round(canaries / batch_size) steps.
+        canaries: In each run; the whole dataset.
+        runs: Independent ones, each with its own canaries, coins and noise.
+        seed: What every run's seeds are spawned from.
+        delta: At which epsilon is claimed and bounded.
+        confidence: With which a bound holds, in (0, 1).
+        device: `cpu` or `cuda:N`.
+        broken: A defect planted in the step while the claim stays; None for the engine as it is.
+
+    Raises:
+        BadInput: A field is out of its range.
+    """
+
+    engine: EngineName
+    noise_multiplier: float = 2.0
+    max_grad_norm: float = 1.0
+    batch_size: int = 256
+    epochs: int = 4
+    canaries: int = 512
+    runs: int = 4
+    seed: int = 0
+    delta: float = 1e-5
+    confidence: float = 0.95
+    device: str = "cpu"
+    broken: Break | None = None
+
+    def __post_init__(self) -> None:
+        if self.engine not in PRIVATE_ENGINES:
+            raise BadInput(
+                f"Expected engine={self.engine!r} to be one of {', '.join(PRIVATE_ENGINES)}: "
+                "there is no claim to audit in another."
+            )
+        if not self.noise_multiplier > 0:
+            raise BadInput(
+                f"Expected noise_multiplier={self.noise_multiplier} > 0: without noise no epsilon "
+                "is claimed."
+            )
+        if self.canaries < 16:
+            raise BadInput(f"Expected canaries={self.canaries} >= 16: fewer can show nothing.")
+        if self.batch_size > self.canaries:
+            raise BadInput(
+                f"Expected batch_size={self.batch_size} <= canaries={self.canaries}, which are the "
+                "whole dataset; give more with --canaries."
+            )
+        if self.runs < 1:
+            raise BadInput(f"Expected runs={self.runs} >= 1.")
+        if not 0 < self.confidence < 1:
+            raise BadInput(f"Expected confidence={self.confidence} > 0 and < 1, such as 0.95.")
+        _ = self.trial  # checks the rest
+
+    @property
+    def sample_rate(self) -> float:
+        """With which a canary that is in joins a batch."""
+        return self.batch_size / self.canaries
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """As in training."""
+        return round(self.canaries / self.batch_size)
+
+    @property
+    def steps(self) -> int:
+        """Of each run."""
+        return self.epochs * self.steps_per_epoch
+
+    @property
+    def trial(self) -> Trial:
+        """The claim, as an engine takes it."""
+        return Trial(
+            dataset="canaries",
+            engine=self.engine,
+            noise_multiplier=self.noise_multiplier,
+            max_grad_norm=self.max_grad_norm,
+            batch_size=self.batch_size,
+            learning_rate=STEP_LENGTH / self.max_grad_norm,
+            epochs=self.epochs,
+            seed=self.seed,
+            delta=self.delta,
+        )

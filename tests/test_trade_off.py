@@ -1,0 +1,66 @@
+"""The whole privacy curve, against Google's dp_accounting and in closed form; never too private."""
+
+import math
+
+import dp_accounting
+import numpy as np
+import pytest
+from dp_accounting import pld
+from scipy.stats import norm
+
+from dpbench.accounting import spent
+from dpbench.trade_off import curve
+
+SETTINGS = [
+    (2.0, 0.5, 8),
+    (0.6, 0.5, 10),
+    (1.0, 0.25, 20),
+    (1.1, 0.01, 300),
+    (8.0, 0.9, 12),
+    (1.5, 1.0, 4),
+]
+
+
+@pytest.mark.parametrize(("noise", "rate", "steps"), SETTINGS)
+def test_deltas_are_those_of_pld_or_a_little_more(noise: float, rate: float, steps: int) -> None:
+    """Its accountant takes the worse of both directions, and so must this."""
+    step = dp_accounting.PoissonSampledDpEvent(rate, dp_accounting.GaussianDpEvent(noise))
+    accountant = pld.PLDAccountant(value_discretization_interval=1e-4)
+    accountant.compose(dp_accounting.SelfComposedDpEvent(step, steps))
+    at = curve(noise_multiplier=noise, sample_rate=rate, steps=steps)
+    for epsilon in (0.0, 0.1, 0.5, 1.0, 2.0, 4.0):
+        index = int(np.searchsorted(at.epsilons, epsilon))
+        if index == len(at.epsilons):
+            continue
+        below = accountant.get_delta(float(at.epsilons[index]) + at.rounding)
+        above = accountant.get_delta(max(0.0, float(at.epsilons[index]) - 2 * at.rounding))
+        assert below - 1e-8 <= at.deltas[index] <= above + 1e-8 + 2 * at.rounding * (epsilon == 0)
+        # rounded up, so never less than the true one, which theirs is above by its own rounding
+        assert at.deltas[index] >= accountant.get_delta(float(at.epsilons[index])) - 1e-3
+
+
+@pytest.mark.parametrize(("noise", "rate", "steps"), SETTINGS)
+def test_its_epsilon_is_a_lower_bound_that_the_accountant_confirms(
+    noise: float, rate: float, steps: int
+) -> None:
+    at = curve(noise_multiplier=noise, sample_rate=rate, steps=steps)
+    claimed = spent(noise_multiplier=noise, sample_rate=rate, steps=steps, delta=1e-5).epsilon
+    assert claimed - 0.06 < at.epsilon(1e-5) < claimed
+
+
+@pytest.mark.parametrize("probability", [0.001, 0.05, 0.3, 0.7])
+def test_without_sampling_the_trade_off_is_the_gaussians(probability: float) -> None:
+    """Dong, Roth and Su 2022: G_mu, with mu = sqrt(steps) / noise."""
+    mu = math.sqrt(4) / 1.5
+    exact = float(norm.cdf(norm.ppf(probability) - mu))
+    got = curve(noise_multiplier=1.5, sample_rate=1.0, steps=4).least_other(probability)
+    assert exact * 0.97 <= got <= exact
+
+
+def test_more_noise_is_more_privacy() -> None:
+    others = [
+        curve(noise_multiplier=noise, sample_rate=0.3, steps=10).least_other(0.05)
+        for noise in (0.5, 1.0, 2.0, 4.0, 100.0)
+    ]
+    assert others == sorted(others)
+    assert others[-1] == pytest.approx(0.05, rel=0.15)
