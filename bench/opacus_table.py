@@ -58,7 +58,9 @@ def ours(run: Run, finals: pd.DataFrame) -> pd.DataFrame:
     if run.noise_multiplier is None:
         return analysis.non_private(finals)
     return finals[
-        (finals["noise_multiplier"] == run.noise_multiplier) & (finals["engine"] == "fused")
+        (finals["noise_multiplier"] == run.noise_multiplier)
+        & (finals["engine"] == "fused")
+        & (finals["sampling"] == "poisson")
     ]
 
 

@@ -1,159 +1,209 @@
-"""Engine and batch size -> its step's time beside the non-private step's.
+"""Time engines against the non-private step, and measure the memory of their steps.
 
-A shared machine's speed drifts by a factor of two; the ratio of two blocks timed one right after
-the other keeps its place. So the two are alternated in one process, each pair in the other order
-than the one before, and overheads are read from the pairs' ratios.
+Engines x batch sizes x devices. Each is alternated with the non-private step in one process, so
+that the machine's drift cancels in the ratio; raw times go to a store. The tutorial's loops, which
+bring their own loader, are timed end to end beside the engines.
 """
 
+import argparse
 import math
-import time
+import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
-import numpy as np
-import psutil
-import torch
-from torch import Tensor
+from dpbench import analysis, catalogue, command, grid, report, store
+from dpbench.progress import Progress
+from dpbench.runner import Workers
+from dpbench.trial import NON_PRIVATE, PRIVATE_ENGINES, TUTORIAL_ARMS, BadInput, TimedName
 
-from dpbench import engines, models
-from dpbench.data import Dataset, normalise, poisson_batches
-from dpbench.train import synchronise
-from dpbench.trial import NON_PRIVATE, NON_PRIVATE_ENGINES, EngineName, StepTiming, Trial
+if TYPE_CHECKING:
+    import pandas as pd
 
-PAIRS = 7  # odd, so that the median is one of them
-BLOCK_SECONDS = 0.1  # what the shorter block of a pair takes at least
-MAX_STEPS = 200  # in a block; their batches are all in memory
-WARM_UP_STEPS = 3
-OTHERS_BUSY = 0.1  # of one processor: above it, a timing is not alone
+NAMES: tuple[TimedName, ...] = get_args(TimedName)
+# non-private against itself is the noise floor; the tutorial's loops run on a CPU alone
+DEFAULT: tuple[TimedName, ...] = (NON_PRIVATE, *PRIVATE_ENGINES, *TUTORIAL_ARMS)
+PAIRS = 15
+PHYSICAL_BATCH_SIZE = 256  # as the sweep's
+HEADER = (
+    "engine",
+    "batch",
+    "device",
+    "ratio",
+    "interval",
+    "examples/s",
+    "spread",
+    "memory",
+    "pairs",
+)
 
-MODEL = "tutorial-cnn"
 
-_Batch = tuple[Tensor, Tensor]
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    try:
+        return command.run(_parser(), arguments, _timing)
+    except KeyboardInterrupt:
+        print("\nInterrupted; what was timed so far is in the store.", file=sys.stderr)
+        return command.EXIT_INTERRUPTED
 
 
-def measure(
-    engine: EngineName,
-    batch_size: int,
-    dataset: Dataset,
-    *,
-    pairs: int = PAIRS,
-    physical_batch_size: int | None = None,
-) -> list[StepTiming]:
-    """One `StepTiming` a pair, on the dataset's device, at this process' number of threads.
+def _parser() -> command.Parser:
+    parser = command.Parser(
+        "python -m dpbench.timing", __doc__, "0 all well; 2 bad input; 130 interrupted"
+    )
+    parser.add_argument(
+        "--engine",
+        nargs="+",
+        metavar="NAME",
+        help=f"of {', '.join(NAMES)} (default: all but fused-non-private)",
+    )
+    parser.add_argument(
+        "--batch-size", type=int, nargs="+", metavar="N", help="default: those of the sweep"
+    )
+    parser.add_argument(
+        "--device",
+        nargs="+",
+        default=["auto"],
+        metavar="NAME",
+        help="auto, cpu, cuda, cuda:1 ...; each is measured in its turn (default: auto)",
+    )
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="default: 1")
+    parser.add_argument(
+        "--pairs", type=int, default=PAIRS, metavar="N", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--physical-batch-size",
+        type=int,
+        default=PHYSICAL_BATCH_SIZE,
+        metavar="N",
+        help="most examples in one forward pass (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--dataset",
+        default=catalogue.AUTO,
+        help=f"{catalogue.AUTO} or one of {', '.join(catalogue.DATASETS)}",
+    )
+    parser.add_argument("--data-root", type=Path, metavar="DIR", help="as the sweep's")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: results/DATASET-timing")
+    parser.add_argument("--json", action="store_true", help="one object on stdout, no table")
+    return parser
 
-    Both arms start from the same weights and see the same Poisson batches, already normalised: the
-    step alone is timed. Noise and clipping bounds do not change its speed; both are 1 here.
-    """
-    device = str(dataset.train_labels.device)
-    private = _build(engine, batch_size, dataset.name, device, physical_batch_size)
-    baseline = _build(NON_PRIVATE, batch_size, dataset.name, device, physical_batch_size)
-    steps, batches = _warm_up(private, baseline, batch_size, dataset)
 
-    timings = []
-    for pair in range(pairs):
-        others = _OtherProcesses()
-        if engine_first := pair % 2 == 0:
-            seconds, peak_memory_bytes = _block(private, batches, device)
-            baseline_seconds, _ = _block(baseline, batches, device)
-        else:
-            baseline_seconds, _ = _block(baseline, batches, device)
-            seconds, peak_memory_bytes = _block(private, batches, device)
-        timings.append(
-            StepTiming(
-                dataset=dataset.name,
-                model=MODEL,
-                engine=engine,
-                batch_size=batch_size,
-                pair=pair,
-                order="engine-first" if engine_first else "baseline-first",
-                steps=steps,
-                seconds_per_step=seconds / steps,
-                baseline_seconds_per_step=baseline_seconds / steps,
-                peak_memory_bytes=peak_memory_bytes,
-                alone=others.busy() < OTHERS_BUSY,
-            )
+def _timing(given: argparse.Namespace) -> int:
+    """Measures every combination and prints what it came to."""
+    for name in ("threads", "pairs", "physical_batch_size"):
+        if getattr(given, name) < 1:
+            raise BadInput(f"Expected {name}={getattr(given, name)} >= 1.")
+    data_root = command.data_root(given.data_root)
+    dataset = command.dataset(given.dataset, data_root)
+    names = _names(given.engine)
+    batch_sizes = given.batch_size or grid.defaults(dataset)["batch_size"]
+    for batch_size in batch_sizes:
+        if batch_size < 1:
+            raise BadInput(f"Expected batch_size={batch_size} >= 1.")
+        catalogue.steps_per_epoch(dataset, batch_size)  # raises where the batch is too large
+    devices = command.devices(given.device)
+    out = given.out or Path("results") / f"{dataset}-timing"
+    every = [
+        (name, batch_size, device)
+        for device in devices
+        for batch_size in dict.fromkeys(batch_sizes)
+        for name in names
+        if device == "cpu" or name not in TUTORIAL_ARMS  # their loader feeds no GPU
+    ]
+    if not every:
+        raise BadInput(f"Expected an engine that runs on {', '.join(devices)}, not {names}.")
+    store.create(out)
+    frame = _measure(every, dataset, data_root, given, out)
+    summary = analysis.overhead(frame)
+    if given.json:
+        print(command.one_object(schema_version=store.SCHEMA_VERSION, rows=summary))
+    else:
+        _print_table(frame, summary, dataset, out)
+    if not summary["alone"].all():
+        print(
+            f"* {(~summary['alone']).sum()} of {len(summary)} rows were measured while other "
+            "processes ran; time again on a quiet machine before you rely on them.",
+            file=sys.stderr,
         )
-    return timings
+    return 0
 
 
-def _build(
-    engine: EngineName,
-    batch_size: int,
+def _names(asked: Sequence[str] | None) -> tuple[TimedName, ...]:
+    for name in asked or ():
+        if name not in NAMES:
+            raise BadInput(f"Expected engine={name!r} to be one of {', '.join(NAMES)}.")
+    return tuple(name for name in NAMES if name in (asked or DEFAULT))
+
+
+def _measure(
+    every: Sequence[tuple[TimedName, int, str]],
     dataset: str,
-    device: str,
-    physical_batch_size: int | None,
-) -> engines.Engine:
-    trial = Trial(
-        dataset=dataset,
-        engine=engine,
-        noise_multiplier=None if engine in NON_PRIVATE_ENGINES else 1.0,
-        max_grad_norm=None if engine in NON_PRIVATE_ENGINES else 1.0,
-        delta=None if engine in NON_PRIVATE_ENGINES else 1e-5,
-        batch_size=batch_size,
-        learning_rate=1e-3,  # both arms stay near the same weights
-        epochs=1,
+    data_root: Path,
+    given: argparse.Namespace,
+    out: Path,
+) -> "pd.DataFrame":
+    """Times each in its turn and writes its rows, in place of older ones; all of the rows."""
+    import pandas as pd
+
+    from dpbench import runner
+
+    rows = []
+    with Progress(len(every), len(every), what="timings") as progress:
+        for name, batch_size, device in every:
+            workers = Workers(
+                data_root=data_root,
+                devices=(device,),
+                jobs=1,
+                threads=given.threads,
+                physical_batch_size=given.physical_batch_size,
+            )
+            timed = runner.time_engine(name, batch_size, dataset, workers, pairs=given.pairs)
+            store.write_timings(out, f"{name}-{batch_size}-{device.replace(':', '-')}", timed)
+            rows += timed
+            progress.done(f"{name} batch {batch_size} on {device}", work=1, failed=False)
+    return pd.DataFrame(rows)
+
+
+def _print_table(frame: "pd.DataFrame", summary: "pd.DataFrame", dataset: str, out: Path) -> None:
+    where = frame.iloc[0]
+    print(
+        f"{dataset}, {where['device_name']}, {where['threads']} thread(s), torch "
+        f"{where['torch_version']}, opacus {where['opacus_version']}; time of a step over the "
+        f"{NON_PRIVATE} step's"
     )
-    return engines.build(
-        trial,
-        models.tutorial_cnn(seed=0, device=device),
-        noise=torch.Generator(device).manual_seed(0),
-        physical_batch_size=physical_batch_size,
+    print(command.table(HEADER, map(_cells, summary.to_dict("records"))))
+    print(f"{NON_PRIVATE} against itself is the noise floor.")
+    shipped = summary[summary["engine"].isin(TUTORIAL_ARMS)].pivot(
+        index=["batch_size", "device"], columns="engine", values="overhead_ratio"
     )
+    if set(TUTORIAL_ARMS) <= set(shipped.columns):
+        times = shipped["opacus-as-shipped"] / shipped["tutorial-non-private"]
+        for (batch_size, _), ratio in times.items():
+            print(
+                f"opacus-as-shipped takes {ratio:.2f} times as long as tutorial-non-private at "
+                f"batch size {batch_size}."
+            )
+    print(f'raw times: pandas.read_parquet("{out}/timings")')
+    written = report.write(out)
+    if written is not None:
+        print(f"page: {written.page}")
 
 
-def _warm_up(
-    private: engines.Engine, baseline: engines.Engine, batch_size: int, dataset: Dataset
-) -> tuple[int, list[_Batch]]:
-    """Runs both arms unmeasured; the steps of a block and the batches for them."""
-    device = str(dataset.train_labels.device)
-    batches = _batches(batch_size, WARM_UP_STEPS, dataset)
-    for arm in (private, baseline):
-        _block(arm, batches, device)
-    shorter = min(_block(arm, batches, device)[0] for arm in (private, baseline))
-    steps = math.ceil(BLOCK_SECONDS / (shorter / WARM_UP_STEPS))
-    steps = min(MAX_STEPS, max(WARM_UP_STEPS, steps))
-    return steps, _batches(batch_size, steps, dataset)
-
-
-def _batches(batch_size: int, steps: int, dataset: Dataset) -> list[_Batch]:
-    examples = len(dataset.train_labels)
-    drawn = poisson_batches(
-        examples=examples,
-        sample_rate=batch_size / examples,
-        steps=steps,
-        rng=np.random.default_rng(0),
-    )
+def _cells(row: "dict[str, float]") -> list[str]:
+    memory = row["peak_memory_bytes"]
     return [
-        (normalise(dataset.train_images[indices]), dataset.train_labels[indices])
-        for indices in map(torch.from_numpy, drawn)
+        str(row["engine"]),
+        str(row["batch_size"]),
+        str(row["device"]),
+        f"{row['overhead_ratio']:.2f}",
+        f"[{row['overhead_ratio_low']:.2f}, {row['overhead_ratio_high']:.2f}]",
+        f"{row['examples_per_second']:,.0f}",
+        f"{100 * row['spread']:.0f} %",
+        "-" if math.isnan(memory) else f"{memory / 2**20:,.1f} MiB",
+        f"{row['pairs']}{'' if row['alone'] else '*'}",
     ]
 
 
-def _block(arm: engines.Engine, batches: Sequence[_Batch], device: str) -> tuple[float, int | None]:
-    """(wall seconds of the steps over the batches, peak allocated bytes; None on CPU)."""
-    on_cuda = device.startswith("cuda")
-    if on_cuda:
-        torch.cuda.reset_peak_memory_stats(device)
-    synchronise(device)
-    start = time.perf_counter()
-    for images, labels in batches:
-        arm.step(images, labels)
-    synchronise(device)
-    seconds = time.perf_counter() - start
-    return seconds, torch.cuda.max_memory_allocated(device) if on_cuda else None
-
-
-class _OtherProcesses:
-    """How busy the rest of the machine has been since this was made."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-        self._others = self._cpu_seconds()
-
-    def busy(self) -> float:
-        """Processors that other processes kept busy, on average."""
-        return (self._cpu_seconds() - self._others) / (time.perf_counter() - self._start)
-
-    @staticmethod
-    def _cpu_seconds() -> float:
-        machine, own = psutil.cpu_times(), psutil.Process().cpu_times()
-        return float(machine.user + machine.system - own.user - own.system)
+if __name__ == "__main__":
+    sys.exit(main())

@@ -125,6 +125,21 @@ def test_engines_follow_the_same_trajectory(
     assert error < 1e-5
 
 
+def test_a_batch_of_several_chunks_is_summed_whole(digits: data.Dataset) -> None:
+    images, labels = batch(digits, 500)  # more than either engine takes at a time on a CPU
+    plain = models.tutorial_cnn(seed=1, device="cpu")
+    loss = F.cross_entropy(plain(images), labels, reduction="sum")
+    whole = torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, list(plain.parameters()))])
+    chunked = gradient(make_trial("non-private"), images, labels)
+    assert (chunked - whole).norm() < 1e-5 * whole.norm()
+
+    hooks, bookkeeping = (
+        gradient(make_trial(engine, noise_multiplier=0.0), images, labels)
+        for engine in ("opacus-hooks", "bookkeeping")
+    )
+    assert (bookkeeping - hooks).norm() < 1e-5 * hooks.norm()
+
+
 def has_spread(noise: Tensor, expected: float) -> bool:
     """Whether the noise's standard deviation is as expected, to 3 % (7 standard errors)."""
     return (
@@ -268,6 +283,19 @@ def test_where_fused_does_not_know_the_model_another_takes_its_place() -> None:
     known = models.tutorial_cnn(seed=0, device="cpu")
     for engine in ENGINES:
         assert engines.implementation(engine, known) == engine
+
+
+def test_the_compiled_forward_pass_gives_the_models_logits(digits: data.Dataset) -> None:
+    model = models.tutorial_cnn(seed=3, device="cpu").to(memory_format=torch.channels_last)
+    images = data.normalise(digits.test_images)
+    with torch.no_grad():
+        expected = model(images)
+        assert torch.allclose(engines.forward(model)(images), expected, atol=1e-5)
+        model.get_parameter("0.weight").mul_(2)  # the weights that it has now
+        assert torch.allclose(engines.forward(model)(images), model(images), atol=1e-5)
+        assert not torch.allclose(model(images), expected, atol=1e-2)
+    other = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    assert engines.forward(other) is other
 
 
 def test_the_kernel_is_compiled_once_per_machine(tmp_path: Path) -> None:

@@ -1,63 +1,122 @@
-import statistics
-import time
-from collections.abc import Callable
+"""The command as a user types it."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
 import pytest
-from torch import Tensor
 
-from dpbench import data, engines, timing
+from dpbench import store, timing
 from dpbench.trial import StepTiming
 
-
-def ratio(timings: list[StepTiming]) -> float:
-    return statistics.median(t.seconds_per_step / t.baseline_seconds_per_step for t in timings)
+QUICK = "--dataset digits --batch-size 64 --pairs 3 --device cpu".split()
 
 
-def near(measure: Callable[[int], float], expected: float, within: float) -> bool:
-    """Whether a ratio is as expected; a second look has three times the pairs of the first."""
-    return any(abs(measure(pairs) / expected - 1) < within for pairs in (7, 21))
-
-
-def test_pairs_alternate_which_arm_comes_first(digits: data.Dataset) -> None:
-    timings = timing.measure("opacus-hooks", 32, digits, pairs=4)
-    assert [t.pair for t in timings] == [0, 1, 2, 3]
-    assert [t.order for t in timings] == 2 * ["engine-first", "baseline-first"]
-    assert len({t.steps for t in timings}) == 1
-    assert all(t.seconds_per_step > 0 for t in timings)
-    assert all(t.baseline_seconds_per_step > 0 for t in timings)
-
-
-def test_the_baseline_against_itself_costs_one(digits: data.Dataset) -> None:
-    assert near(
-        lambda pairs: ratio(timing.measure("non-private", 64, digits, pairs=pairs)), 1, within=0.25
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if k != "DPBENCH_DATA"}
+    return subprocess.run(
+        [sys.executable, "-m", "dpbench.timing", *arguments],
+        cwd=cwd,
+        env=clean,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
-def test_an_engine_made_twice_as_slow_is_seen(
-    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+def test_one_object_and_the_raw_times_in_a_store(tmp_path: Path) -> None:
+    done = run(*QUICK, "--engine", "opacus-hooks", "non-private", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["schema_version"] == store.SCHEMA_VERSION
+    assert [row["engine"] for row in said["rows"]] == ["non-private", "opacus-hooks"]
+    row = said["rows"][1]
+    assert {"engine", "batch_size", "device", "examples_per_second", "pairs"} <= set(row)
+    assert row["overhead_ratio_low"] <= row["overhead_ratio"] <= row["overhead_ratio_high"]
+    assert row["peak_memory_bytes"] > 0
+    raw = pd.read_parquet(tmp_path / "results" / "digits-timing" / "timings")
+    assert len(raw) == 2 * 3
+    ratios = raw["seconds_per_step"] / raw["baseline_seconds_per_step"]
+    assert row["overhead_ratio"] == ratios[raw["engine"] == "opacus-hooks"].median()
+
+
+def planted(alone: bool) -> list[dict[str, object]]:
+    """Rows of one timing, twice the baseline's time."""
+    from test_store import WHERE
+
+    from dpbench import store
+
+    return [
+        store.timing_row(
+            StepTiming(
+                dataset="digits",
+                model="tutorial-cnn",
+                engine="opacus-hooks",
+                batch_size=64,
+                pair=pair,
+                order="engine-first",
+                steps=3,
+                seconds_per_step=0.02,
+                baseline_seconds_per_step=0.01,
+                peak_memory_bytes=None,
+                alone=alone or pair > 0,
+            ),
+            WHERE,
+        )
+        for pair in range(3)
+    ]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_row_that_was_not_alone_is_marked(
+    alone: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    build = engines.build
+    from dpbench import runner
 
-    class Slow:
-        """Takes each step and then waits as long again."""
+    monkeypatch.setattr(runner, "time_engine", lambda *_, **__: planted(alone))
+    assert timing.main([*QUICK, "--engine", "opacus-hooks", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    (line,) = (line for line in said.out.splitlines() if line.startswith("opacus-hooks"))
+    assert "2.00  [2.00, 2.00]" in line
+    assert line.split()[-2:] == ["-", "3" if alone else "3*"]
+    assert ("while other processes ran" in said.err) is not alone
 
-        def __init__(self, engine: engines.Engine) -> None:
-            self._engine = engine
 
-        def step(self, images: Tensor, labels: Tensor) -> Tensor:
-            start = time.perf_counter()
-            loss = self._engine.step(images, labels)
-            time.sleep(time.perf_counter() - start)
-            return loss
+BAD = {
+    "engine": ("--engine opacus-host", "'opacus-host' to be one of non-private"),
+    "pairs": ("--pairs 0", "pairs=0 >= 1"),
+    "large batch": ("--batch-size 5000", "batch_size=5000 <= 1,437"),
+    "no batch": ("--batch-size 0", "batch_size=0 >= 1"),
+    "device": ("--device tpu", "device='tpu' to be auto, cpu, cuda"),
+    "out": ("--out blocked/results", "Cannot write results to blocked/results"),
+}
 
-    def slow_hooks(trial, model, **knobs):  # type: ignore[no-untyped-def]
-        engine = build(trial, model, **knobs)
-        return Slow(engine) if trial.private else engine
 
-    plain = ratio(timing.measure("opacus-hooks", 64, digits))
-    monkeypatch.setattr(engines, "build", slow_hooks)
-    assert near(
-        lambda pairs: ratio(timing.measure("opacus-hooks", 64, digits, pairs=pairs)),
-        2 * plain,
-        within=0.35,
-    )
+@pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD.keys())
+def test_bad_input_is_one_line_with_the_value(
+    arguments: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("blocked").touch()
+    assert timing.main(["--dataset", "digits", *arguments.split()]) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert len(said.err.splitlines()) == 1
+    assert said.out == ""
+    assert list(tmp_path.iterdir()) == [tmp_path / "blocked"]
+
+
+def test_help_does_not_import_torch(tmp_path: Path) -> None:
+    from test_sweep import imports_torch
+
+    assert not imports_torch("import dpbench.timing; dpbench.timing.main(['--help'])", tmp_path)

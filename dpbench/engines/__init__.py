@@ -1,9 +1,10 @@
 """Ways to compute a training step: one file each, one small protocol."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dpbench.engines import fused
 from dpbench.engines.bookkeeping import Bookkeeping
@@ -13,7 +14,7 @@ from dpbench.engines.opacus_grad_sample import OpacusGradSample
 from dpbench.engines.protocol import Engine
 from dpbench.trial import EngineName, Trial
 
-__all__ = ["Engine", "build", "implementation", "memory_format"]
+__all__ = ["Engine", "build", "forward", "implementation", "memory_format"]
 
 MemoryFormat = Literal["contiguous", "channels_last"]
 
@@ -38,6 +39,14 @@ def memory_format(engine: EngineName, device: str) -> MemoryFormat:
     """
     contiguous = ("opacus-hooks", "opacus-ghost", "opacus-ew")
     return "channels_last" if device == "cpu" and engine not in contiguous else "contiguous"
+
+
+def forward(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The fastest way to the model's logits at the weights that it has now, for evaluation.
+
+    The same for every engine, so that arms are compared by their weights alone.
+    """
+    return fused.Forward(model) if fused.supports(model) else model
 
 
 def build(

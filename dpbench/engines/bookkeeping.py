@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from dpbench.engines.protocol import apply_noisy_sum, physical_batches, sgd
 from dpbench.trial import BadInput, Trial
 
-CHUNK = 64  # examples at a time on a CPU: what a chunk needs stays in cache
+# On a CPU, examples at a time
+CHUNK = 192  # ... through the layers: fewer leave convolutions idle, more leave the cache
+STRIP = 16  # ... as patches, which take many times the room of their image
+LINE = 16  # numbers that are copied at once
 
 
 class Bookkeeping:
@@ -121,27 +124,54 @@ def _refuse_unknown(layer: nn.Module) -> None:
 
 
 def _conv_part(layer: nn.Conv2d, inputs: Tensor, back: Tensor) -> tuple[Tensor, Tensor]:
-    """Every example's gradients of the weight [B, O, I k k] and of the bias [B, O].
+    """Every example's gradients of the weight [B, O, k k I] and of the bias [B, O].
 
     With kernels this small they are cheaper to form than the Gram matrices of patches.
     """
-    patches = F.unfold(
-        inputs,
-        layer.kernel_size,
-        dilation=layer.dilation,
-        padding=layer.padding,  # type: ignore[arg-type]
-        stride=layer.stride,
-    )  # [B, I k k, L]
     flat = back.flatten(2)  # [B, O, L]
-    return flat @ patches.transpose(1, 2), flat.sum(2)
+    weight = flat.new_empty(*flat.shape[:2], layer.weight[0].numel())  # [B, O, k k I]
+    size = STRIP if flat.device.type == "cpu" else len(flat)
+    strips = (each.split(size) for each in (flat, _windows(layer, inputs), weight))
+    for some, windows, products in zip(*strips, strict=True):
+        patches = windows.flatten(3).flatten(1, 2)  # [b, L, k k I], here in memory
+        torch.bmm(some, patches, out=products)
+    return weight, flat.sum(2)
+
+
+def _windows(layer: nn.Conv2d, inputs: Tensor) -> Tensor:
+    """A view of what each output sees, channels innermost: [B, I, H, W] -> [B, h, w, k, k, I].
+
+    `F.unfold` copies number by number. A copy of this copies runs: k I numbers, or where these are
+    few, k k I, from an unfolding along the width that is in memory.
+    """
+    assert not isinstance(layer.padding, str)
+    tall, wide = layer.padding
+    images = F.pad(inputs, (wide, wide, tall, tall)).permute(0, 2, 3, 1)  # [B, H, W, I]
+    columns = _unfold(images, layer, axis=1).permute(0, 2, 1, 4, 3)  # [B, w, H, k, I]
+    if columns[0, 0, 0].numel() < LINE:
+        columns = columns.contiguous()
+    return _unfold(columns, layer, axis=0).permute(0, 2, 1, 5, 3, 4)
+
+
+def _unfold(images: Tensor, layer: nn.Conv2d, axis: int) -> Tensor:
+    """What the layer's kernel covers along its axis, dimension 2 here, as a new last dimension."""
+    dilation = layer.dilation[axis]
+    span = dilation * (layer.kernel_size[axis] - 1) + 1
+    return images.unfold(2, span, layer.stride[axis])[..., ::dilation]
 
 
 def _squared_norms(layer: nn.Module, first: Tensor, second: Tensor) -> Tensor:
     """[B]: of each example's gradients of the layer's weight and bias."""
-    one, two = (part.flatten(1).square().sum(1) for part in (first, second))
+    one, two = (_row_norms(part).square() for part in (first, second))
     if isinstance(layer, nn.Conv2d):
         return one + (0 if layer.bias is None else two)
     return one * two + (0 if layer.bias is None else two)  # an outer product's norm
+
+
+def _row_norms(part: Tensor) -> Tensor:
+    """[B, ...] -> [B], in one pass over memory."""
+    norms: Tensor = torch.linalg.vector_norm(part.flatten(1), dim=1)
+    return norms
 
 
 def _weighted_sums(
@@ -149,7 +179,8 @@ def _weighted_sums(
 ) -> list[Tensor]:
     """The sums of the examples' gradients times their factors: the weight's and the bias'."""
     if isinstance(layer, nn.Conv2d):
-        weight = (factors @ first.flatten(1)).view_as(layer.weight)
+        flat = factors @ first.flatten(1)  # [O k k I]
+        weight = flat.view(layer.out_channels, *layer.kernel_size, -1).permute(0, 3, 1, 2)
         bias = factors @ second
     else:
         scaled = second * factors[:, None]  # [B, O]

@@ -1,6 +1,6 @@
 """The tutorial CNN's step as one compiled pass per example (`fused_kernel`), on one CPU thread."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,10 @@ def compile_kernel() -> None:
     For the driver, before it starts workers: they load it then, and do not each compile it.
     """
     pixels, labels = np.zeros((0, 784), np.float32), np.zeros(0, np.int64)
-    kernel.clipped_sum(pixels, labels, 1.0, *_workspace())
-    kernel.plain_sum(pixels, labels, *_workspace())
+    weights, activations, gradients, sums = _workspace()
+    kernel.clipped_sum(pixels, labels, 1.0, weights, activations, gradients, sums)
+    kernel.plain_sum(pixels, labels, weights, activations, gradients, sums)
+    kernel.fill_logits(pixels, weights, activations, np.zeros((0, 10), np.float32))
 
 
 class Fused:
@@ -53,9 +55,7 @@ class Fused:
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """See `Engine.step`."""
-        for parameter, targets in zip(self._parameters, self._to_weights, strict=True):
-            for target in targets:
-                target.copy_(parameter.detach().view(target.shape))
+        _copy(self._parameters, self._to_weights)
         for each in self._sums:
             each.fill(0)
         pixels = images.reshape(len(labels), 784).numpy()
@@ -68,6 +68,33 @@ class Fused:
         apply_noisy_sum(self._parameters, self._from_sums, self._trial, self._noise)
         self._optimizer.step()
         return torch.tensor(losses, dtype=images.dtype)
+
+
+class Forward:
+    """The model's logits by the same compiled pass, at the weights that it has now.
+
+    Args:
+        model: `models.tutorial_cnn` on a CPU.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        assert supports(model)
+        self._weights, self._activations, _, sums = _workspace()
+        to_weights, _ = _views(self._weights, sums)
+        _copy(list(model.parameters()), to_weights)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """float32 [B, 1, 28, 28] -> [B, 10]."""
+        logits = np.empty((len(images), 10), np.float32)
+        pixels = images.reshape(len(images), 784).numpy()
+        kernel.fill_logits(pixels, self._weights, self._activations, logits)
+        return torch.from_numpy(logits)
+
+
+def _copy(parameters: Sequence[nn.Parameter], to_weights: Sequence[Sequence[Tensor]]) -> None:
+    for parameter, targets in zip(parameters, to_weights, strict=True):
+        for target in targets:
+            target.copy_(parameter.detach().view(target.shape))
 
 
 def _workspace() -> tuple[kernel.Weights, kernel.Activations, kernel.Gradients, kernel.Sums]:

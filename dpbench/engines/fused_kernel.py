@@ -402,11 +402,8 @@ def softmax_loss(logits, label, d):
 
 
 @njit(cache=True)
-def gradients(image, label, w, act, grad):
-    """Fills `act` and `grad` for one example; returns its loss.
-
-    The two dense layers' weight gradients stay the outer products that they are.
-    """
+def forward(image, w, act):
+    """Fills `act` for one example, its logits last."""
     conv1(image, w.w1, w.b1, act.c1)
     pool(act.c1, 14, 16, act.p1)
     conv2(act.p1, w.w2, w.b2, act.c2)
@@ -415,6 +412,15 @@ def gradients(image, label, w, act, grad):
     for o in range(32):
         act.h[o] = max(act.h[o], np.float32(0))
     dense(w.w4, w.b4, act.h, 10, 32, act.logits)
+
+
+@njit(cache=True)
+def gradients(image, label, w, act, grad):
+    """Fills `act` and `grad` for one example; returns its loss.
+
+    The two dense layers' weight gradients stay the outer products that they are.
+    """
+    forward(image, w, act)
     loss = softmax_loss(act.logits, label, grad.b4)
 
     dense_back(w.w4, grad.b4, 10, 32, grad.b3)
@@ -482,3 +488,13 @@ def plain_sum(images, labels, w, act, grad, sums):
         losses += gradients(act.image, labels[n], w, act, grad)
         accumulate(np.float32(1), act, grad, sums)
     return losses
+
+
+@njit(cache=True)
+def fill_logits(images, w, act, logits):
+    """Fills logits[n] for each example."""
+    for n in range(len(images)):
+        pad(images[n], act.image)
+        forward(act.image, w, act)
+        for k in range(10):
+            logits[n, k] = act.logits[k]

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from dpbench.engines.protocol import physical_batches, sgd
 from dpbench.trial import Trial
 
+CHUNK = 320  # examples at a time on a CPU: more at once fault their memory in anew at every pass
+
 
 class NonPrivate:
     """The step without clipping and noise; batches and divisor are the private ones."""
@@ -14,7 +16,9 @@ class NonPrivate:
         self._model = model
         self._optimizer = sgd(model, trial)
         self._batch_size = trial.batch_size
-        self._physical_batch_size = physical_batch_size
+        on_cpu = next(model.parameters()).device.type == "cpu"
+        sizes = [size for size in (physical_batch_size, CHUNK if on_cpu else None) if size]
+        self._physical_batch_size = min(sizes, default=None)
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """See `Engine.step`."""

@@ -1,0 +1,100 @@
+"""The tutorial's program for today's Opacus, as its reader would write it: one trial after another.
+
+Uses nothing of dpbench. `python bench/peers/tutorial.py NOISE:CLIP ... --epochs N --data-root DIR`
+trains one model for each pair and prints its epsilon and test accuracy.
+"""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from opacus import PrivacyEngine
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+
+DELTA = 1e-5
+
+
+class SampleConvNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 16, 8, 2, padding=3)
+        self.conv2 = nn.Conv2d(16, 32, 4, 2)
+        self.fc1 = nn.Linear(32 * 4 * 4, 32)
+        self.fc2 = nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2, 1)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2, 1)
+        x = F.relu(self.fc1(x.view(-1, 32 * 4 * 4)))
+        return self.fc2(x)  # type: ignore[no-any-return]
+
+
+def loaders(data_root: Path, batch_size: int) -> tuple[Any, Any]:
+    transform = transforms.Compose(
+        [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
+    )
+    train = datasets.MNIST(data_root, train=True, download=True, transform=transform)
+    test = datasets.MNIST(data_root, train=False, transform=transform)
+    return (
+        DataLoader(train, batch_size=batch_size, shuffle=True),
+        DataLoader(test, batch_size=1024),
+    )
+
+
+def train(noise: float, clip: float, given: argparse.Namespace) -> tuple[float, float]:
+    """(epsilon, test accuracy) of one trial."""
+    torch.manual_seed(0)
+    train_loader, test_loader = loaders(given.data_root, given.batch_size)
+    model: Any = SampleConvNet()
+    optimizer: Any = torch.optim.SGD(model.parameters(), lr=given.learning_rate)
+    engine = PrivacyEngine()
+    model, optimizer, train_loader = engine.make_private(
+        module=model,
+        optimizer=optimizer,
+        data_loader=train_loader,
+        noise_multiplier=noise,
+        max_grad_norm=clip,
+    )
+    epsilon = 0.0
+    for _ in range(given.epochs):
+        model.train()
+        for images, labels in train_loader:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(images), labels)
+            loss.backward()
+            optimizer.step()
+        epsilon = engine.get_epsilon(DELTA)
+    model.eval()
+    with torch.no_grad():
+        correct = sum(int((model(x).argmax(1) == y).sum()) for x, y in test_loader)
+    return epsilon, correct / len(test_loader.dataset)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("trials", nargs="+", metavar="NOISE:CLIP")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--learning-rate", type=float, default=0.05)
+    parser.add_argument("--threads", type=int, help="default: PyTorch's own choice")
+    parser.add_argument("--data-root", type=Path, required=True)
+    given = parser.parse_args(arguments)
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    warnings.simplefilter("ignore")
+    for trial in given.trials:
+        noise, clip = map(float, trial.split(":"))
+        epsilon, accuracy = train(noise, clip, given)
+        print(f"noise {noise:g} clip {clip:g}: epsilon {epsilon:.3f}, {100 * accuracy:.2f} %")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+"""The peers run what the sweep runs."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.peers import race, tutorial
+from dpbench import grid, models
+
+
+@pytest.mark.parametrize("count", [2, 5, 8])
+def test_the_sweep_runs_the_tutorials_trials_and_no_other(count: int, tmp_path: Path) -> None:
+    trials = list(itertools.product(race.NOISES, race.CLIPS))[:count]
+    race._sweep(trials, "fused", tmp_path, [])
+    _, tables = grid.read_toml(tmp_path / "fused.toml")
+    fixed = {"batch_size": 64, "epochs": 3, "baseline": False}
+    asked = grid.trials([grid.grid(table, fixed) for table in tables], "mnist")
+    found = sorted((trial.noise_multiplier, trial.max_grad_norm) for trial in asked)
+    assert found == sorted(trials)
+
+
+def test_its_network_is_ours() -> None:
+    theirs, ours = tutorial.SampleConvNet(), models.tutorial_cnn(seed=0, device="cpu")
+    for mine, its in zip(ours.parameters(), theirs.parameters(), strict=True):
+        its.data.copy_(mine.data)
+    images = torch.randn(4, 1, 28, 28)
+    assert torch.allclose(theirs(images), ours(images), atol=1e-6)

@@ -1,0 +1,29 @@
+import torch
+
+from dpbench import data, stopwatch, tutorial
+
+
+def test_its_items_are_the_images_that_engines_see(digits: data.Dataset) -> None:
+    images = torch.stack([tutorial.Items(digits)[index][0] for index in range(5)])
+    assert torch.allclose(images, data.normalise(digits.train_images[:5]), atol=1e-5)
+    labels = [tutorial.Items(digits)[index][1] for index in range(5)]
+    assert labels == digits.train_labels[:5].tolist()
+
+
+def test_a_run_goes_on_over_the_end_of_an_epoch(digits: data.Dataset) -> None:
+    for private in (False, True):
+        loop = tutorial.Tutorial(digits, 512, private=private)
+        before = [parameter.detach().clone() for parameter in loop._model.parameters()]
+        loop.run(7)  # an epoch is three steps
+        after = list(loop._model.parameters())
+        assert any(not torch.equal(x, y) for x, y in zip(before, after, strict=True))
+
+
+def test_its_loop_costs_more_than_the_step_that_it_feeds(digits: data.Dataset) -> None:
+    def seconds(name: str) -> float:
+        timings = stopwatch.measure(name, 64, digits, pairs=5)  # type: ignore[arg-type]
+        ratios = [t.seconds_per_step / t.baseline_seconds_per_step for t in timings]
+        return sorted(ratios)[2]
+
+    assert seconds("tutorial-non-private") > 1.3
+    assert seconds("opacus-as-shipped") > 1.3
