@@ -1,7 +1,10 @@
 """Frame -> frame: what a store's rows say, with intervals. No files, no drawing."""
 
 import math
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any
 
 import pandas as pd
 from scipy import stats
@@ -25,7 +28,7 @@ def final(trials: pd.DataFrame) -> pd.DataFrame:
 
 def failures(trials: pd.DataFrame) -> pd.DataFrame:
     """The rows that say why a trial failed."""
-    return trials[trials["status"] == "failed"]
+    return trials[trials["status"] != "ok"]
 
 
 def private(trials: pd.DataFrame) -> pd.DataFrame:
@@ -38,23 +41,33 @@ def non_private(trials: pd.DataFrame) -> pd.DataFrame:
     return trials[trials["engine"] == NON_PRIVATE]
 
 
+def unclipped(trials: pd.DataFrame) -> pd.DataFrame:
+    """The rows of every engine that trains without privacy: the baseline and its twin."""
+    return trials[trials["engine"].isin(NON_PRIVATE_ENGINES)]
+
+
 def over_seeds(trials: pd.DataFrame) -> pd.DataFrame:
     """One row per arm and epoch: the mean test accuracy over seeds with its interval.
 
-    Columns: those of the arm, `epoch`, `epsilon`, `accountant`, `seeds` (their number),
-    `test_accuracy` (mean) and `low` and `high`, the 95 % Student t interval of the mean; NaN for
-    one seed, of which there is none.
+    Columns: those of the arm, `epoch`, `steps`, `sample_rate`, `epsilon`, `epsilon_if_poisson`,
+    `accountant`, `seeds` (their number), `validation_accuracy` and `test_accuracy` (means) and
+    `low` and `high`, the 95 % Student t interval of the latter; NaN for one seed, of which there
+    is none.
     """
     grouped = ok(trials).groupby([*ARM, "epoch"], dropna=False, sort=False)
     frame = grouped.agg(
+        steps=("steps", "first"),
+        sample_rate=("sample_rate", "first"),
         epsilon=("epsilon", "max"),
+        epsilon_if_poisson=("epsilon_if_poisson", "max"),
         accountant=("accountant", "first"),
         seeds=("test_accuracy", "size"),
+        validation_accuracy=("validation_accuracy", "mean"),
         test_accuracy=("test_accuracy", "mean"),
         deviation=("test_accuracy", "std"),
     ).reset_index()
     half = [
-        stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * deviation / math.sqrt(n) if n > 1 else math.nan
+        _half_width(deviation, n)
         for n, deviation in zip(frame["seeds"], frame["deviation"], strict=True)
     ]
     return frame.assign(low=frame["test_accuracy"] - half, high=frame["test_accuracy"] + half).drop(
@@ -69,18 +82,151 @@ def frontier(arms: pd.DataFrame) -> pd.DataFrame:
     return ordered[ordered["test_accuracy"] > best_before]
 
 
-def overhead(timings: pd.DataFrame) -> pd.DataFrame:
-    """One row per engine, batch size and device: its time over the non-private step's.
+def within(trials: pd.DataFrame, epsilon: float) -> pd.DataFrame:
+    """Of every private arm, its last epoch that spends at most epsilon: rows of `over_seeds`."""
+    arms = over_seeds(private(trials))
+    arms = arms[arms["epsilon"] <= epsilon].sort_values("epoch")
+    return arms.groupby(ARM, dropna=False, sort=False).tail(1)
+
+
+def best(arms: pd.DataFrame) -> "pd.Series[Any]":
+    """The arm to choose: by validation accuracy where all have it, else by test accuracy.
+
+    Args:
+        arms: Rows of `within`; at least one.
+    """
+    return arms.loc[arms[chosen_by(arms)].idxmax()]
+
+
+def chosen_by(arms: pd.DataFrame) -> str:
+    """The column by which `best` chooses."""
+    return "validation_accuracy" if arms["validation_accuracy"].notna().all() else "test_accuracy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Test accuracy of one arm over that of another, paired by seed.
+
+    Attributes:
+        mean: Of the seeds' differences; a fraction.
+        low: Lower end of its 95 % Student t interval; NaN for one seed.
+        high: Upper end.
+        seeds: That both arms have.
+    """
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+
+def paired_difference(one: pd.DataFrame, other: pd.DataFrame) -> Difference:
+    """How much more accurate `one` is than `other`, seed against the same seed.
+
+    Equal seeds share initial weights and batches, so that what they share cancels.
+
+    Args:
+        one: One epoch of one arm's trials, a row a seed.
+        other: As `one`, with at least one of its seeds.
+    """
+    accuracies = one.set_index("seed")["test_accuracy"], other.set_index("seed")["test_accuracy"]
+    differences = (accuracies[0] - accuracies[1]).dropna()
+    return _difference(differences.mean(), differences.std(), len(differences))
+
+
+def _difference(mean: float, deviation: float, seeds: int) -> Difference:
+    half = _half_width(deviation, seeds)
+    return Difference(mean=mean, low=mean - half, high=mean + half, seeds=seeds)
+
+
+def tuned(arms: pd.DataFrame) -> pd.DataFrame:
+    """Of the arms that differ only in their learning rate or momentum, the best, as in `best`.
+
+    Args:
+        arms: Rows of `over_seeds`, one epoch of each.
+    """
+    others = [name for name in ARM if name not in ("learning_rate", "momentum")]
+    ordered = arms.sort_values(chosen_by(arms), kind="stable")
+    return ordered.groupby(others, dropna=False, sort=False).tail(1).sort_index()
+
+
+def loss_split(trials: pd.DataFrame) -> pd.DataFrame:
+    """What accuracy each private arm with noise loses, and to what: one row an arm's last epoch.
+
+    Columns: those of the arm; `total`, its accuracy below that of the non-private arm of the same
+    data, batch size, sampling and epochs (of the best learning rate, where there are several);
+    `clipping`, the part that the same arm without noise loses, too; `noise`, the rest. Each is a
+    `Difference`, paired over the seeds that all three have. Arms without both controls are left
+    out.
+    """
+    finals = final(trials)[[*ARM, "seed", "test_accuracy"]]
+    clips = private(finals)
+    noisy, clip_only = clips[clips["noise_multiplier"] > 0], clips[clips["noise_multiplier"] == 0]
+    baseline = non_private(finals)
+    shared = ["dataset", "model", "sampling", "batch_size", "momentum", "epochs"]
+    shared.append("validation_examples")
+    means = baseline.groupby([*shared, "learning_rate"], dropna=False)["test_accuracy"].mean()
+    best_rate = (
+        means.reset_index().sort_values("test_accuracy").drop_duplicates(shared, keep="last")
+    )
+    baseline = baseline.merge(best_rate[[*shared, "learning_rate"]])
+    same_clip = [name for name in ARM if name != "noise_multiplier"]
+    rows = noisy.merge(
+        clip_only[[*same_clip, "seed", "test_accuracy"]],
+        on=[*same_clip, "seed"],
+        suffixes=("", "_clip_only"),
+    ).merge(
+        baseline[[*shared, "seed", "test_accuracy"]],
+        on=[*shared, "seed"],
+        suffixes=("", "_non_private"),
+    )
+    parts = {
+        "total": rows["test_accuracy_non_private"] - rows["test_accuracy"],
+        "clipping": rows["test_accuracy_non_private"] - rows["test_accuracy_clip_only"],
+        "noise": rows["test_accuracy_clip_only"] - rows["test_accuracy"],
+    }
+    by_arm = rows.assign(**parts).groupby(ARM, dropna=False, sort=False)
+    split = by_arm.size().reset_index()[ARM]
+    for part in parts:
+        seen = by_arm[part].agg(["mean", "std", "size"])
+        split[part] = [_difference(*each) for each in seen.itertuples(index=False)]
+    return split
+
+
+def where(rows: pd.DataFrame, values: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows that have these values; a null equals a null."""
+    for name, value in values.items():
+        rows = rows[rows[name].isna() if pd.isna(value) else rows[name] == value]
+    return rows
+
+
+def _half_width(deviation: float, seeds: int) -> float:
+    """Of the Student t interval of a mean; NaN for one seed."""
+    if seeds < 2:
+        return math.nan
+    return _t_quantile(int(seeds) - 1) * float(deviation) / math.sqrt(seeds)
+
+
+@cache
+def _t_quantile(degrees: int) -> float:
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees))
+
+
+def overhead(
+    timings: pd.DataFrame, keys: Sequence[str] = ("engine", "batch_size", "device")
+) -> pd.DataFrame:
+    """One row per value of the keys: the time of a step over the non-private step's.
 
     Columns: `overhead_ratio`, the median over pairs of seconds_per_step /
     baseline_seconds_per_step; `overhead_ratio_low` and `overhead_ratio_high`, the distribution-free
     interval of that median, of at least 95 % where there are six pairs or more and the whole range
-    where there are fewer; `examples_per_second` and `baseline_examples_per_second`, at the median
-    times; `pairs`; `alone`, whether every pair was measured so.
+    where there are fewer; `spread`, the distance between the ratios' quartiles over their median;
+    `examples_per_second` and `baseline_examples_per_second`, at the median times;
+    `peak_memory_bytes` of the engine, NaN where it is not known; `pairs`; `pairs_alone`, how many
+    of them were measured while nothing else ran; `alone`, whether all were.
     """
     rows = []
-    keys = ["engine", "batch_size", "device"]
-    for key, group in timings.groupby(keys, sort=False):
+    for key, group in timings.groupby(list(keys), sort=False, dropna=False):
         ratios = (group["seconds_per_step"] / group["baseline_seconds_per_step"]).sort_values()
         low, high = _median_interval(list(ratios))
         batch_size = group["batch_size"].iloc[0]
@@ -90,10 +236,13 @@ def overhead(timings: pd.DataFrame) -> pd.DataFrame:
                 "overhead_ratio": ratios.median(),
                 "overhead_ratio_low": low,
                 "overhead_ratio_high": high,
+                "spread": (ratios.quantile(0.75) - ratios.quantile(0.25)) / ratios.median(),
                 "examples_per_second": batch_size / group["seconds_per_step"].median(),
                 "baseline_examples_per_second": batch_size
                 / group["baseline_seconds_per_step"].median(),
+                "peak_memory_bytes": group["peak_memory_bytes"].astype(float).max(),
                 "pairs": len(group),
+                "pairs_alone": int(group["alone"].sum()),
                 "alone": bool(group["alone"].all()),
             }
         )

@@ -63,21 +63,36 @@ def present(dataset: str, data_root: Path) -> bool:
     return all((raw / name).is_file() or (raw / f"{name}.gz").is_file() for name in _FILES)
 
 
-def steps_per_epoch(dataset: str, batch_size: int) -> int:
+def train_examples(dataset: str, validation_examples: int = 0) -> int:
+    """N: the size of the training set without the examples held out for validation.
+
+    Raises:
+        BadInput: Nothing would be left to train on.
+    """
+    every = entry(dataset).train_examples
+    if validation_examples >= every:
+        raise BadInput(
+            f"Expected validation_examples={validation_examples} < {every:,}, the size of "
+            f"{dataset}'s training set."
+        )
+    return every - validation_examples
+
+
+def steps_per_epoch(dataset: str, batch_size: int, validation_examples: int = 0) -> int:
     """round(N / batch_size): an epoch draws each example once in expectation.
 
     Raises:
         BadInput: The batch is larger than the training set.
     """
-    train_examples = entry(dataset).train_examples
-    if batch_size > train_examples:
+    examples = train_examples(dataset, validation_examples)
+    if batch_size > examples:
         raise BadInput(
-            f"Expected batch_size={batch_size} <= {train_examples:,}, the size of {dataset}'s "
+            f"Expected batch_size={batch_size} <= {examples:,}, the size of {dataset}'s "
             "training set."
         )
-    return round(train_examples / batch_size)
+    return round(examples / batch_size)
 
 
-def sample_rate(dataset: str, batch_size: int) -> float:
+def sample_rate(dataset: str, batch_size: int, validation_examples: int = 0) -> float:
     """batch_size / N: the probability with which an example joins a Poisson batch."""
-    return batch_size / entry(dataset).train_examples
+    return batch_size / train_examples(dataset, validation_examples)

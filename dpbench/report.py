@@ -1,59 +1,207 @@
-"""python -m dpbench.report: a store -> figures."""
+"""python -m dpbench.report: a store -> one HTML page, and its figures with their numbers."""
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from dpbench import command
 from dpbench.trial import BadInput
 
-NOTHING = 4  # exit code: there is nothing to report on
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dpbench.gallery import Drawn
+    from dpbench.page import Picture
+    from dpbench.summary import Answer, Baseline
+
+JSON_VERSION = 1
+_SVG_SALT = "dpbench"  # so that the same frame is the same bytes
+_CSS_PIXELS = 96  # an inch
 
 
-def write(root: Path) -> list[Path]:
-    """Draws the store's figures into its folder, as SVG and PNG; the paths written.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A report that was written, and what it answers.
+
+    Attributes:
+        page: Its path.
+        baseline: What losses are counted from.
+        answers: One for each of `summary.BEST_AT`.
+        finished: Trials.
+        failed: Trials.
+    """
+
+    page: Path
+    baseline: "Baseline | None"
+    answers: "Sequence[Answer]"
+    finished: int
+    failed: int
+
+
+def write(root: Path) -> Written | None:
+    """Writes the store's page, and its figures as SVG, PNG and CSV beside it.
+
+    None, and no file, where the store holds neither a trial nor a timing.
 
     Raises:
         BadInput: The store cannot be read, or its folder cannot be written to.
     """
-    from dpbench import analysis, figures, store
+    from dpbench import analysis, gallery, history, page, store, summary
 
     trials, timings = store.read_trials(root), store.read_timings(root)
-    private = analysis.private(analysis.ok(trials))
-    drawn = {}
-    if (private["epsilon"] < float("inf")).any():
-        drawn["privacy_accuracy"] = figures.privacy_accuracy(trials)
-    if len(timings):
-        drawn["overhead"] = figures.overhead(timings)
-    paths = []
+    if trials.empty and timings.empty:
+        return None
+    sweeps = history.read(root)
+    main = _main_dataset(trials)
+    answers = summary.answers(main, timings)
+    drawn = gallery.figures_of(main, timings, answers)
+    contents = page.Contents(
+        name=root.resolve().name,
+        facts=_facts(main),
+        warnings=_warnings(trials, main, {each for sweep in sweeps for each in sweep.trial_ids}),
+        baseline=summary.baseline(main),
+        answers=answers,
+        pictures=[_picture(root, each) for each in drawn],
+        tables=(
+            page.arms_table(trials),
+            page.failures_table(trials),
+            page.provenance_table(trials, timings),
+        ),
+        sweeps=sweeps,
+    )
+    path = root / "report.html"
+    _write(path, page.render(contents).encode())
+    return Written(
+        page=path,
+        baseline=contents.baseline,
+        answers=answers,
+        finished=analysis.final(trials)["trial_id"].nunique(),
+        failed=analysis.failures(trials)["trial_id"].nunique(),
+    )
+
+
+def _main_dataset(trials: "pd.DataFrame") -> "pd.DataFrame":
+    """The trials of the dataset that has the most rows: accuracies of two do not compare."""
+    if trials.empty:
+        return trials
+    return trials[trials["dataset"] == trials["dataset"].value_counts().index[0]]
+
+
+def _warnings(trials: "pd.DataFrame", main: "pd.DataFrame", asked: set[str]) -> list[str]:
+    """What is missing from the answer or stands for something else."""
+    from dpbench import candour
+
+    others = sorted(set(trials["dataset"]) - set(main["dataset"]))
+    left_out = (
+        f"Trials on {', '.join(others)} are in the table of arms, and in no figure or answer."
+    )
+    return [
+        *candour.of_progress(trials, asked),
+        *([left_out] if others else []),
+        *candour.of_dataset(main),
+        *candour.of_seeds(main),
+    ]
+
+
+def _facts(trials: "pd.DataFrame") -> str:
+    """What was run, in a line."""
+    from dpbench import analysis
+
+    if trials.empty:
+        return "Timings only: no trial was trained."
+    finished = analysis.final(trials)
+    count = finished["trial_id"].nunique()
+    return (
+        f"{count:,} trial{'' if count == 1 else 's'} finished on {trials['dataset'].iloc[0]}, "
+        f"model {', '.join(sorted(trials['model'].unique()))}; batch sizes "
+        f"{', '.join(str(size) for size in sorted(trials['batch_size'].unique()))}; seeds: "
+        f"{trials['seed'].nunique()}; {trials['started_at'].min():%Y-%m-%d}."
+    )
+
+
+def _picture(root: Path, drawn: "Drawn") -> "Picture":
+    """The figure as an image, its files written."""
+    from dpbench.page import Picture
+
+    if drawn.figure is None:
+        for suffix in (".svg", ".png", ".csv"):  # of an earlier report
+            (root / f"{drawn.name}{suffix}").unlink(missing_ok=True)
+        return Picture(drawn=drawn, svg=None, csv="", width=0, height=0)
+    drawn.figure.draw_without_rendering()
+    drawn.figure.set_layout_engine("none")  # it is laid out, and once is enough
+    svg = _image(drawn, "svg")
+    csv = drawn.numbers.to_csv(index=False)
+    _write(root / f"{drawn.name}.svg", svg)
+    _write(root / f"{drawn.name}.png", _image(drawn, "png"))
+    _write(root / f"{drawn.name}.csv", csv.encode())
+    width, height = (round(_CSS_PIXELS * inches) for inches in drawn.figure.get_size_inches())
+    return Picture(drawn=drawn, svg=svg, csv=csv, width=width, height=height)
+
+
+def _image(drawn: "Drawn", kind: str) -> bytes:
+    """The figure's bytes, the same each time."""
+    import warnings
+
+    import matplotlib as mpl
+
+    assert drawn.figure is not None
+    content = io.BytesIO()
+    with (
+        mpl.rc_context({"svg.hashsalt": _SVG_SALT, "text.parse_math": False}),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box stands in its place
+        drawn.figure.savefig(
+            content, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None}
+        )
+    return content.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
     try:
-        for name, figure in drawn.items():
-            for suffix, metadata in ((".svg", {"Date": None}), (".png", None)):
-                path = root / f"{name}{suffix}"
-                figure.savefig(path, metadata=metadata)
-                paths.append(path)
+        path.write_bytes(content)
     except OSError as error:
-        raise BadInput(f"Cannot write figures to {root}: {error.strerror}.") from error
-    return paths
+        raise BadInput(f"Cannot write {path}: {error.strerror}.") from error
+
+
+def answer(written: Written, *, as_json: bool) -> str:
+    """The answer for a terminal or, as JSON with all its digits, for a script."""
+    from dpbench import wording
+
+    if as_json:
+        return command.one_object(
+            schema_version=JSON_VERSION, **asdict(written) | {"page": str(written.page)}
+        )
+    head, _, rest = wording.table(written.answers).partition("\n")
+    return "\n".join(
+        [wording.baseline(written.baseline), command.bold(head), rest, f"page: {written.page}"]
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m dpbench.report", description=__doc__)
+    parser = command.Parser(
+        "python -m dpbench.report", __doc__, "0 all well; 2 bad input; 4 nothing to report on"
+    )
     parser.add_argument("store", type=Path, metavar="results/NAME", help="a sweep's folder")
-    root = parser.parse_args(arguments).store
-    try:
-        if not root.is_dir():
-            raise BadInput(f"There is no folder {root}: name one that a sweep has written.")
-        paths = write(root)
-    except BadInput as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
-    if not paths:
-        print(f"{root} holds no finished trial and no timing yet.", file=sys.stderr)
-        return NOTHING
-    for path in paths:
-        print(path)
+    command.add_output_flags(parser)
+    return command.run(parser, arguments, _report)
+
+
+def _report(given: argparse.Namespace) -> int:
+    root = given.store
+    if not root.is_dir():
+        raise BadInput(f"There is no folder {root}: name one that a sweep has written.")
+    written = write(root)
+    if written is None:
+        print(f"{root} holds no trial and no timing yet.", file=sys.stderr)
+        return command.EXIT_NOTHING
+    if not given.quiet:
+        print(answer(written, as_json=given.json))
     return 0
 
 

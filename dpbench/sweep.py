@@ -5,68 +5,63 @@ an earlier one ended: only what is missing is run.
 """
 
 import argparse
-import difflib
-import os
+import shlex
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from dpbench import __version__, catalogue, estimate, grid, store
+from dpbench import (
+    __version__,
+    catalogue,
+    command,
+    estimate,
+    grid,
+    history,
+    interrupt,
+    sharing,
+    store,
+)
 from dpbench.progress import Progress, duration
 from dpbench.runner import Workers
 from dpbench.trial import (
     ENGINES,
+    FAILURES,
     NON_PRIVATE,
+    PASSING_FAILURES,
     PRIVATE_ENGINES,
     BadInput,
     EngineName,
     Trial,
 )
 
-EXIT_FAILED_TRIALS, EXIT_USAGE, EXIT_NOTHING, EXIT_INTERRUPTED = 1, 2, 4, 130
 PHYSICAL_BATCH_SIZE = 256  # bounds per-example gradients to 27 MB; larger ones are no faster
-BEST_AT = (1.0, 3.0, 8.0)  # epsilons that the closing lines answer for
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, with the nearest flag for one that is not known."""
-
-    def error(self, message: str) -> NoReturn:
-        unknown = message.removeprefix("unrecognized arguments: ").split()[0]
-        flags = list(self._option_string_actions)
-        nearest = [flag for flag in flags if flag.startswith(unknown)]
-        nearest = nearest or difflib.get_close_matches(unknown, flags, n=1)
-        hint = f"did you mean {nearest[0]}?" if nearest else "see --help"
-        self.exit(EXIT_USAGE, f"{self.prog}: {message} ({hint})\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    parser = _arguments()
-    given = parser.parse_args(arguments)
-    try:
-        return _sweep(given)
-    except BadInput as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except KeyboardInterrupt:
-        from joblib.externals.loky import get_reusable_executor
-
-        get_reusable_executor().shutdown(wait=False, kill_workers=True)
-        print("\nInterrupted; run the same command again to carry on.", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    with interrupt.heeded():
+        try:
+            return command.run(_parser(), typed, lambda given: _sweep(given, typed))
+        except KeyboardInterrupt:
+            print(
+                "\nInterrupted; run the same command again to carry on: "
+                f"python -m dpbench.sweep {shlex.join(typed)}",
+                file=sys.stderr,
+            )
+            return command.EXIT_INTERRUPTED
 
 
-def _arguments() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m dpbench.sweep",
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="exit codes: 0 all well; 1 some trials failed; 2 bad input; 4 nothing to run; "
-        "130 interrupted",
+def _parser() -> command.Parser:
+    parser = command.Parser(
+        "python -m dpbench.sweep",
+        __doc__,
+        "0 all well; 1 some trials failed; 2 bad input, or results that cannot be written; "
+        "4 nothing to run; 130 interrupted",
     )
     parser.add_argument(
         "file", nargs="?", type=Path, metavar="SWEEP.toml", help="a sweep file; flags beat it"
@@ -95,6 +90,13 @@ def _arguments() -> argparse.ArgumentParser:
         help=f"how steps are computed, of {', '.join(ENGINES)} (default: fused)",
     )
 
+    axes.add_argument(
+        "--sampling",
+        nargs="+",
+        metavar="NAME",
+        help="how batches are drawn, of poisson and shuffle (default: poisson)",
+    )
+
     shared = parser.add_argument_group("every trial")
     shared.add_argument("--epochs", type=int, metavar="N")
     shared.add_argument("--delta", type=float, metavar="X", help="default: 1e-5")
@@ -104,6 +106,19 @@ def _arguments() -> argparse.ArgumentParser:
         action="store_const",
         const=False,
         help="leave out the non-private trial of each batch size",
+    )
+    shared.add_argument(
+        "--clip-only",
+        action="store_const",
+        const=True,
+        help="add each private trial without noise: what clipping alone costs",
+    )
+    shared.add_argument(
+        "--validation-examples",
+        "--validation",
+        type=int,
+        metavar="N",
+        help="hold out so many training examples and choose by them (default: 0)",
     )
     shared.add_argument(
         "--dataset",
@@ -139,24 +154,39 @@ def _arguments() -> argparse.ArgumentParser:
         metavar="N",
         help="most examples in one forward pass; bounds memory, not results (default: %(default)s)",
     )
+    run.add_argument(
+        "--trial-timeout",
+        type=float,
+        metavar="SECONDS",
+        help="ends a trial that takes longer (default: as long as it takes)",
+    )
+    run.add_argument(
+        "--retry-failed",
+        action=argparse.BooleanOptionalAction,
+        help="try all failed trials again, or none (default: those that crashed or found too "
+        "little memory, but not those whose error will repeat)",
+    )
     run.add_argument("--out", type=Path, metavar="DIR", help="default: results/DATASET-sweep")
     run.add_argument("--no-timing", action="store_true", help="leave out the overhead measurement")
     run.add_argument(
         "--dry-run", action="store_true", help="print the trials, their epsilons and the time"
     )
+    command.add_output_flags(parser)
     return parser
 
 
-def _sweep(given: argparse.Namespace) -> int:
+def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
     """Plans, and runs what is missing."""
     for name in ("jobs", "threads", "physical_batch_size"):
         value = getattr(given, name)
         if value is not None and value < 1:
             raise BadInput(f"Expected {name}={value} >= 1.")
+    if given.trial_timeout is not None and not given.trial_timeout > 0:
+        raise BadInput(f"Expected trial_timeout={given.trial_timeout} > 0.")
     top, tables = grid.read_toml(given.file) if given.file else ({}, [{}])
-    data_root = _data_root(given.data_root)
-    asked = given.dataset or top.get("dataset", catalogue.AUTO)
-    dataset = _dataset(asked, data_root, dry_run=given.dry_run)
+    data_root = command.data_root(given.data_root)
+    asked = given.dataset or str(top.get("dataset", catalogue.AUTO))
+    dataset = command.dataset(asked, data_root, dry_run=given.dry_run)
 
     flags = {name: getattr(given, name) for name in (*grid.AXES, *grid.SCALARS)}
     layers = [{name: value for name, value in flags.items() if value is not None}]
@@ -166,112 +196,52 @@ def _sweep(given: argparse.Namespace) -> int:
     )
     if not trials:
         print("The grid holds no trial.", file=sys.stderr)
-        return EXIT_NOTHING
+        return command.EXIT_NOTHING
     out = given.out or Path("results") / (given.file.stem if given.file else f"{dataset}-sweep")
-    finished = store.finished(out)
-    todo = [trial for trial in trials if trial.trial_id not in finished]
-
     if given.dry_run:
-        workers = given.jobs or _cores()
+        todo = _todo(trials, store.states(out), given.retry_failed)
+        workers = given.jobs or command.cores()
         _print_plan(trials, todo, workers=workers, out=out, timed=not given.no_timing)
         return 0
 
-    workers = _workers(given, data_root)
-    _load(dataset, data_root)
-    store.create(out)
-    failed = _run_trials(trials, todo, workers, out)
-    if not given.no_timing:
-        _run_timings(trials, workers, out)
-    _print_results(out, failed)
-    return EXIT_FAILED_TRIALS if failed else 0
+    from dpbench import data, folding, wording
 
-
-def _data_root(flag: Path | None) -> Path:
-    if flag is not None:
-        return flag
-    if named := os.environ.get("DPBENCH_DATA"):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dpbench"
-
-
-def _dataset(asked: Any, data_root: Path, *, dry_run: bool) -> str:
-    """The dataset's name; `auto` resolved, with a line on stderr where it is not MNIST."""
-    if asked != catalogue.AUTO:
-        catalogue.entry(str(asked))
-        return str(asked)
-    if catalogue.present("mnist", data_root):
-        return "mnist"
-    if dry_run:
-        print(
-            f"MNIST is not under {data_root}: a run would ask a mirror for it, and fall back to "
-            f"{catalogue.FALLBACK} (--dataset {catalogue.FALLBACK} shows that plan).",
-            file=sys.stderr,
-        )
-        return "mnist"
-    from dpbench import data
-
-    try:
-        data.load("mnist", data_root, "cpu")
-    except BadInput:
-        size = catalogue.entry(catalogue.FALLBACK).train_examples
-        print(
-            f"MNIST is not under {data_root} and no mirror answers: running on the embedded "
-            f"{catalogue.FALLBACK} ({size:,} training images) instead; for MNIST give --data-root.",
-            file=sys.stderr,
-        )
-        return catalogue.FALLBACK
-    return "mnist"
-
-
-def _load(dataset: str, data_root: Path) -> None:
-    """Unpacks the dataset once, before any worker reads it, or says that it is not there."""
-    from dpbench import data
-
-    data.load(dataset, data_root, "cpu")
-
-
-def _workers(given: argparse.Namespace, data_root: Path) -> Workers:
-    import torch
-
-    devices = []
-    for name in given.device:
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"  # noqa: PLW2901
-        try:
-            device = torch.device(name)
-        except RuntimeError as error:
-            raise BadInput(f"Expected device={name!r} to be auto, cpu, cuda or cuda:N.") from error
-        if device.type not in ("cpu", "cuda"):
-            raise BadInput(f"Expected device={name!r} to be auto, cpu, cuda or cuda:N.")
-        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            raise BadInput(
-                f"Expected device={name!r} to be one of the {torch.cuda.device_count()} CUDA "
-                "devices that PyTorch sees; use --device cpu where there is none."
-            )
-        devices.append(f"cuda:{device.index or 0}" if device.type == "cuda" else "cpu")
-    twice = [name for name in devices if devices.count(name) > 1]
-    if twice:
-        raise BadInput(f"Expected each device once, not {twice[0]} twice; --jobs shares one.")
-    default_jobs = _cores() if devices == ["cpu"] else 1
-    return Workers(
+    devices = command.devices(given.device)
+    workers = Workers(
         data_root=data_root,
-        devices=tuple(devices),
-        jobs=given.jobs or default_jobs,
+        devices=devices,
+        jobs=given.jobs or (command.cores() if devices == ("cpu",) else 1),
         threads=given.threads,
         physical_batch_size=given.physical_batch_size,
+        trial_timeout_seconds=given.trial_timeout,
     )
+    data.load(dataset, data_root, "cpu")  # unpacked once, before any worker reads it
+    store.create(out)
+    history.write(out, _asked(given.file, typed, trials))
+    folding.tidy(out)
+    _run_trials(trials, workers, out, given.retry_failed, quiet=given.quiet)
+    if not given.no_timing:
+        _run_timings(trials, workers, out, quiet=given.quiet)
+    rows = store.read_trials(out, store.set_aside)
+    _print_answer(out, given)
+    unfinished = list(wording.unfinished(rows, [trial.trial_id for trial in trials]))
+    for line in unfinished:
+        print(line, file=sys.stderr)
+    return command.EXIT_FAILED_TRIALS if unfinished else 0
 
 
-def _cores() -> int:
-    """Processors that this process may use."""
-    import joblib
-
-    return int(joblib.cpu_count())
+def _todo(
+    trials: Sequence[Trial], states: Mapping[str, str], retry_failed: bool | None
+) -> list[Trial]:
+    """The trials to run: those without an outcome, and of the failed ones those to try again."""
+    again = {None: PASSING_FAILURES, True: tuple(FAILURES), False: ()}[retry_failed]
+    return [trial for trial in trials if states.get(trial.trial_id) in (None, *again)]
 
 
 def _measured_rates(out: Path) -> dict[str, float]:
     """Examples per second by engine, as the store's trials have seen them."""
-    rows = store.read_trials(out).dropna(subset="examples_per_second")
+    seen = store.load(out, "trials", ["engine", "examples_per_second"]).to_pandas()
+    rows = seen.dropna(subset="examples_per_second")
     return {
         str(k): float(v) for k, v in rows.groupby("engine")["examples_per_second"].median().items()
     }
@@ -287,52 +257,66 @@ def _timed(trials: Sequence[Trial]) -> list[tuple[EngineName, int]]:
     return [(engine, size) for engine in ENGINES if engine in engines for size in batch_sizes]
 
 
-def _run_trials(trials: Sequence[Trial], todo: Sequence[Trial], workers: Workers, out: Path) -> int:
-    """Runs the trials that are missing, each written as it ends; how many failed."""
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
+def _run_trials(
+    trials: Sequence[Trial],
+    workers: Workers,
+    out: Path,
+    retry_failed: bool | None,
+    *,
+    quiet: bool,
+) -> None:
+    """Runs the trials that are missing, each written as it ends."""
+    from dpbench import folding, runner
 
-    from dpbench import runner
-
-    done = len(trials) - len(todo)
+    states = store.states(out, store.set_aside)
+    todo = _todo(trials, states, retry_failed)
+    done = sum(states.get(trial.trial_id) == "ok" for trial in trials)
+    failed = len(trials) - len(todo) - done
     measured = _measured_rates(out)
     cost = {trial.trial_id: estimate.training_seconds(trial, measured) for trial in todo}
-    print(
-        f"{len(trials)} trials on {trials[0].dataset}"
-        + (f", {done} of them done before" if done else "")
-        + f": {len(todo)} to run, {workers.count} at a time, on {', '.join(workers.devices)}; "
-        f"results in {out}",
-        file=sys.stderr,
-    )
-    failed = 0
+    if not quiet:
+        print(
+            f"{len(trials)} trials on {trials[0].dataset}"
+            + (f", {done} of them done before" if done else "")
+            + (f", {failed} failed before (--retry-failed tries them again)" if failed else "")
+            + f": {len(todo)} to run, {workers.count} at a time, on {', '.join(workers.devices)}; "
+            f"results in {out}",
+            file=sys.stderr,
+        )
     by_id = {trial.trial_id: trial for trial in todo}
     longest_first = sorted(todo, key=lambda trial: -cost[trial.trial_id])
-    try:
-        with Progress(len(todo), sum(cost.values())) as progress:
-            for rows in runner.run(longest_first, workers):
-                store.write_trial(out, rows)
-                last = rows[-1]
-                trial = by_id[last["trial_id"]]
-                failed += last["status"] == "failed"
-                progress.done(
-                    f"{trial}: {_outcome(last)}",
-                    work=cost[trial.trial_id],
-                    failed=last["status"] == "failed",
-                )
-    except TerminatedWorkerError as error:
-        reason = str(error).partition("\n")[0]
-        print(f"A worker died ({reason}) Run the same command again to carry on.", file=sys.stderr)
-        sys.exit(EXIT_FAILED_TRIALS)
-    return failed
+    with (
+        Progress(len(todo), sum(cost.values()), quiet=quiet) as progress,
+        sharing.Claims(
+            out,
+            states,
+            on_done=lambda trial: progress.done(
+                f"{trial}: by another sweep", work=cost[trial.trial_id], failed=False
+            ),
+        ) as claims,
+        closing(runner.run(longest_first, workers, claims)) as results,
+    ):
+        for count, rows in enumerate(results, start=1):
+            store.write_trial(out, rows)
+            last = rows[-1]
+            trial = by_id[last["trial_id"]]
+            progress.done(
+                f"{trial}: {_outcome(last)}",
+                work=cost[trial.trial_id],
+                failed=last["status"] != "ok",
+            )
+            if count % folding.MANY == 0:
+                folding.tidy(out)
 
 
 def _outcome(row: Mapping[str, Any]) -> str:
-    if row["status"] == "failed":
-        return f"failed in epoch {row['epoch']}: {row['reason']}"
+    if row["status"] != "ok":
+        return f"{row['status']} in epoch {row['epoch']}: {command.one_line(row['reason'])}"
     spent = "" if row["epsilon"] is None else f" at epsilon {row['epsilon']:.3g}"
     return f"{100 * row['test_accuracy']:.2f} %{spent}"
 
 
-def _run_timings(trials: Sequence[Trial], workers: Workers, out: Path) -> None:
+def _run_timings(trials: Sequence[Trial], workers: Workers, out: Path, *, quiet: bool) -> None:
     """Measures the overheads that are missing, alone, in this process."""
     from dpbench import runner
 
@@ -340,7 +324,7 @@ def _run_timings(trials: Sequence[Trial], workers: Workers, out: Path) -> None:
     known = store.read_timings(out)
     seen = set(zip(known["engine"], known["batch_size"], known["device"], strict=True))
     missing = [each for each in _timed(trials) if (*each, device) not in seen]
-    with Progress(len(missing), len(missing), what="timings") as progress:
+    with Progress(len(missing), len(missing), what="timings", quiet=quiet) as progress:
         for engine, batch_size in missing:
             rows = runner.time_engine(engine, batch_size, trials[0].dataset, workers)
             name = f"{engine}-{batch_size}-{device.replace(':', '-')}"
@@ -363,12 +347,13 @@ def _print_plan(
     print(f"{'epsilon':>9}  {'epochs':>6}  trial ({trials[0].dataset})")
     for trial in trials:
         epsilon = "-"
-        if trial.noise_multiplier is not None and trial.delta is not None:
-            spent = accounting.spent(
-                noise_multiplier=trial.noise_multiplier,
-                sample_rate=catalogue.sample_rate(trial.dataset, trial.batch_size),
-                steps=trial.epochs * catalogue.steps_per_epoch(trial.dataset, trial.batch_size),
-                delta=trial.delta,
+        if trial.private:
+            of = (trial.dataset, trial.batch_size, trial.validation_examples or 0)
+            spent = accounting.spent_by(
+                trial,
+                sample_rate=catalogue.sample_rate(*of),
+                steps=trial.epochs * catalogue.steps_per_epoch(*of),
+                epochs=trial.epochs,
             )
             epsilon = f"{spent.epsilon:.4g}"
         done = "" if trial.trial_id in missing else "  (done)"
@@ -385,33 +370,25 @@ def _print_plan(
     )
 
 
-def _print_results(out: Path, failed: int) -> None:
-    """The answer in a few lines, and where the rest is."""
-    from dpbench import analysis, report
+def _asked(file: Path | None, typed: Sequence[str], trials: Sequence[Trial]) -> history.Sweep:
+    """What the user asked for, for the store to remember."""
+    return history.Sweep(
+        command=shlex.join(["python", "-m", "dpbench.sweep", *typed]),
+        file_name=None if file is None else str(file),
+        file_text=None if file is None else file.read_text(encoding="utf-8"),
+        dpbench_version=__version__,
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        trial_ids=tuple(trial.trial_id for trial in trials),
+    )
 
-    trials = store.read_trials(out)
-    finals = analysis.final(trials)
-    for _, arm in analysis.over_seeds(analysis.non_private(finals)).iterrows():
-        print(f"non-private, batch size {arm['batch_size']}: {100 * arm['test_accuracy']:.1f} %")
-    arms = analysis.over_seeds(analysis.private(trials))
-    for bound in BEST_AT:
-        within = arms[arms["epsilon"] <= bound]
-        if within.empty:
-            print(f"epsilon at most {bound:g}: no trial")
-            continue
-        best = within.loc[within["test_accuracy"].idxmax()]
-        print(
-            f"epsilon at most {bound:g}: {100 * best['test_accuracy']:.1f} % with noise multiplier "
-            f"{best['noise_multiplier']:g}, clipping norm {best['max_grad_norm']:g}, batch size "
-            f"{best['batch_size']}, {best['epoch']} epochs (the best of {len(within)} on the test "
-            "set, so a little too good)"
-        )
-    if failed:
-        print(f"{failed} trials failed; their rows say why, and the same command tries them again")
-    print(f'rows: pandas.read_parquet("{out}/trials")')
-    for path in report.write(out):
-        if path.suffix == ".png":
-            print(path)
+
+def _print_answer(out: Path, given: argparse.Namespace) -> None:
+    """Writes the page, and prints the answer and where it is."""
+    from dpbench import report
+
+    written = report.write(out)
+    if written is not None and not given.quiet:
+        print(report.answer(written, as_json=given.json))
 
 
 if __name__ == "__main__":

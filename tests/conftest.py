@@ -1,6 +1,8 @@
 """Fixtures that several files share."""
 
 import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,21 @@ def mnist_root() -> Path:
     if "DPBENCH_DATA" not in os.environ:
         pytest.skip("DPBENCH_DATA does not name a data root with MNIST")
     return Path(os.environ["DPBENCH_DATA"])
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[Path], Path]], Path]:
+    """A store of `stores` with its report, made once."""
+
+    @cache
+    def render(make: Callable[[Path], Path]) -> Path:
+        from dpbench import report
+
+        root = make(tmp_path_factory.mktemp("results") / make.__name__)
+        assert report.main([str(root), "--quiet"]) == 0
+        return root
+
+    return render
 
 
 def make_trial(engine: EngineName = "opacus-hooks", **changed: Any) -> Trial:

@@ -1,6 +1,7 @@
 import math
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from conftest import make_trial
 from test_store import WHERE
@@ -10,15 +11,16 @@ from dpbench.trial import Epoch, Trial
 
 
 def frame(*measured: tuple[Trial, int, float, float | None]) -> pd.DataFrame:
-    """Rows of trials from (trial, epoch, test accuracy, epsilon)."""
-    return pd.DataFrame(
+    """Rows of trials from (trial, epoch, test accuracy, epsilon), of the types that a store has."""
+    rows = [
         store.trial_row(
             trial,
             Epoch(epoch=epoch, test_accuracy=accuracy, epsilon=epsilon, accountant="prv"),
             WHERE,
         )
         for trial, epoch, accuracy, epsilon in measured
-    )
+    ]
+    return pa.Table.from_pylist(rows, schema=store.TRIALS).to_pandas()
 
 
 def test_the_interval_over_seeds_is_students() -> None:
@@ -49,6 +51,57 @@ def test_arms_differ_by_what_was_asked_and_not_by_seed() -> None:
     )
     arms = analysis.over_seeds(rows)
     assert sorted(arms["test_accuracy"].round(6)) == [0.7, 0.85, 0.98]
+
+
+def test_the_last_epoch_within_epsilon_is_compared_and_validation_chooses() -> None:
+    rows = frame(
+        (make_trial(epochs=2), 1, 0.80, 1.0),
+        (make_trial(epochs=2), 2, 0.90, 2.0),  # spends too much
+        (make_trial(epochs=2, max_grad_norm=2.0), 1, 0.95, 0.5),
+        (make_trial(epochs=2, max_grad_norm=2.0), 2, 0.70, 0.9),
+        (make_trial("non-private"), 1, 0.99, None),
+        (make_trial(noise_multiplier=0.0), 1, 0.99, math.inf),
+    )
+    arms = analysis.within(rows, 1.5)
+    assert sorted(arms["test_accuracy"]) == [0.70, 0.80]
+    assert analysis.chosen_by(arms) == "test_accuracy"
+    assert analysis.best(arms)["test_accuracy"] == 0.80
+    on_validation = arms.assign(validation_accuracy=1 - arms["test_accuracy"])
+    assert analysis.chosen_by(on_validation) == "validation_accuracy"
+    assert analysis.best(on_validation)["test_accuracy"] == 0.70
+    assert analysis.within(rows, 0.1).empty
+
+
+def test_differences_are_paired_by_seed() -> None:
+    # far apart over seeds, yet always 0.02 to 0.04 apart
+    one = frame(*((make_trial(seed=i), 1, v, 2.0) for i, v in enumerate([0.5, 0.7, 0.9])))
+    other = frame(*((make_trial(seed=i), 1, v, 2.0) for i, v in enumerate([0.48, 0.67, 0.86])))
+    ahead = analysis.paired_difference(one, other.sample(frac=1, random_state=0))
+    assert ahead.mean == pytest.approx(0.03)
+    assert ahead.seeds == 3
+    assert ahead.high - ahead.mean == pytest.approx(4.30265 * 0.01 / 3**0.5)
+    assert ahead.low > 0
+    two = analysis.paired_difference(one, other[other["seed"] < 1])  # only a shared seed counts
+    assert two.seeds == 1
+    assert two.mean == pytest.approx(0.02)
+    assert math.isnan(two.low)
+
+
+def test_the_loss_is_split_between_clipping_and_noise() -> None:
+    rows = frame(
+        (make_trial("non-private", learning_rate=0.1), 1, 0.95, None),
+        (make_trial("non-private", learning_rate=9.0), 1, 0.30, None),  # not the best rate
+        (make_trial(noise_multiplier=0.0), 1, 0.91, math.inf),
+        (make_trial(noise_multiplier=1.0), 1, 0.88, 2.0),
+        (make_trial(noise_multiplier=1.0, max_grad_norm=5.0), 1, 0.80, 2.0),  # has no control
+        (make_trial("non-private", batch_size=128), 1, 0.99, None),
+    )
+    (split,) = analysis.loss_split(rows).to_dict("records")
+    assert (split["noise_multiplier"], split["max_grad_norm"]) == (1.0, 1.0)
+    assert split["total"].mean == pytest.approx(0.07)
+    assert split["clipping"].mean == pytest.approx(0.04)
+    assert split["noise"].mean == pytest.approx(0.03)
+    assert analysis.loss_split(rows[rows["noise_multiplier"] != 0]).empty
 
 
 def test_the_frontier_is_what_nothing_beats() -> None:
@@ -85,6 +138,7 @@ def timings(ratios: list[float]) -> pd.DataFrame:
             "device": "cpu",
             "seconds_per_step": [0.01 * ratio for ratio in ratios],
             "baseline_seconds_per_step": 0.01,
+            "peak_memory_bytes": 2.0**20,
             "alone": [True] * (len(ratios) - 1) + [False],
         }
     )
@@ -98,7 +152,9 @@ def test_overhead_is_the_median_of_paired_ratios() -> None:
     assert row["overhead_ratio_high"] == pytest.approx(3.0)
     assert row["examples_per_second"] == pytest.approx(64 / 0.023)
     assert row["baseline_examples_per_second"] == pytest.approx(6400)
-    assert row["pairs"] == 9
+    assert row["spread"] == pytest.approx(0.4 / 2.3)  # quartiles at 2.1 and 2.5
+    assert row["peak_memory_bytes"] == 2**20
+    assert (row["pairs"], row["pairs_alone"]) == (9, 8)
     assert not row["alone"]
 
 

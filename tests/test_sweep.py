@@ -59,7 +59,16 @@ def test_a_sweep_on_digits_end_to_end(
     assert set(timings["engine"]) == {"non-private", *PRIVATE_ENGINES}
     assert (timings.groupby("engine").size() >= 7).all()
     assert "[3/3 trials, 0 failed" in done.stderr
-    assert "non-private, batch size 64:" in done.stdout
+    assert "The best non-private setting reaches" in done.stdout
+    assert "page: results/digits-sweep/report.html" in done.stdout
+
+
+def test_the_page_holds_the_command(
+    swept: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    page = (swept[0] / "results" / "digits-sweep" / "report.html").read_text(encoding="utf-8")
+    assert f"python -m dpbench.sweep {' '.join(TINY)}" in page
+    assert "are not there yet" not in page
 
 
 def test_figures_are_drawn_as_svg_and_png(
@@ -126,15 +135,20 @@ def test_a_trial_that_diverges_is_recorded_and_the_exit_code_tells(tmp_path: Pat
         '[[grid]]\nengine = "non-private"\nlearning_rate = 1e9\n'
         "[[grid]]\nnoise_multiplier = 1\nmax_grad_norm = 1\nbaseline = false\n"
     )
-    done = run("two.toml", "--no-timing", cwd=tmp_path)
+    done = run("two.toml", "--no-timing", "--quiet", cwd=tmp_path)
     assert done.returncode == 1
-    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert "failed" in done.stderr.splitlines()[0]  # no progress before it
+    page = (tmp_path / "results" / "two" / "report.html").read_text(encoding="utf-8")
+    assert "learning_rate = 1e9" in page  # the sweep file
     frame = pd.read_parquet(tmp_path / "results" / "two" / "trials").set_index("engine")
     assert frame.loc["fused", "status"] == "ok"
     assert frame.loc["non-private", "status"] == "failed"
     assert str(frame.loc["non-private", "reason"]).startswith("diverged")
     again = run("two.toml", "--no-timing", cwd=tmp_path)
-    assert "2 trials on digits, 1 of them done before: 1 to run" in again.stderr
+    assert again.returncode == 1  # its error would repeat, so it is not tried again
+    assert "1 of them done before, 1 failed before (--retry-failed tries" in again.stderr
+    assert "1 of 2 trials failed" in again.stderr
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
@@ -169,6 +183,7 @@ BAD = {
     "device": ("--device tpu", "device='tpu' to be auto, cpu, cuda"),
     "no such gpu": ("--device cuda:99", "device='cuda:99' to be one of"),
     "jobs": ("--jobs 0", "jobs=0 >= 1"),
+    "no time": ("--trial-timeout 0", "trial_timeout=0.0 > 0"),
     "delta": ("--delta 2", "delta=2.0 > 0 and < 1"),
     "out": ("--out blocked/results", "Cannot write results to blocked/results"),
 }
@@ -229,7 +244,7 @@ def test_an_import_of_torch_would_be_seen(tmp_path: Path) -> None:
 
 def test_a_report_on_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report.main([str(tmp_path)]) == 4
-    assert "no finished trial" in capsys.readouterr().err
+    assert "holds no trial" in capsys.readouterr().err
     assert report.main([str(tmp_path / "nowhere")]) == 2
     assert "There is no folder" in capsys.readouterr().err
 

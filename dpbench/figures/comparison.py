@@ -1,0 +1,71 @@
+"""Frames of `differences` -> one figure. No files."""
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dpbench.figures import parts
+
+LINE_INCHES, WIDTH_INCHES = 0.28, 11.0
+_SAME, _WORSE = sns.color_palette("colorblind")[0], sns.color_palette("colorblind")[3]
+
+
+def differences(
+    accuracy: pd.DataFrame, overhead: pd.DataFrame, epsilon: pd.DataFrame, tolerance: float
+) -> Figure:
+    """What changed, a line an arm: accuracy with its interval, overhead ratio, epsilon.
+
+    Regressions are drawn as orange diamonds. Zero is the line of no change; the grey bands are what
+    is allowed.
+
+    Args:
+        accuracy: Rows of `differences.accuracy`, with a text column `label`.
+        overhead: Rows of `differences.overhead`, with a text column `label`.
+        epsilon: Rows of `differences.epsilon`, with a text column `label`.
+        tolerance: Fall of accuracy that is allowed, a fraction.
+    """
+    lines = max(3, len(accuracy), len(overhead), len(epsilon))
+    with sns.axes_style("whitegrid"):
+        figure = Figure(
+            figsize=(1.6 * WIDTH_INCHES, 1.2 + LINE_INCHES * lines), layout="constrained", dpi=100
+        )
+        points, ratios, epsilons = figure.subplots(1, 3)
+        if len(accuracy):
+            middle = 100 * accuracy["difference"]
+            reach = [middle - 100 * accuracy["low"], 100 * accuracy["high"] - middle]
+            _draw(points, accuracy, middle, reach)
+        points.axvspan(-100 * tolerance, 0, color=parts.GREY, alpha=0.15, lw=0)
+        points.set_xlabel("test accuracy, after - before (points)")
+        if len(overhead):
+            _draw(ratios, overhead, 100 * (overhead["growth"] - 1), None)
+        ratios.set_xlabel("overhead ratio, change (%)")
+        if len(epsilon):
+            _draw(epsilons, epsilon, 100 * epsilon["rise"], None)
+        epsilons.set_xlabel("epsilon, change (%)")
+        for panel in (points, ratios, epsilons):
+            panel.axvline(0, color=parts.GREY, linestyle="--")
+    return figure
+
+
+def _draw(
+    panel: Axes,
+    rows: pd.DataFrame,
+    middle: "pd.Series[float]",
+    reach: "list[pd.Series[float]] | None",
+) -> None:
+    """A line for each row, the first on top; the interval where there is one."""
+    lines = pd.Series(range(len(rows)), index=rows.index)
+    for worse, colour, marker in ((False, _SAME, "o"), (True, _WORSE, "D")):
+        these = rows["regression"] == worse
+        panel.errorbar(
+            middle[these],
+            lines[these],
+            xerr=None if reach is None else [side[these] for side in reach],
+            color=colour,
+            marker=marker,
+            linestyle="",
+            capsize=3,
+        )
+    panel.set_yticks(list(lines), list(rows["label"]), fontsize=8)
+    panel.set_ylim(len(rows) - 0.5, -0.5)

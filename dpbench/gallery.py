@@ -1,0 +1,258 @@
+"""A store's frames -> its figures, each with its words, its numbers and what it cannot say."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from dpbench import analysis, candour, figures, summary, wording
+from dpbench.trial import NON_PRIVATE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """A figure, or the words where there is nothing to draw.
+
+    Attributes:
+        name: Of its files.
+        title: Above it.
+        caption: How to read it.
+        figure: None where there is nothing to draw.
+        alternative: What it shows, for who does not see it; or why there is nothing to draw.
+        numbers: What it draws; no rows where there is nothing.
+        notes: What it cannot say.
+    """
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure | None
+    alternative: str
+    numbers: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def figures_of(
+    trials: pd.DataFrame, timings: pd.DataFrame, answers: Sequence[summary.Answer]
+) -> list[Drawn]:
+    """Every figure of a report, in its order.
+
+    Args:
+        trials: Rows of `store.read_trials`, of one dataset.
+        timings: Rows of `store.read_timings`.
+        answers: What they say, for the figures' alternative texts.
+    """
+    return [*_of_trials(trials, answers), *_of_timings(timings)]
+
+
+def _of_trials(trials: pd.DataFrame, answers: Sequence[summary.Answer]) -> list[Drawn]:
+    common = (*candour.of_seeds(trials), *candour.of_dataset(trials))
+    arms = tuple(candour.of_arms(trials))
+    curves = analysis.private(analysis.ok(trials))
+    curves = curves[curves["epsilon"] < float("inf")]
+    return [
+        _drawn(
+            name="privacy_accuracy",
+            title="Privacy against accuracy",
+            caption="Each marker is a setting at its last epoch; up and to the left is better. The "
+            "grey step is the frontier: the best accuracy of any epoch that spends no more. "
+            "Settings of one epsilon stand side by side; bars are 95 % t intervals over seeds, "
+            "dots the seeds.",
+            drawable=len(curves) > 0,
+            frame=trials,
+            draw=figures.privacy_accuracy,
+            numbers=figures.privacy_accuracy_numbers,
+            alternative=lambda _: _reached(trials, answers),
+            missing="Nothing to draw: no private trial has finished an epoch.",
+            notes=(*common, *arms, *candour.of_search(trials)),
+            more_notes=lambda rows: _left_out(trials, rows[rows["end"]]),
+        ),
+        _drawn(
+            name="accuracy_cells",
+            title="Accuracy over noise and clipping",
+            caption="Test accuracy in percent at the last epoch, a cell for each noise multiplier "
+            "and clipping norm: the best arm there, of those with Poisson batches where there are "
+            "any. Noise 0 clips only.",
+            drawable=len(analysis.private(analysis.final(trials))) > 0,
+            frame=trials,
+            draw=figures.accuracy_cells,
+            numbers=figures.accuracy_cells_numbers,
+            alternative=_cells,
+            missing="Nothing to draw: no private trial has finished.",
+            notes=(*common, *arms),
+            more_notes=lambda rows: _left_out(trials, rows),
+        ),
+        _drawn(
+            name="learning_curves",
+            title="Learning curves",
+            caption="Test accuracy as training goes on and epsilon is spent: each marker is an "
+            "epoch. A curve that has gone flat spends epsilon for nothing.",
+            drawable=len(curves) > 0,
+            frame=trials,
+            draw=figures.learning_curves,
+            numbers=figures.learning_curves_numbers,
+            alternative=_curves,
+            missing="Nothing to draw: no private trial has finished an epoch.",
+            notes=(*_epochs(curves), *common),
+            more_notes=lambda rows: _left_out(trials, rows),
+        ),
+        _drawn(
+            name="accuracy_loss",
+            title="Clipping loss against noise loss",
+            caption="Points of accuracy lost against the non-private setting of the same batch "
+            "size, paired by seed. At noise 0 stands what clipping alone loses; the rise from "
+            "there is the noise's.",
+            drawable=len(analysis.loss_split(trials)) > 0,
+            frame=trials,
+            draw=figures.accuracy_loss,
+            numbers=figures.accuracy_loss_numbers,
+            alternative=_losses,
+            missing="Nothing to draw: it needs trials that clip without noise (--clip-only) and "
+            "non-private ones, of the same seeds.",
+            notes=common,
+        ),
+    ]
+
+
+def _of_timings(timings: pd.DataFrame) -> list[Drawn]:
+    return [
+        _drawn(
+            name="overhead",
+            title="What a step costs in time",
+            caption="Left: how many times as long a step takes as the non-private one, both timed "
+            "in turn in one process; dots are pairs, the marker is their median with its 95 % "
+            "interval. Right: examples per second.",
+            drawable=bool((timings["engine"] != NON_PRIVATE).any()),
+            frame=timings,
+            draw=figures.overhead,
+            numbers=figures.overhead_numbers,
+            alternative=_overheads,
+            missing="Nothing to draw: no engine was timed (the sweep ran with --no-timing, or is "
+            "not there yet).",
+            notes=tuple(candour.of_timings(timings)),
+        ),
+        _drawn(
+            name="step_memory",
+            title="What a step costs in memory",
+            caption="On a CPU, how far steps raise the memory of a process; on a GPU, the most "
+            "that was allocated.",
+            drawable=bool(timings["peak_memory_bytes"].notna().any()),
+            frame=timings,
+            draw=figures.step_memory,
+            numbers=figures.overhead_numbers,
+            alternative=_memory,
+            missing="Nothing to draw: the memory of a step was not measured.",
+            notes=(),
+        ),
+    ]
+
+
+def _left_out(trials: pd.DataFrame, drawn: pd.DataFrame) -> tuple[str, ...]:
+    """Where there are more arms than can be read: how many are drawn."""
+    arms = analysis.tuned(analysis.over_seeds(analysis.private(analysis.final(trials))))
+    every = int((arms["epsilon"] < float("inf")).sum())
+    finite = drawn[drawn["epsilon"] < float("inf")]
+    if (count := len(finite[analysis.ARM].drop_duplicates())) >= every:
+        return ()
+    return (f"{count} arms of {every} are drawn.",)
+
+
+def _drawn(
+    *,
+    name: str,
+    title: str,
+    caption: str,
+    drawable: bool,
+    frame: pd.DataFrame,
+    draw: Callable[[pd.DataFrame], Figure],
+    numbers: Callable[[pd.DataFrame], pd.DataFrame],
+    alternative: Callable[[pd.DataFrame], str],
+    missing: str,
+    notes: tuple[str, ...],
+    more_notes: Callable[[pd.DataFrame], tuple[str, ...]] = lambda _: (),
+) -> Drawn:
+    """The figure of the frame, told by `alternative` from its numbers; or why there is none."""
+    rows = numbers(frame) if drawable else pd.DataFrame()
+    return Drawn(
+        name=name,
+        title=title,
+        caption=caption,
+        figure=draw(frame) if drawable else None,
+        alternative=alternative(rows) if drawable else missing,
+        numbers=rows,
+        notes=(*notes, *more_notes(rows)) if drawable else (),
+    )
+
+
+def _epochs(curves: pd.DataFrame) -> tuple[str, ...]:
+    one = len(curves) > 0 and curves["epoch"].max() == 1
+    return ("One epoch was trained, so each curve is a point.",) if one else ()
+
+
+def _reached(trials: pd.DataFrame, answers: Sequence[summary.Answer]) -> str:
+    reached = [
+        f"{wording.accuracy(answer.best.accuracy)} within epsilon {answer.epsilon_at_most:g}"
+        for answer in answers
+        if answer.best is not None
+    ]
+    best = f"The best private settings reach {', '.join(reached)}. " if reached else ""
+    return (
+        "Markers of test accuracy against the epsilon spent, on a log axis, a panel for each "
+        f"batch size. {best}{wording.baseline(summary.baseline(trials))}"
+    )
+
+
+def _cells(cells: pd.DataFrame) -> str:
+    worst, best = (
+        cells.loc[index]
+        for index in (cells["test_accuracy"].idxmin(), cells["test_accuracy"].idxmax())
+    )
+    return (
+        "A table of test accuracies coloured by their value, from "
+        + " to ".join(
+            f"{100 * cell['test_accuracy']:.1f} % at noise multiplier "
+            f"{cell['noise_multiplier']:g}, clipping norm {cell['max_grad_norm']:g} and batch size "
+            f"{cell['batch_size']}"
+            for cell in (worst, best)
+        )
+        + "."
+    )
+
+
+def _curves(curves: pd.DataFrame) -> str:
+    ends = curves.sort_values("epoch").groupby(analysis.ARM, dropna=False).tail(1)
+    return (
+        f"{len(ends)} lines of test accuracy against the epsilon spent, for batch sizes "
+        f"{_listed(curves['batch_size'])} and noise multipliers "
+        f"{_listed(curves['noise_multiplier'])}; they end at "
+        f"{100 * ends['test_accuracy'].min():.1f} to {100 * ends['test_accuracy'].max():.1f} %."
+    )
+
+
+def _losses(points: pd.DataFrame) -> str:
+    clip_only = points[points["noise_multiplier"] == 0]["points_lost"]
+    noisy = points[points["noise_multiplier"] > 0]["points_lost"]
+    return (
+        f"Lines of accuracy lost against the noise multiplier. Clipping alone loses "
+        f"{clip_only.min():.1f} to {clip_only.max():.1f} points; with noise it is "
+        f"{noisy.min():.1f} to {noisy.max():.1f}."
+    )
+
+
+def _overheads(summary_rows: pd.DataFrame) -> str:
+    medians = summary_rows.groupby("engine", sort=False)["overhead_ratio"].median()
+    listed = ", ".join(f"{name} {ratio:.2f}" for name, ratio in medians.items())
+    return f"Time of a step over the non-private step's, median over batch sizes: {listed}."
+
+
+def _memory(summary_rows: pd.DataFrame) -> str:
+    known = summary_rows.dropna(subset="peak_memory_bytes")
+    most = known.groupby("engine", sort=False)["peak_memory_bytes"].max() / 2**20
+    listed = ", ".join(f"{name} {mebibytes:.0f}" for name, mebibytes in most.items())
+    return f"Most memory of a step in MiB, over batch sizes: {listed}."
+
+
+def _listed(values: "pd.Series[float]") -> str:
+    levels = [f"{value:g}" for value in sorted(values.unique())]
+    return levels[0] if len(levels) == 1 else f"{', '.join(levels[:-1])} and {levels[-1]}"

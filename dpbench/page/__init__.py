@@ -1,0 +1,15 @@
+"""A report's contents -> one HTML file that needs no other: no network, no script to be read."""
+
+from dpbench.page.contents import Contents, Picture
+from dpbench.page.render import render
+from dpbench.page.tables import Table, arms_table, failures_table, provenance_table
+
+__all__ = [
+    "Contents",
+    "Picture",
+    "Table",
+    "arms_table",
+    "failures_table",
+    "provenance_table",
+    "render",
+]

@@ -1,0 +1,28 @@
+"use strict";
+// Adds sorting to the tables; the page says everything without it.
+for (const table of document.querySelectorAll("table")) {
+  const heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, column) => {
+    const numeric = head.classList.contains("n");
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = head.textContent;
+    head.replaceChildren(button);
+    button.addEventListener("click", () => {
+      const down = head.getAttribute("aria-sort") === "ascending";
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const keyed = [...table.tBodies[0].rows].map((row) => {
+        const text = row.cells[column].textContent;
+        return [numeric ? parseFloat(text) : text, row];
+      });
+      const blank = (key) => key === "" || Number.isNaN(key);
+      keyed.sort(([a], [b]) => {
+        if (blank(a) || blank(b)) return blank(a) - blank(b); // blanks last, either way
+        const order = numeric ? a - b : a.localeCompare(b);
+        return down ? -order : order;
+      });
+      table.tBodies[0].append(...keyed.map(([, row]) => row));
+    });
+  });
+}

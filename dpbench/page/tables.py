@@ -1,0 +1,136 @@
+"""Frames -> a page's tables: texts in aligned columns, and the same rows as CSV."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from dpbench import analysis
+from dpbench.trial import Environment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table.
+
+    Attributes:
+        name: Of its download.
+        title: Above it.
+        columns: Names, and whether each holds numbers.
+        rows: Texts, as many as there are columns.
+        csv: The rows with all digits.
+        empty: What to say where there is no row.
+    """
+
+    name: str
+    title: str
+    columns: Sequence[tuple[str, bool]]
+    rows: Sequence[Sequence[str]]
+    csv: str
+    empty: str
+
+
+_ASKED = {
+    "engine": "",
+    "sampling": "",
+    "noise_multiplier": "g",
+    "max_grad_norm": "g",
+    "batch_size": "d",
+    "learning_rate": "g",
+    "momentum": "g",
+    "epochs": "d",
+}
+
+
+def arms_table(trials: pd.DataFrame) -> Table:
+    """Every arm that has finished: its last epoch, over its seeds."""
+    arms = analysis.over_seeds(analysis.final(trials))
+    shown = arms.assign(
+        accuracy=100 * arms["test_accuracy"],
+        interval=100 * (arms["high"] - arms["test_accuracy"]),
+        validation=100 * arms["validation_accuracy"],
+    ).rename(columns={"accuracy": "accuracy %", "interval": "± points", "validation": "valid. %"})
+    formats = {
+        "accuracy %": ".2f",
+        "± points": ".2f",
+        "epsilon": ".3f",
+        **_ASKED,
+        "seeds": "d",
+        "valid. %": ".2f",
+        "accountant": "",
+    }
+    return _table(
+        "arms",
+        "Every arm",
+        shown=shown,
+        formats=formats,
+        rows=arms,
+        empty="No trial has finished yet.",
+    )
+
+
+def failures_table(trials: pd.DataFrame) -> Table:
+    """Every trial that failed, with its reason."""
+    failed = analysis.failures(trials)
+    formats = _ASKED | {"seed": "d", "epoch": "d", "status": "", "reason": ""}
+    return _table(
+        "failures",
+        "Failures",
+        shown=failed,
+        formats=formats,
+        rows=failed,
+        empty="No trial has failed.",
+    )
+
+
+def provenance_table(trials: pd.DataFrame, timings: pd.DataFrame) -> Table:
+    """The distinct machines and versions, with how many trials and timings each has measured."""
+    where = [name for name in Environment.__dataclass_fields__ if name != "started_at"]
+    first = trials.drop_duplicates("trial_id").assign(measured="trials")
+    every = pd.concat([first, timings.assign(measured="timed pairs")])
+    counted = (
+        every.groupby(["measured", *where], dropna=False, sort=True)
+        .agg(count=("started_at", "size"), first=("started_at", "min"), last=("started_at", "max"))
+        .reset_index()
+    )
+    for name in ("first", "last"):
+        counted[name] = [f"{time:%Y-%m-%d %H:%M}" for time in counted[name]]
+    numbers = {"threads", "physical_batch_size", "workers_beside"}
+    formats = {"measured": "", "count": "d", "first": "", "last": ""}
+    formats |= {name: "d" if name in numbers else "" for name in where}
+    return _table(
+        "provenance",
+        "Provenance",
+        shown=counted,
+        formats=formats,
+        rows=counted,
+        empty="Nothing was measured.",
+    )
+
+
+def _table(
+    name: str,
+    title: str,
+    *,
+    shown: pd.DataFrame,
+    formats: dict[str, str],
+    rows: pd.DataFrame,
+    empty: str,
+) -> Table:
+    columns = [_texts(shown[column], form) for column, form in formats.items()]
+    return Table(
+        name=name,
+        title=title,
+        columns=[(column, form != "") for column, form in formats.items()],
+        rows=list(zip(*columns, strict=True)),
+        csv=rows.to_csv(index=False),
+        empty=empty,
+    )
+
+
+def _texts(values: "pd.Series[float]", form: str) -> list[str]:
+    """Each value in the format, whole numbers as `d` even where the column has gaps; no nulls."""
+    return [
+        "" if pd.isna(value) else format(int(value) if form == "d" else value, form)
+        for value in values
+    ]

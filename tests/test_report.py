@@ -1,0 +1,150 @@
+"""Any store renders, to the same bytes each time, and the page says what it does not know."""
+
+import json
+import re
+import time as clock
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import stores
+from conftest import make_trial
+from test_store import WHERE
+
+from dpbench import report, store
+
+FIGURES = (
+    "privacy_accuracy",
+    "accuracy_cells",
+    "learning_curves",
+    "accuracy_loss",
+    "overhead",
+    "step_memory",
+)
+STORES = (stores.one_trial, stores.only_failures, stores.hostile, stores.timings_only, stores.full)
+
+
+Rendered = Callable[[Callable[[Path], Path]], Path]
+
+
+@pytest.fixture
+def full(rendered: Rendered) -> Path:
+    return rendered(stores.full)
+
+
+@pytest.mark.parametrize("make", STORES, ids=lambda make: make.__name__)
+def test_any_store_renders(make: Callable[[Path], Path], rendered: Rendered) -> None:
+    root = rendered(make)
+    page = (root / "report.html").read_text(encoding="utf-8")
+    drawn = {name for name in FIGURES if (root / f"{name}.svg").exists()}
+    assert page.count("<img src=") == len(drawn)
+    assert page.count("Nothing to draw") == len(FIGURES) - len(drawn)
+
+
+def test_nothing_at_all_is_exit_code_4_and_no_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = stores.empty(tmp_path / "results")
+    assert report.main([str(root)]) == 4
+    assert "holds no trial and no timing" in capsys.readouterr().err
+    assert not (root / "report.html").exists()
+    assert report.main([str(tmp_path / "nowhere")]) == 2
+
+
+def test_the_page_says_it_all_and_loads_nothing(full: Path) -> None:
+    page = (full / "report.html").read_text(encoding="utf-8")
+    assert "With epsilon at most 1, the best setting is noise multiplier 2" in page
+    assert "With epsilon at most 8, the best setting is noise multiplier 1" in page
+    assert "1 of the 43 trials asked for are not there yet" in page
+    assert "1 trials failed" in page
+    assert "diverged: the loss is nan" in page
+    assert "embedded digits" in page
+    assert "timed beside other work" in page
+    assert "python -m dpbench.sweep mine.toml" in page
+    assert "dataset = &#34;digits&#34;" in page
+    assert "Gopi" in page
+    assert "Mironov" in page
+    outside = [url for url in re.findall(r'(?:src|href)="([^"]{0,40})', page) if "data:" not in url]
+    assert outside == ["#answer"]
+
+
+def test_figures_lie_beside_it_with_their_numbers_and_are_the_same_each_time(full: Path) -> None:
+    files = [full / "report.html"]
+    files += [full / f"{name}.{suffix}" for name in FIGURES for suffix in ("svg", "png", "csv")]
+    first = {path: path.read_bytes() for path in files}
+    assert report.main([str(full), "--quiet"]) == 0
+    assert [path.name for path in files if path.read_bytes() != first[path]] == []
+    points = pd.read_csv(full / "privacy_accuracy.csv")
+    ends = points[points["end"]]
+    assert len(ends) == 2 * 2 * 2
+    assert set(ends["epsilon"]) == {4.0, 0.9}
+    assert (points["frontier"] | points["end"]).all()
+
+
+def test_a_figure_that_can_no_longer_be_drawn_does_not_stay_and_quiet_is_quiet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = stores.one_trial(tmp_path / "results")
+    stale = root / "overhead.svg"
+    stale.write_text("of an earlier report")
+    assert report.main([str(root), "--quiet"]) == 0
+    assert not stale.exists()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_one_seed_and_few_arms_are_said_beside_the_figure(rendered: Rendered) -> None:
+    page = (rendered(stores.one_trial) / "report.html").read_text(encoding="utf-8")
+    assert "Every arm has one seed" in page
+    assert "Only 1 private arm" in page
+    assert "that of one run" in page
+    assert "not the secure noise that a release needs" in page
+    assert "There is no non-private trial to compare with." in page
+    assert "does not say which command made it" in page
+    assert "One epoch was trained" in page
+
+
+def test_json_is_one_object(full: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.main([str(full), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["page"] == str(full / "report.html")
+    assert (told["finished"], told["failed"]) == (42, 1)
+    assert [each["epsilon_at_most"] for each in told["answers"]] == [1, 3, 8]
+    assert told["answers"][0]["best"]["setting"]["noise_multiplier"] == 2
+
+
+def test_the_head_is_bold_on_a_terminal_without_no_color(
+    rendered: Rendered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = report.write(rendered(stores.only_failures))
+    assert written is not None
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[1mepsilon <=" in report.answer(written, as_json=False)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in report.answer(written, as_json=False)
+
+
+def test_ten_thousand_trials_are_reported_in_twenty_seconds(tmp_path: Path) -> None:
+    """Of processor time, which a busy machine does not stretch as much."""
+    root = stores.empty(tmp_path / "results")
+    row = store.trial_row(make_trial(), stores.seen(1, 0.9, 2.0), WHERE)
+    settings = list(product(np.linspace(0.5, 5, 50), np.linspace(0.1, 4, 34), (64, 128), range(3)))
+    many = pd.DataFrame([row]).loc[[0] * len(settings)].reset_index(drop=True)
+    names = ["noise_multiplier", "max_grad_norm", "batch_size", "seed"]
+    many[names] = settings
+    many["trial_id"] = [f"{index:016x}" for index in range(len(many))]
+    many["epsilon"] = 9 / many["noise_multiplier"]
+    many["test_accuracy"] = 0.9 - many["noise_multiplier"] / 50 + many["seed"] / 500
+    table = pa.Table.from_pandas(many, schema=store.TRIALS, preserve_index=False)
+    pq.write_table(table, root / "trials" / "part-many.parquet")
+    start = clock.process_time()
+    assert report.main([str(root), "--quiet"]) == 0
+    assert clock.process_time() - start < 20
+    page = (root / "report.html").read_text(encoding="utf-8")
+    assert "3,400 rows" in page
+    assert "arms of 3400 are drawn" in page

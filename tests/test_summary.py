@@ -1,0 +1,104 @@
+"""The answers hold the frame's numbers, and their words say what they do not."""
+
+import math
+
+import pandas as pd
+import pytest
+from conftest import make_trial
+from test_analysis import frame, timings
+
+from dpbench import accounting, summary, wording
+from dpbench.trial import Trial
+
+
+def rows(seeds: int, *, validated: bool = False) -> pd.DataFrame:
+    measured: list[tuple[Trial, int, float, float | None]] = []
+    for seed in range(seeds):
+        measured.append((make_trial("non-private", seed=seed), 1, 0.95, None))
+        for clip, accuracy in ((1.0, 0.90), (2.0, 0.86)):
+            trial = make_trial(max_grad_norm=clip, seed=seed)
+            measured.append((trial, 1, accuracy + 0.01 * seed, 2.5))
+    made = frame(*measured).assign(steps=22, sample_rate=64 / 1437)
+    return made.assign(validation_accuracy=1 - made["test_accuracy"]) if validated else made
+
+
+NO_TIMINGS = timings([1.0]).iloc[:0]
+
+
+def at_three(trials: pd.DataFrame, timed: pd.DataFrame = NO_TIMINGS) -> summary.Answer:
+    return summary.answers(trials, timed)[1]
+
+
+def test_the_answer_with_its_interval_and_the_distance_to_the_next() -> None:
+    below, answer, _ = summary.answers(rows(3), NO_TIMINGS)
+    assert below.best is None
+    assert "there is no trial yet" in wording.sentence(below)
+    # t(0.975, 2) x 0.01 / sqrt(3) = 0.0248
+    assert wording.sentence(answer) == (
+        "With epsilon at most 3, the best setting is noise multiplier 1, clipping norm 1, batch "
+        "size 64, learning rate 0.1 and 1 epoch: it reaches 91.00 ± 2.48 % (3 seeds), loses 4.00 "
+        "points (1.52 to 6.48) against the best non-private setting, and what it costs in time was "
+        "not measured."
+    )
+    assert list(wording.remarks(answer))[:2] == [
+        "It is the best of 2 arms on the test set, so its accuracy is a little too good.",
+        "It is 4.00 points (4.00 to 4.00) more accurate than the next (noise multiplier 1, "
+        "clipping norm 2, batch size 64, learning rate 0.1 and 1 epoch), paired by seed.",
+    ]
+
+
+def test_choosing_is_charged_for() -> None:
+    run = accounting.Run(noise_multiplier=1.0, sample_rate=64 / 1437, steps=22)
+    both = accounting.epsilon_of_best([run, run], delta=1e-5)
+    best = at_three(rows(3)).best
+    assert best is not None
+    assert best.epsilon_of_choice == pytest.approx(both)
+
+
+def test_choosing_is_charged_at_the_least_private_of_the_runs() -> None:
+    trials = rows(3)
+    quiet = trials["max_grad_norm"] == 2.0
+    trials.loc[quiet, "noise_multiplier"] = 2.0
+    best = at_three(trials).best
+    loud = accounting.Run(noise_multiplier=1.0, sample_rate=64 / 1437, steps=22)
+    assert best is not None
+    assert best.epsilon_of_choice == pytest.approx(
+        accounting.epsilon_of_best([loud, loud], delta=1e-5)
+    )
+
+
+def test_validation_chooses_and_test_is_reported() -> None:
+    answer = at_three(rows(3, validated=True))
+    assert answer.best is not None
+    assert answer.best.setting.max_grad_norm == 2.0
+    assert answer.best.accuracy.mean == pytest.approx(0.87)
+    first, second, *_ = wording.remarks(answer)
+    assert first == "It is the best of 2 arms on the validation set."
+    assert "-4.00 points" in second
+    assert "may be equally good" in second
+
+
+def test_one_seed_has_no_interval_and_is_not_chosen_over_several() -> None:
+    best = at_three(rows(1)).best
+    assert best is not None
+    assert math.isnan(best.accuracy.low)
+    assert "it reaches 90.0 %" in wording.sentence(at_three(rows(1)))
+    lucky = frame((make_trial(max_grad_norm=3.0), 1, 0.99, 2.5))
+    several = pd.concat([rows(3), lucky.assign(steps=22, sample_rate=64 / 1437)])
+    best = at_three(several).best
+    assert best is not None
+    assert best.setting.max_grad_norm == 1.0
+
+
+def test_time_is_told_of_the_arms_own_engine_and_of_opacus() -> None:
+    timed = timings([2.0, 2.1, 2.2]).assign(engine="opacus-hooks", batch_size=64)
+    sentence = wording.sentence(at_three(rows(2), timed))
+    assert "a step takes 2.10 times as long as a non-private one by opacus-hooks" in sentence
+
+
+def test_the_table_is_aligned_and_of_the_same_answers() -> None:
+    table = wording.table(summary.answers(rows(3), NO_TIMINGS)).splitlines()
+    assert table[0].split()[:2] == ["epsilon", "<="]
+    assert table[1].split()[:3] == ["1", "no", "trial"]
+    assert table[2].split()[:5] == ["3", "91.00", "±", "2.48", "%"]
+    assert len(table) == 4
