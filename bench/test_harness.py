@@ -52,7 +52,12 @@ def rows(seed: int) -> list[dict[str, Any]]:
         store.trial_row(
             trial,
             Epoch(
-                epoch=epoch, test_accuracy=0.5 + epoch / 100, epsilon=float(epoch), accountant="prv"
+                epoch=epoch,
+                steps=22 * epoch,
+                sample_rate=64 / 1437,
+                test_accuracy=0.5 + epoch / 100,
+                epsilon=float(epoch),
+                accountant="prv",
             ),
             where,
         )

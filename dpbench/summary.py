@@ -158,7 +158,8 @@ def _baseline_arm(trials: pd.DataFrame) -> "pd.Series[Any] | None":
 
 
 def _epsilon_of_choice(arms: pd.DataFrame) -> float | None:
-    if len(arms) < 2 or arms["delta"].nunique() != 1:
+    counted = arms[["sample_rate", "steps"]].notna().all(axis=None)
+    if len(arms) < 2 or arms["delta"].nunique() != 1 or not counted:
         return None
     worst = _least_private(arms)
     runs = [*worst, *worst[:1] * (len(arms) - len(worst))]  # of the others only the number counts

@@ -67,6 +67,12 @@ def test_choosing_is_charged_at_the_least_private_of_the_runs() -> None:
     )
 
 
+def test_choosing_has_no_price_where_the_steps_were_not_counted() -> None:
+    best = at_three(rows(3).assign(sample_rate=float("nan"))).best
+    assert best is not None
+    assert best.epsilon_of_choice is None
+
+
 def test_validation_chooses_and_test_is_reported() -> None:
     answer = at_three(rows(3, validated=True))
     assert answer.best is not None
