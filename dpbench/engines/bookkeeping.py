@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from dpbench.engines.protocol import apply_noisy_sum, physical_batches, sgd
 from dpbench.trial import BadInput, Trial
 
-# On a CPU, examples at a time
-CHUNK = 192  # ... through the layers: fewer leave convolutions idle, more leave the cache
-STRIP = 16  # ... as patches, which take many times the room of their image
+# On a CPU
+CHUNK = 144  # examples at a time through the layers: fewer leave convolutions idle, more the cache
+STRIP_BYTES = 2**19  # of patches at a time: half of a usual second-level cache
 LINE = 16  # numbers that are copied at once
 
 
@@ -129,13 +129,22 @@ def _conv_part(layer: nn.Conv2d, inputs: Tensor, back: Tensor) -> tuple[Tensor, 
     With kernels this small they are cheaper to form than the Gram matrices of patches.
     """
     flat = back.flatten(2)  # [B, O, L]
-    weight = flat.new_empty(*flat.shape[:2], layer.weight[0].numel())  # [B, O, k k I]
-    size = STRIP if flat.device.type == "cpu" else len(flat)
-    strips = (each.split(size) for each in (flat, _windows(layer, inputs), weight))
-    for some, windows, products in zip(*strips, strict=True):
-        patches = windows.flatten(3).flatten(1, 2)  # [b, L, k k I], here in memory
-        torch.bmm(some, patches, out=products)
+    examples, channels, places = flat.shape
+    weight = flat.new_empty(examples, channels, layer.weight[0].numel())  # [B, O, k k I]
+    windows = _windows(layer, inputs)
+    on_cpu = flat.device.type == "cpu"
+    size = _strip(places * weight.shape[2] * weight.element_size()) if on_cpu else examples
+    strip = windows.new_empty(min(size, examples), *windows.shape[1:])  # one memory for all strips
+    parts = (each.split(size) for each in (flat, windows, weight))
+    for some, seen, products in zip(*parts, strict=True):
+        patches = strip[: len(seen)].copy_(seen)
+        torch.bmm(some, patches.view(len(seen), places, -1), out=products)
     return weight, flat.sum(2)
+
+
+def _strip(example_bytes: int) -> int:
+    """Examples whose patches stay in the cache together."""
+    return max(1, STRIP_BYTES // example_bytes)
 
 
 def _windows(layer: nn.Conv2d, inputs: Tensor) -> Tensor:

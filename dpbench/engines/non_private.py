@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from dpbench.engines.protocol import physical_batches, sgd
 from dpbench.trial import Trial
 
-CHUNK = 320  # examples at a time on a CPU: more at once fault their memory in anew at every pass
+CHUNK = 192  # examples at a time on a CPU: more leave the cache, or fault their memory in anew
 
 
 class NonPrivate:
