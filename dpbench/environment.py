@@ -41,6 +41,18 @@ def describe(
     )
 
 
+def machine() -> dict[str, str | None]:
+    """Processor, versions, commit and time, for a figure that no row holds."""
+    return {
+        "device_name": _device_name("cpu"),
+        "python_version": platform.python_version(),
+        "torch_version": _torch_version(),
+        "opacus_version": version("opacus"),
+        "dpbench_commit": commit(),
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
 @cache
 def commit() -> str | None:
     """The commit of the checkout that this package is a part of, `-dirty` if its files differ.

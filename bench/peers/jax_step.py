@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import torch
 from jax import lax
 
-from dpbench import command, data, models, stopwatch
+from dpbench import command, data, environment, models, stopwatch
 from dpbench.trial import EngineName
 
 NOISE_MULTIPLIER = MAX_GRAD_NORM = 1.0
@@ -115,8 +115,9 @@ def differs_from_torch(dataset: data.Dataset) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = command.Parser("python bench/peers/jax_step.py", __doc__, "0 all well; 2 bad input")
-    parser.add_argument("--batch-size", type=int, nargs="+", default=[64, 256], metavar="N")
+    parser.add_argument("--batch-size", type=int, nargs="+", default=[64, 256, 1024], metavar="N")
     parser.add_argument("--pairs", type=int, default=stopwatch.PAIRS, metavar="N")
+    parser.add_argument("--json", action="store_true", help="one object on stdout")
     return command.run(parser, arguments, _time)
 
 
@@ -125,18 +126,31 @@ def _time(given: argparse.Namespace) -> int:
     digits = data.load("digits", Path("unused"), "cpu")
     difference = differs_from_torch(digits)
     assert difference < 1e-5, f"JAX's clipped sums differ by {difference}"
-    cells = []
+    rows = []
     for batch_size in given.batch_size:
         baseline = stopwatch.arm("non-private", batch_size, digits, STEPS)
         arms: dict[str, stopwatch.Arm] = {"jax vmap(grad)": JaxArm(batch_size, digits)}
         arms |= {name: stopwatch.arm(name, batch_size, digits, STEPS) for name in ENGINES}
         for name, arm in arms.items():
             found = sorted(ratios(arm, baseline, given.pairs))
-            spread = f"{found[0]:.2f} to {found[-1]:.2f}"
-            cells.append((name, str(batch_size), f"{statistics.median(found):.2f}", spread))
-    print(f"digits, one thread, jax {jax.__version__}, torch {torch.__version__}")
-    print(command.table(("step", "batch", "over non-private", "range"), cells))
+            middle = statistics.median(found)
+            rows.append(
+                {"step": name, "batch_size": batch_size, "ratio": middle}
+                | {"low": found[0], "high": found[-1], "pairs": given.pairs}
+            )
+    machine = environment.machine() | {"jax_version": jax.__version__}
+    if given.json:
+        print(command.one_object(dataset="digits", threads=1, machine=machine, rows=rows))
+    else:
+        print(f"digits, one thread, jax {jax.__version__}, torch {torch.__version__}")
+        header = ("step", "batch", "over non-private", "range")
+        print(command.table(header, map(_cells, rows)))
     return 0
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    spread = f"{row['low']:.2f} to {row['high']:.2f}"
+    return [row["step"], str(row["batch_size"]), f"{row['ratio']:.2f}", spread]
 
 
 def ratios(arm: stopwatch.Arm, baseline: stopwatch.Arm, pairs: int) -> list[float]:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dpbench import command
+from dpbench import command, environment
 
 HERE = Path(__file__).parent
 NOISES, CLIPS = (0.7, 1.0, 1.3, 1.6), (1.0, 1.5)
@@ -90,7 +90,8 @@ def _race(given: argparse.Namespace) -> int:
             asdict(each) | {"times_as_fast": each.times_as_fast, "wanted": each.wanted}
             for each in results
         ]
-        print(command.one_object(trials=len(trials), epochs=given.epochs, rows=rows))
+        asked = {"trials": len(trials), "epochs": given.epochs, "batch_size": given.batch_size}
+        print(command.one_object(**asked, machine=environment.machine(), rows=rows))
     else:
         _print(results, len(trials), given.epochs)
     slow = any(each.times_as_fast < each.wanted for each in results)
