@@ -5,6 +5,8 @@ Bu, Wang, Zha and Karypis, "Differentially Private Optimization on Large Model a
 output gradients, then one weighted sum.
 """
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ from dpbench.trial import BadInput, Trial
 
 # On a CPU
 CHUNK = 144  # examples at a time through the layers: fewer leave convolutions idle, more the cache
-STRIP_BYTES = 2**19  # of patches at a time: half of a usual second-level cache
+STRIP_BYTES = 2**20  # of patches at a time: a usual second-level cache
 LINE = 16  # numbers that are copied at once
 
 
@@ -48,6 +50,8 @@ class Bookkeeping:
             list(model.parameters())
         ):
             raise BadInput("The bookkeeping engine knows no parameter that two layers share.")
+        convolutions = [layer for layer in self._layers if isinstance(layer, nn.Conv2d)]
+        self._largest = max(convolutions, key=lambda layer: layer.weight.numel(), default=None)
         self._trial = trial
         self._noise = noise
         self._model = model
@@ -86,27 +90,63 @@ class Bookkeeping:
     def _add_clipped(self, images: Tensor, labels: Tensor, sums: list[Tensor]) -> Tensor:
         """Adds the examples' clipped gradients to `sums`; the sum of their losses."""
         loss = F.cross_entropy(self._model(images), labels, reduction="sum")
-        backs = torch.autograd.grad(loss, [self._outputs[layer] for layer in self._layers])
+        outputs = [self._outputs[layer] for layer in self._layers]
+        backs = dict(zip(self._layers, torch.autograd.grad(loss, outputs), strict=True))
         with torch.no_grad():
-            parts = [
-                _conv_part(layer, self._inputs[layer], back)
-                if isinstance(layer, nn.Conv2d)
-                else (self._inputs[layer], back)
-                for layer, back in zip(self._layers, backs, strict=True)
-            ]
             squared = images.new_zeros(len(labels))
-            for layer, part in zip(self._layers, parts, strict=True):
-                squared += _squared_norms(layer, *part)
-            bound = self._trial.max_grad_norm
-            assert bound is not None
-            factors = (bound / (squared.sqrt() + 1e-6)).clamp(max=1.0)  # [B], as Opacus clips
-            remaining = iter(sums)
-            for layer, part in zip(self._layers, parts, strict=True):
-                for each in _weighted_sums(layer, *part, factors):
-                    next(remaining).add_(each)
+            parts = {}
+            for layer, back in backs.items():
+                if layer is not self._largest:
+                    parts[layer] = _part(layer, self._inputs[layer], back)
+                    squared += _squared_norms(layer, *parts[layer])
+            added: dict[nn.Module, list[Tensor]] = {}
+            if self._largest is None:
+                factors = self._factors(squared)
+            else:
+                inputs, back = self._inputs[self._largest], backs[self._largest]
+                factors, added[self._largest] = self._clip(self._largest, inputs, back, squared)
+            for layer, part in parts.items():
+                added[layer] = _weighted_sums(layer, *part, factors)
+            for total, each in zip(
+                sums, (each for n in self._layers for each in added[n]), strict=True
+            ):
+                total.add_(each)
         self._inputs.clear()
         self._outputs.clear()
         return loss.detach()
+
+    def _clip(
+        self, layer: nn.Conv2d, inputs: Tensor, back: Tensor, squared: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Every example's factor [B], and this layer's weighted sums.
+
+        Its examples' gradients are formed, measured, weighted and forgotten while in the cache.
+
+        Args:
+            layer: The last whose part of the norms is not known.
+            inputs: [B, I, H, W].
+            back: [B, O, h, w].
+            squared: [B]: the other layers' squared gradient norms.
+        """
+        bias = back.sum((2, 3))  # [B, O]
+        if layer.bias is not None:
+            squared = squared + _row_norms(bias).square()
+        total = back.new_zeros(layer.weight.numel())  # [O k k I]
+        factors = []
+        done = 0
+        for gradients in _conv_gradients(layer, inputs, back):
+            flat = gradients.flatten(1)
+            others = squared[done : (done := done + len(flat))]
+            factors.append(self._factors(_row_norms(flat).square_().add_(others)))
+            total.addmv_(flat.T, factors[-1])
+        together = torch.cat(factors)
+        return together, _as_parameters(layer, total, together @ bias)
+
+    def _factors(self, squared: Tensor) -> Tensor:
+        """[B]: what scales gradients of these squared norms to the bound, as Opacus clips."""
+        bound = self._trial.max_grad_norm
+        assert bound is not None
+        return (bound / (squared.sqrt() + 1e-6)).clamp_(max=1.0)
 
 
 def _refuse_unknown(layer: nn.Module) -> None:
@@ -123,23 +163,41 @@ def _refuse_unknown(layer: nn.Module) -> None:
         )
 
 
-def _conv_part(layer: nn.Conv2d, inputs: Tensor, back: Tensor) -> tuple[Tensor, Tensor]:
-    """Every example's gradients of the weight [B, O, k k I] and of the bias [B, O].
+def _part(layer: nn.Module, inputs: Tensor, back: Tensor) -> tuple[Tensor, Tensor]:
+    """What the layer's gradients are made of.
 
-    With kernels this small they are cheaper to form than the Gram matrices of patches.
+    Of Conv2d every example's gradients: the weight's [B, O, k k I] and the bias' [B, O]. With
+    kernels this small they are cheaper to form than the Gram matrices of patches. Of Linear the
+    factors of an outer product: [B, I] and [B, O].
+    """
+    if not isinstance(layer, nn.Conv2d):
+        return inputs, back
+    weight = back.new_empty(len(back), layer.out_channels, layer.weight[0].numel())
+    for _ in _conv_gradients(layer, inputs, back, weight):
+        pass
+    return weight, back.sum((2, 3))
+
+
+def _conv_gradients(
+    layer: nn.Conv2d, inputs: Tensor, back: Tensor, out: Tensor | None = None
+) -> Iterator[Tensor]:
+    """Some examples after the others: their gradients of the weight [b, O, k k I].
+
+    They are views of `out` [B, O, k k I] or, without it, of memory that the next will use again.
     """
     flat = back.flatten(2)  # [B, O, L]
     examples, channels, places = flat.shape
-    weight = flat.new_empty(examples, channels, layer.weight[0].numel())  # [B, O, k k I]
+    weights = layer.weight[0].numel()
     windows = _windows(layer, inputs)
     on_cpu = flat.device.type == "cpu"
-    size = _strip(places * weight.shape[2] * weight.element_size()) if on_cpu else examples
-    strip = windows.new_empty(min(size, examples), *windows.shape[1:])  # one memory for all strips
-    parts = (each.split(size) for each in (flat, windows, weight))
-    for some, seen, products in zip(*parts, strict=True):
-        patches = strip[: len(seen)].copy_(seen)
-        torch.bmm(some, patches.view(len(seen), places, -1), out=products)
-    return weight, flat.sum(2)
+    size = _strip(places * weights * flat.element_size()) if on_cpu else examples
+    strip = windows.new_empty(min(size, examples), *windows.shape[1:])
+    memory = flat.new_empty(len(strip), channels, weights) if out is None else out
+    results = memory.split(size)
+    for index, (some, seen) in enumerate(zip(flat.split(size), windows.split(size), strict=True)):
+        gradients = results[0][: len(some)] if out is None else results[index]
+        patches = strip[: len(some)].copy_(seen).view(len(some), places, weights)
+        yield torch.bmm(some, patches, out=gradients)
 
 
 def _strip(example_bytes: int) -> int:
@@ -154,8 +212,10 @@ def _windows(layer: nn.Conv2d, inputs: Tensor) -> Tensor:
     few, k k I, from an unfolding along the width that is in memory.
     """
     assert not isinstance(layer.padding, str)
-    tall, wide = layer.padding
-    images = F.pad(inputs, (wide, wide, tall, tall)).permute(0, 2, 3, 1)  # [B, H, W, I]
+    if any(layer.padding):
+        tall, wide = layer.padding
+        inputs = F.pad(inputs, (wide, wide, tall, tall))
+    images = inputs.permute(0, 2, 3, 1)  # [B, H, W, I]
     columns = _unfold(images, layer, axis=1).permute(0, 2, 1, 4, 3)  # [B, w, H, k, I]
     if columns[0, 0, 0].numel() < LINE:
         columns = columns.contiguous()
@@ -188,10 +248,14 @@ def _weighted_sums(
 ) -> list[Tensor]:
     """The sums of the examples' gradients times their factors: the weight's and the bias'."""
     if isinstance(layer, nn.Conv2d):
-        flat = factors @ first.flatten(1)  # [O k k I]
-        weight = flat.view(layer.out_channels, *layer.kernel_size, -1).permute(0, 3, 1, 2)
-        bias = factors @ second
-    else:
-        scaled = second * factors[:, None]  # [B, O]
-        weight, bias = scaled.T @ first, scaled.sum(0)
+        return _as_parameters(layer, factors @ first.flatten(1), factors @ second)
+    scaled = second * factors[:, None]  # [B, O]
+    return _as_parameters(layer, scaled.T @ first, scaled.sum(0))
+
+
+def _as_parameters(layer: nn.Module, weight: Tensor, bias: Tensor) -> list[Tensor]:
+    """Sums of gradients in the shape of the layer's parameters."""
+    if isinstance(layer, nn.Conv2d):  # from [O k k I]
+        kernels = weight.view(layer.out_channels, *layer.kernel_size, -1)
+        weight = kernels.permute(0, 3, 1, 2)
     return [weight] if layer.bias is None else [weight, bias]
