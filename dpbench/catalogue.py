@@ -63,6 +63,21 @@ def present(dataset: str, data_root: Path) -> bool:
     return all((raw / name).is_file() or (raw / f"{name}.gz").is_file() for name in _FILES)
 
 
+def unpacked(dataset: str, data_root: Path) -> bool:
+    """Whether the dataset can be read as it lies there: all its files, whole."""
+    known = entry(dataset)
+    if known.folder is None:
+        return True
+    sizes = []
+    for examples in (known.train_examples, known.test_examples):
+        sizes += [16 + 28 * 28 * examples, 8 + examples]  # IDX: a header, then a byte a number
+    paths = [data_root / known.folder / "raw" / name for name in _FILES]
+    return all(
+        path.is_file() and path.stat().st_size == size
+        for path, size in zip(paths, sizes, strict=True)
+    )
+
+
 def train_examples(dataset: str, validation_examples: int = 0) -> int:
     """N: the size of the training set without the examples held out for validation.
 

@@ -149,6 +149,9 @@ def devices(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         BadInput: A name is no device, one that is not there, or one named before.
     """
+    if list(names) == ["cpu"]:  # which needs no torch to know
+        return ("cpu",)
+
     import torch
 
     found: list[str] = []

@@ -63,6 +63,12 @@ class Crew:
     ) -> None:
         self._prepare, self._work, self._environment = prepare, work, dict(environment)
         self._workers: dict[int, _Worker] = {}
+        self._free: set[int] = set()
+
+    @property
+    def free(self) -> frozenset[int]:
+        """Slots whose workers wait for a task."""
+        return frozenset(self._free)
 
     def __enter__(self) -> Self:
         return self
@@ -93,6 +99,7 @@ class Crew:
 
     def give(self, slot: int, *task: Any) -> None:
         """Gives the worker a task. If it has died meanwhile, an event will tell."""
+        self._free.discard(slot)
         try:
             self._workers[slot].tasks.send(task)
         except (BrokenPipeError, ConnectionResetError):
@@ -109,11 +116,14 @@ class Crew:
             except (EOFError, OSError):
                 yield self._died(slot)
             else:
+                if kind != "item":
+                    self._free.add(slot)
                 yield Event(slot=slot, kind=kind, value=value)
 
     def dismiss(self, slot: int) -> None:
         """Ends the worker at once, whatever it is doing."""
         gone = self._workers.pop(slot)
+        self._free.discard(slot)
         _signal(gone.process, signal.SIGKILL)
         gone.process.join()
         gone.tasks.close()

@@ -1,5 +1,7 @@
 """Datasets as tensors in memory."""
 
+import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
 from torch import Tensor
 
 from dpbench import catalogue
@@ -93,8 +96,9 @@ def _torchvision(name: str, data_root: Path) -> tuple[Tensor, Tensor, Tensor, Te
         "kmnist": datasets.KMNIST,
     }[name]
     try:
-        train = loader(data_root, train=True, download=True)
-        test = loader(data_root, train=False, download=True)
+        with _alone(data_root):  # another process may be unpacking the files
+            train = loader(data_root, train=True, download=True)
+            test = loader(data_root, train=False, download=True)
     except (OSError, RuntimeError) as error:
         raise BadInput(
             f"Cannot load dataset={name} from {data_root}: {str(error).splitlines()[0]} "
@@ -102,6 +106,14 @@ def _torchvision(name: str, data_root: Path) -> tuple[Tensor, Tensor, Tensor, Te
             "or name the folder that has them with --data-root."
         ) from error
     return train.data.unsqueeze(1), train.targets, test.data.unsqueeze(1), test.targets
+
+
+def _alone(folder: Path) -> AbstractContextManager[object]:
+    """Holds others off the folder; nothing where it cannot be written, for nobody changes it."""
+    if folder.exists() and not os.access(folder, os.W_OK):
+        return nullcontext()
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / ".dpbench-unpacking")
 
 
 def _digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from dpbench.crew import Crew
 from dpbench.schedule import Claims, Lost, Row, Schedule, Unclaimed
@@ -26,6 +27,7 @@ class Workers:
         threads: PyTorch's intra-operator threads of each.
         physical_batch_size: Most examples in one forward pass; None for whole batches.
         trial_timeout_seconds: For each trial; None for as long as it takes.
+        others: Trials that may run on this machine beside these.
     """
 
     data_root: Path
@@ -34,11 +36,52 @@ class Workers:
     threads: int
     physical_batch_size: int | None
     trial_timeout_seconds: float | None = None
+    others: int = 0
 
     @property
     def count(self) -> int:
         """Trials at a time, on all devices together."""
         return self.jobs * len(self.devices)
+
+
+class Place(Protocol):
+    """Where a sweep runs: here, or on a cluster."""
+
+    @property
+    def device(self) -> str:
+        """What timings are measured on."""
+
+    def __str__(self) -> str:
+        """How many trials at a time, and where; for a reader."""
+
+    def run(self, trials: Sequence[Trial], claims: Claims) -> Generator[list[Row]]:
+        """The rows of each trial as it ends; what `run` of this module says of them holds."""
+
+    def time_engine(self, engine: TimedName, batch_size: int, dataset: str) -> list[Row]:
+        """The rows of one timing, measured while no trial of this sweep runs beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """Processes of this machine."""
+
+    workers: Workers
+
+    @property
+    def device(self) -> str:
+        """The first one."""
+        return self.workers.devices[0]
+
+    def __str__(self) -> str:
+        return f"{self.workers.count} at a time, on {', '.join(self.workers.devices)}"
+
+    def run(self, trials: Sequence[Trial], claims: Claims) -> Generator[list[Row]]:
+        """As `Place.run`."""
+        return run(trials, self.workers, claims)
+
+    def time_engine(self, engine: TimedName, batch_size: int, dataset: str) -> list[Row]:
+        """As `Place.time_engine`; in this process."""
+        return time_engine(engine, batch_size, dataset, self.workers)
 
 
 def run(
@@ -56,29 +99,39 @@ def run(
         claims: Says which of them other sweeps run. A trial is given back once the rows that this
             yields have been taken care of: when the next are asked for.
     """
-    count = min(workers.count, len(trials))
-    if count == 0:
+    if not trials:
         return
     _compile(workers)
+    with crew(workers) as hands:
+        yield from run_by(hands, trials, workers, claims)
+
+
+def crew(workers: Workers) -> Crew:
+    """Processes that are to run trials; those that the context's end leaves are ended."""
+    threads = dict.fromkeys(_THREAD_VARIABLES, str(workers.threads))
+    return Crew(partial(_prepare, _needs_kernel(workers)), _task, threads)
+
+
+def run_by(
+    hands: Crew, trials: Sequence[Trial], workers: Workers, claims: Claims | None = None
+) -> Iterator[list[Row]]:
+    """`run` by a crew that may have run others before."""
 
     def task(trial: Trial, slot: int, beside: int) -> tuple[Trial, Workers, int]:
         device = workers.devices[slot % len(workers.devices)]
-        return trial, replace(workers, devices=(device,)), beside
+        return trial, replace(workers, devices=(device,)), beside + workers.others
 
     def row_of(lost: Lost) -> Row:
-        return _lost_row(lost, workers)
+        return lost_row(lost, workers)
 
-    threads = dict.fromkeys(_THREAD_VARIABLES, str(workers.threads))
-    prepare = partial(_prepare, _needs_kernel(workers))
-    with Crew(prepare, _task, threads) as crew:
-        yield from Schedule(
-            trials,
-            crew,
-            claims or Unclaimed(),
-            task=task,
-            row_of=row_of,
-            timeout_seconds=workers.trial_timeout_seconds,
-        ).run(count)
+    return Schedule(
+        trials,
+        hands,
+        claims or Unclaimed(),
+        task=task,
+        row_of=row_of,
+        timeout_seconds=workers.trial_timeout_seconds,
+    ).run(min(workers.count, len(trials)))
 
 
 def run_trial(trial: Trial, workers: Workers, *, beside: int) -> Iterator[Row]:
@@ -137,7 +190,8 @@ def _failure(epoch: int, error: Exception) -> Epoch:
     )
 
 
-def _lost_row(lost: Lost, workers: Workers) -> Row:
+def lost_row(lost: Lost, workers: Workers) -> Row:
+    """The row of a trial that could not say itself how it ended."""
     from dpbench import store
 
     seen = Epoch(
@@ -191,10 +245,27 @@ def time_engine(
 
 def _compile(workers: Workers) -> None:
     """Compiles what workers will need, once; they load it from the machine's cache."""
-    if _needs_kernel(workers):
+    if _needs_kernel(workers) and not _compiled():
         from dpbench.engines import fused
 
         fused.compile_kernel()
+
+
+def _compiled() -> bool:
+    """Whether numba's cache beside the kernel's source is newer than that.
+
+    Asked without importing anything. False where the cache is elsewhere, or not known.
+    """
+    folder = Path(__file__).parent / "engines"
+    sources = [folder / "fused_kernel.py", folder / "simd.py"]
+    cached = [
+        list((folder / "__pycache__").glob(f"fused_kernel.{name}-*.nbi"))
+        for name in ("clipped_sum", "plain_sum", "fill_logits")
+    ]
+    if not all(cached):
+        return False
+    oldest = min(max(path.stat().st_mtime for path in paths) for paths in cached)
+    return oldest > max(path.stat().st_mtime for path in sources)
 
 
 def _needs_kernel(workers: Workers) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
-from scipy import stats
+from scipy import special  # scipy.stats takes half a second to import
 
 from dpbench.trial import Sampling
 
@@ -94,8 +94,11 @@ class Tally:
         if sampling == "shuffle":
             wrong = int((self._batches_of != epochs).sum())
             return f"{wrong} examples were not drawn once an epoch" if wrong else ""
-        expected = stats.binom(steps * len(self._batches_of), rate)
-        tail = min(expected.cdf(self.drawn), expected.sf(self.drawn - 1))
+        chances, drawn = steps * len(self._batches_of), self.drawn
+        # the tails of a binomial number, as incomplete beta functions
+        at_most = special.betainc(chances - drawn, drawn + 1, 1 - rate) if drawn < chances else 1.0
+        at_least = special.betainc(drawn, chances - drawn + 1, rate) if drawn else 1.0
+        tail = min(at_most, at_least)
         if tail < IMPROBABLE:
             counted = self.drawn / (steps * len(self._batches_of))
             return f"the sampler drew at rate {counted:.6g}, not {rate:.6g}"

@@ -73,7 +73,7 @@ class Schedule:
 
     Args:
         trials: In the order in which they start.
-        crew: Without workers yet.
+        crew: Its free workers are taken on; none may be busy.
         claims: Shared with other sweeps.
         task: What a worker is given, of trial, slot and the number of trials beside it.
         row_of: The row of a trial that was lost.
@@ -93,8 +93,8 @@ class Schedule:
         self._queue, self._busy, self._suspects = deque(trials), deque[Trial](), deque[Trial]()
         self._crew, self._claims = crew, claims
         self._task, self._row_of, self._timeout_seconds = task, row_of, timeout_seconds
-        self._hired: set[int] = set()
-        self._idle: set[int] = set()
+        self._hired: set[int] = set(crew.free)
+        self._idle: set[int] = set(crew.free)
         self._running: dict[int, _Run] = {}
         self._stillborn = 0
         self._asked_at = time.monotonic()
@@ -105,7 +105,7 @@ class Schedule:
         Raises:
             BadInput: Workers cannot be started.
         """
-        self._hire(range(workers))
+        self._hire([slot for slot in range(workers) if slot not in self._hired])
         while True:
             self._assign(workers)
             if not (self._running or self._waiting):

@@ -6,35 +6,28 @@ an earlier one ended: only what is missing is run.
 
 import argparse
 import shlex
-import statistics
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from dpbench import (
     __version__,
     catalogue,
     command,
     estimate,
+    execution,
     grid,
     history,
     interrupt,
-    sharing,
     store,
 )
-from dpbench.progress import Progress, duration
-from dpbench.runner import Workers
+from dpbench.progress import duration
+from dpbench.runner import Here, Place, Workers
 from dpbench.trial import (
     ENGINES,
-    FAILURES,
-    NON_PRIVATE,
-    PASSING_FAILURES,
-    PRIVATE_ENGINES,
     BadInput,
-    EngineName,
     Trial,
 )
 
@@ -172,7 +165,34 @@ def _parser() -> command.Parser:
         "--dry-run", action="store_true", help="print the trials, their epsilons and the time"
     )
     command.add_output_flags(parser)
+    _add_cluster_flags(parser)
     return parser
+
+
+def _add_cluster_flags(parser: argparse.ArgumentParser) -> None:
+    """Where a dask.distributed cluster is, that somebody has started."""
+    flags = parser.add_argument_group("a cluster (needs the extra `dask`)")
+    flags.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="tcp://HOST:PORT or tls://HOST:PORT of a dask scheduler, whose workers run the trials",
+    )
+    flags.add_argument(
+        "--scheduler-file", type=Path, metavar="FILE", help="instead: as dask scheduler writes it"
+    )
+    for name in ("ca-file", "cert", "key"):
+        flags.add_argument(f"--tls-{name}", type=Path, metavar="FILE", help="as dask's flag")
+    flags.add_argument(
+        "--gpu-share",
+        type=float,
+        metavar="X",
+        help="with --device cuda: how much of the resource GPU a trial takes (default: 1)",
+    )
+    flags.add_argument(
+        "--other-versions",
+        action="store_true",
+        help="allow workers with other versions of dpbench, torch or opacus",
+    )
 
 
 def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
@@ -199,29 +219,24 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
         return command.EXIT_NOTHING
     out = given.out or Path("results") / (given.file.stem if given.file else f"{dataset}-sweep")
     if given.dry_run:
-        todo = _todo(trials, store.states(out), given.retry_failed)
+        todo = execution.missing(trials, store.states(out), given.retry_failed)
         workers = given.jobs or command.cores()
         _print_plan(trials, todo, workers=workers, out=out, timed=not given.no_timing)
         return 0
 
-    from dpbench import data, folding, wording
+    from dpbench import folding, wording
 
-    devices = command.devices(given.device)
-    workers = Workers(
-        data_root=data_root,
-        devices=devices,
-        jobs=given.jobs or (command.cores() if devices == ("cpu",) else 1),
-        threads=given.threads,
-        physical_batch_size=given.physical_batch_size,
-        trial_timeout_seconds=given.trial_timeout,
-    )
-    data.load(dataset, data_root, "cpu")  # unpacked once, before any worker reads it
-    store.create(out)
-    history.write(out, _asked(given.file, typed, trials))
-    folding.tidy(out)
-    _run_trials(trials, workers, out, given.retry_failed, quiet=given.quiet)
-    if not given.no_timing:
-        _run_timings(trials, workers, out, quiet=given.quiet)
+    with _place(given, dataset, data_root) as place:
+        if isinstance(place, Here) and not catalogue.unpacked(dataset, data_root):
+            from dpbench import data
+
+            data.load(dataset, data_root, "cpu")  # which fails here, once, or not at all
+        store.create(out)
+        history.write(out, _asked(given.file, typed, trials))
+        folding.tidy(out)
+        execution.run_trials(trials, place, out, given.retry_failed, quiet=given.quiet)
+        if not given.no_timing:
+            execution.run_timings(trials, place, out, quiet=given.quiet)
     rows = store.read_trials(out, store.set_aside)
     _print_answer(out, given)
     unfinished = list(wording.unfinished(rows, [trial.trial_id for trial in trials]))
@@ -230,111 +245,62 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
     return command.EXIT_FAILED_TRIALS if unfinished else 0
 
 
-def _todo(
-    trials: Sequence[Trial], states: Mapping[str, str], retry_failed: bool | None
-) -> list[Trial]:
-    """The trials to run: those without an outcome, and of the failed ones those to try again."""
-    again = {None: PASSING_FAILURES, True: tuple(FAILURES), False: ()}[retry_failed]
-    return [trial for trial in trials if states.get(trial.trial_id) in (None, *again)]
+@contextmanager
+def _place(given: argparse.Namespace, dataset: str, data_root: Path) -> Iterator[Place]:
+    """Where the trials run: on this machine, or on the cluster that is named."""
+    asked = (given.scheduler, given.scheduler_file)
+    for name in ("tls_ca_file", "tls_cert", "tls_key", "gpu_share"):
+        if getattr(given, name) is not None and asked == (None, None):
+            raise BadInput(f"Expected --scheduler with --{name.replace('_', '-')}.")
+    if None not in asked:
+        raise BadInput("Expected --scheduler or --scheduler-file, not both.")
+    if asked == (None, None):
+        devices = command.devices(given.device)
+        jobs = given.jobs or (command.cores() if devices == ("cpu",) else 1)
+        yield Here(_workers(given, data_root, devices, jobs))
+        return
+    if given.jobs is not None:
+        raise BadInput(f"Expected no jobs={given.jobs} with a scheduler: workers' threads say it.")
+    if given.device not in (["auto"], ["cpu"], ["cuda"]):
+        raise BadInput(f"Expected device={' '.join(given.device)} to be cpu or cuda on a cluster.")
+    on_gpu = given.device == ["cuda"]
+    share = given.gpu_share or 1.0
+    if given.gpu_share is not None and not (on_gpu and 0 < given.gpu_share <= 1):
+        raise BadInput(f"Expected gpu_share={given.gpu_share} in (0, 1], with --device cuda.")
 
+    from dpbench import cluster, station
 
-def _measured_rates(out: Path) -> dict[str, float]:
-    """Examples per second by engine, as the store's trials have seen them."""
-    seen = store.load(out, "trials", ["engine", "examples_per_second"]).to_pandas()
-    rows = seen.dropna(subset="examples_per_second")
-    return {
-        str(k): float(v) for k, v in rows.groupby("engine")["examples_per_second"].median().items()
-    }
-
-
-def _timed(trials: Sequence[Trial]) -> list[tuple[EngineName, int]]:
-    """The engines and batch sizes to time: every private engine, and non-private against itself.
-
-    The latter tells how far from 1 a ratio is by the machine's noise alone.
-    """
-    engines = {NON_PRIVATE, *PRIVATE_ENGINES, *(trial.engine for trial in trials)}
-    batch_sizes = sorted({trial.batch_size for trial in trials})
-    return [(engine, size) for engine in ENGINES if engine in engines for size in batch_sizes]
-
-
-def _run_trials(
-    trials: Sequence[Trial],
-    workers: Workers,
-    out: Path,
-    retry_failed: bool | None,
-    *,
-    quiet: bool,
-) -> None:
-    """Runs the trials that are missing, each written as it ends."""
-    from dpbench import folding, runner
-
-    states = store.states(out, store.set_aside)
-    todo = _todo(trials, states, retry_failed)
-    done = sum(states.get(trial.trial_id) == "ok" for trial in trials)
-    failed = len(trials) - len(todo) - done
-    measured = _measured_rates(out)
-    cost = {trial.trial_id: estimate.training_seconds(trial, measured) for trial in todo}
-    if not quiet:
-        print(
-            f"{len(trials)} trials on {trials[0].dataset}"
-            + (f", {done} of them done before" if done else "")
-            + (f", {failed} failed before (--retry-failed tries them again)" if failed else "")
-            + f": {len(todo)} to run, {workers.count} at a time, on {', '.join(workers.devices)}; "
-            f"results in {out}",
-            file=sys.stderr,
-        )
-    by_id = {trial.trial_id: trial for trial in todo}
-    longest_first = sorted(todo, key=lambda trial: -cost[trial.trial_id])
-    with (
-        Progress(len(todo), sum(cost.values()), quiet=quiet) as progress,
-        sharing.Claims(
-            out,
-            states,
-            on_done=lambda trial: progress.done(
-                f"{trial}: by another sweep", work=cost[trial.trial_id], failed=False
+    address = cluster.Address(
+        scheduler=given.scheduler,
+        scheduler_file=given.scheduler_file,
+        tls_ca_file=given.tls_ca_file,
+        tls_cert=given.tls_cert,
+        tls_key=given.tls_key,
+    )
+    with cluster.connected(address) as client:
+        place = cluster.Cluster(
+            client,
+            _workers(given, data_root, ("cuda:0" if on_gpu else "cpu",), jobs=1),
+            station.Kit(
+                dataset=dataset, versions=None if given.other_versions else station.versions()
             ),
-        ) as claims,
-        closing(runner.run(longest_first, workers, claims)) as results,
-    ):
-        for count, rows in enumerate(results, start=1):
-            store.write_trial(out, rows)
-            last = rows[-1]
-            trial = by_id[last["trial_id"]]
-            progress.done(
-                f"{trial}: {_outcome(last)}",
-                work=cost[trial.trial_id],
-                failed=last["status"] != "ok",
-            )
-            if count % folding.MANY == 0:
-                folding.tidy(out)
+            gpu_share=share if on_gpu else None,
+        )
+        place.check()
+        yield place
 
 
-def _outcome(row: Mapping[str, Any]) -> str:
-    if row["status"] != "ok":
-        return f"{row['status']} in epoch {row['epoch']}: {command.one_line(row['reason'])}"
-    spent = "" if row["epsilon"] is None else f" at epsilon {row['epsilon']:.3g}"
-    return f"{100 * row['test_accuracy']:.2f} %{spent}"
-
-
-def _run_timings(trials: Sequence[Trial], workers: Workers, out: Path, *, quiet: bool) -> None:
-    """Measures the overheads that are missing, alone, in this process."""
-    from dpbench import runner
-
-    device = workers.devices[0]
-    known = store.read_timings(out)
-    seen = set(zip(known["engine"], known["batch_size"], known["device"], strict=True))
-    missing = [each for each in _timed(trials) if (*each, device) not in seen]
-    with Progress(len(missing), len(missing), what="timings", quiet=quiet) as progress:
-        for engine, batch_size in missing:
-            rows = runner.time_engine(engine, batch_size, trials[0].dataset, workers)
-            name = f"{engine}-{batch_size}-{device.replace(':', '-')}"
-            store.write_timings(out, name, rows)
-            ratios = [row["seconds_per_step"] / row["baseline_seconds_per_step"] for row in rows]
-            progress.done(
-                f"{engine} batch {batch_size}: {statistics.median(ratios):.2f} x non-private",
-                work=1,
-                failed=False,
-            )
+def _workers(
+    given: argparse.Namespace, data_root: Path, devices: tuple[str, ...], jobs: int
+) -> Workers:
+    return Workers(
+        data_root=data_root,
+        devices=devices,
+        jobs=jobs,
+        threads=given.threads,
+        physical_batch_size=given.physical_batch_size,
+        trial_timeout_seconds=given.trial_timeout,
+    )
 
 
 def _print_plan(
@@ -361,8 +327,8 @@ def _print_plan(
     seconds = estimate.sweep_seconds(
         todo,
         workers=workers,
-        timings=len(_timed(trials)) if timed else 0,
-        measured=_measured_rates(out),
+        timings=len(execution.timed(trials)) if timed else 0,
+        measured=execution.measured_rates(out),
     )
     print(
         f"{len(trials)} trials, {len(todo)} to run into {out}: about {duration(seconds)} "

@@ -10,7 +10,9 @@ PACKAGE = Path(dpbench.__file__).parent
 # From the commands down to the nouns; a module may import only what stands on a lower line.
 FLOORS = (
     ("audit", "compare", "sweep", "timing"),
-    ("report",),
+    ("cluster",),
+    ("station",),
+    ("execution", "report"),
     ("runner",),
     ("schedule",),
     ("crew",),

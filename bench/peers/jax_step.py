@@ -29,6 +29,7 @@ from dpbench.trial import EngineName
 NOISE_MULTIPLIER = MAX_GRAD_NORM = 1.0
 LEARNING_RATE = 1e-3
 STEPS = 10  # of a block
+PHYSICAL_BATCH_SIZE = 256  # as the sweep's
 ENGINES: tuple[EngineName, ...] = ("fused", "bookkeeping", "opacus-hooks", "opacus-functorch")
 
 
@@ -130,7 +131,12 @@ def _time(given: argparse.Namespace) -> int:
     for batch_size in given.batch_size:
         baseline = stopwatch.arm("non-private", batch_size, digits, STEPS)
         arms: dict[str, stopwatch.Arm] = {"jax vmap(grad)": JaxArm(batch_size, digits)}
-        arms |= {name: stopwatch.arm(name, batch_size, digits, STEPS) for name in ENGINES}
+        arms |= {
+            name: stopwatch.arm(
+                name, batch_size, digits, STEPS, physical_batch_size=PHYSICAL_BATCH_SIZE
+            )
+            for name in ENGINES
+        }
         for name, arm in arms.items():
             found = sorted(ratios(arm, baseline, given.pairs))
             middle = statistics.median(found)

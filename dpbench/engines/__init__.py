@@ -9,14 +9,12 @@ from torch import Tensor, nn
 from dpbench.engines import fused
 from dpbench.engines.bookkeeping import Bookkeeping
 from dpbench.engines.non_private import NonPrivate
-from dpbench.engines.opacus_ghost import OpacusGhost
-from dpbench.engines.opacus_grad_sample import OpacusGradSample
 from dpbench.engines.protocol import Engine
 from dpbench.trial import EngineName, Trial
 
 __all__ = ["Engine", "build", "forward", "implementation", "memory_format"]
 
-MemoryFormat = Literal["contiguous", "channels_last"]
+MemoryFormat = Literal["contiguous", "channels_last", "mixed"]
 
 
 def implementation(engine: EngineName, model: nn.Module) -> EngineName:
@@ -33,12 +31,14 @@ def memory_format(engine: EngineName, device: str) -> MemoryFormat:
     """The fastest layout of the weights, and so of the activations, in which the engine is right.
 
     On a CPU `channels_last` halves the time of a plain step, since max-pooling is vectorised over
-    channels. Opacus' hooks (and ghost, which calls them for convolutions) read activations as if
-    they were contiguous and return wrong gradients of the second convolution on any other layout,
-    without a word; its expanded weights fail on small parts. A test holds both.
+    channels. Opacus' hooks (and ghost, which calls them for convolutions) read a convolution's
+    inputs as if they were contiguous and return wrong gradients on any other layout, without a
+    word; its expanded weights fail on small parts. A test holds both. `mixed` is `channels_last`
+    but for those inputs.
     """
-    contiguous = ("opacus-hooks", "opacus-ghost", "opacus-ew")
-    return "channels_last" if device == "cpu" and engine not in contiguous else "contiguous"
+    if device != "cpu" or engine == "opacus-ew":
+        return "contiguous"
+    return "mixed" if engine in ("opacus-hooks", "opacus-ghost") else "channels_last"
 
 
 def forward(model: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -70,8 +70,13 @@ def build(
     """
     engine = implementation(trial.engine, model)
     device = next(model.parameters()).device.type
-    if memory_format(engine, device) == "channels_last":
+    layout = memory_format(engine, device)
+    if layout != "contiguous":
         model.to(memory_format=torch.channels_last)
+    if layout == "mixed":
+        for layer in model.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.register_forward_pre_hook(_contiguous)
     match engine:
         case "non-private":
             return NonPrivate(trial, model, physical_batch_size=physical_batch_size)
@@ -80,8 +85,16 @@ def build(
         case "bookkeeping":
             return Bookkeeping(trial, model, noise=noise, physical_batch_size=physical_batch_size)
         case "opacus-hooks" | "opacus-functorch" | "opacus-ew":
+            from dpbench.engines.opacus_grad_sample import OpacusGradSample  # takes a second
+
             return OpacusGradSample(
                 trial, model, noise=noise, physical_batch_size=physical_batch_size
             )
         case "opacus-ghost":
+            from dpbench.engines.opacus_ghost import OpacusGhost
+
             return OpacusGhost(trial, model, noise=noise, physical_batch_size=physical_batch_size)
+
+
+def _contiguous(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(each.contiguous() for each in inputs)

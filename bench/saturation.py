@@ -1,0 +1,156 @@
+"""python bench/saturation.py: at what length of a trial the driver of a cluster is the limit.
+
+Runs a grid of 100,000 simulated trials of a few milliseconds through a real scheduler and real
+worker processes, by the sweep's own code: claims, parquet files and folding included. Prints what
+a trial costs the driver, how its memory grows, and the shortest trial that keeps a cluster busy.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from dpbench import command, environment, execution, runner, station, store
+from dpbench.cluster import Cluster
+from dpbench.trial import Epoch, Trial
+
+PLACES = (16, 64, 256, 1024)  # trials at a time, of the table
+REPORTS = 10  # readings of the memory
+_where: list[Any] = []
+
+
+def simulated(trial: Trial, _workers: Any, _kit: Any) -> list[dict[str, Any]]:
+    """What a worker does: nothing, for the milliseconds that stand in the learning rate."""
+    time.sleep(trial.learning_rate)
+    if not _where:
+        _where.append(
+            environment.describe(
+                implementation="simulated",
+                device="cpu",
+                threads=1,
+                memory_format="contiguous",
+                physical_batch_size=None,
+                workers_beside=0,
+            )
+        )
+    seen = Epoch(epoch=1, steps=22, test_accuracy=0.5, epsilon=1.0, accountant="prv")
+    return [store.trial_row(trial, seen, _where[0])]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = command.Parser("python bench/saturation.py", __doc__, "0 all well; 2 bad input")
+    parser.add_argument("--trials", type=int, default=100_000, metavar="N")
+    parser.add_argument("--milliseconds", type=float, default=5.0, metavar="X", help="of a trial")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes")
+    parser.add_argument("--threads", type=int, default=8, metavar="N", help="of each worker")
+    parser.add_argument("--json", action="store_true", help="one object on stdout")
+    return command.run(parser, arguments, _run)
+
+
+class Watched:
+    """A `Cluster` that notes the driver's memory as rows come in."""
+
+    def __init__(self, place: Cluster, every: int) -> None:
+        self._place, self._every = place, every
+        self.readings: list[tuple[int, float]] = []  # trials ended, MiB
+
+    device = "cpu"
+
+    def __str__(self) -> str:
+        return str(self._place)
+
+    def run(self, trials: Sequence[Trial], claims: Any) -> Iterator[list[dict[str, Any]]]:
+        process = psutil.Process()
+        for count, rows in enumerate(self._place.run(trials, claims), start=1):
+            yield rows
+            if count % self._every == 0:
+                self.readings.append((count, process.memory_info().rss / 2**20))
+
+
+def _run(given: argparse.Namespace) -> int:
+    import distributed
+
+    trials = [
+        Trial(
+            dataset="digits",
+            engine="fused",
+            noise_multiplier=1.0,
+            max_grad_norm=1.0,
+            delta=1e-5,
+            batch_size=64,
+            epochs=1,
+            learning_rate=given.milliseconds / 1000,
+            seed=seed,
+        )
+        for seed in range(given.trials)
+    ]
+    workers = runner.Workers(
+        data_root=Path("unused"), devices=("cpu",), jobs=1, threads=1, physical_batch_size=None
+    )
+    kit = station.Kit(dataset="digits", versions=None)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        distributed.LocalCluster(
+            n_workers=given.workers,
+            threads_per_worker=given.threads,
+            dashboard_address=None,
+            local_directory=folder,
+        ) as local,
+        distributed.Client(local) as client,
+    ):
+        out = Path(folder) / "store"
+        store.create(out)
+        place: Any = Watched(
+            Cluster(client, workers, kit, work=simulated), max(1, given.trials // REPORTS)
+        )
+        start, used = time.perf_counter(), _cpu_seconds()
+        execution.run_trials(trials, place, out, None, quiet=True)
+        wall, cpu = time.perf_counter() - start, _cpu_seconds() - used
+        held = len(store.states(out))
+    assert held == given.trials, f"{held} of {given.trials} trials are in the store"
+    each = 1000 * wall / given.trials
+    places = given.workers * given.threads
+    table = [{"places": count, "shortest_trial_milliseconds": count * each} for count in PLACES]
+    if given.json:
+        print(
+            command.one_object(
+                trials=given.trials,
+                trial_milliseconds=given.milliseconds,
+                places=places,
+                wall_seconds=wall,
+                driver_cpu_milliseconds_per_trial=1000 * cpu / given.trials,
+                wall_milliseconds_per_trial=each,
+                memory_mebibytes=[{"trials": n, "rss": rss} for n, rss in place.readings],
+                saturation=table,
+                machine=environment.machine(),
+            )
+        )
+        return 0
+    print(
+        f"{given.trials:,} trials of {given.milliseconds:g} ms on {places} places: {wall:.0f} s, "
+        f"{each:.2f} ms a trial, of which the driver computes {1000 * cpu / given.trials:.2f} ms"
+    )
+    print(
+        "driver's memory, MiB: "
+        + ", ".join(f"{rss:.0f} after {count:,}" for count, rss in place.readings)
+    )
+    rows = [
+        (f"{row['places']:,}", f"{row['shortest_trial_milliseconds'] / 1000:.2f} s")
+        for row in table
+    ]
+    print(command.table(("trials at a time", "busy while a trial takes at least"), rows))
+    return 0
+
+
+def _cpu_seconds() -> float:
+    times = psutil.Process().cpu_times()
+    return float(times.user + times.system)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""A sweep: what is missing is run where it is to run, and written as it ends."""
+
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from dpbench import command, estimate, folding, sharing, store
+from dpbench.progress import Progress
+from dpbench.runner import Place
+from dpbench.trial import (
+    ENGINES,
+    FAILURES,
+    NON_PRIVATE,
+    PASSING_FAILURES,
+    PRIVATE_ENGINES,
+    EngineName,
+    Trial,
+)
+
+
+def missing(
+    trials: Sequence[Trial], states: Mapping[str, str], retry_failed: bool | None
+) -> list[Trial]:
+    """The trials to run: those without an outcome, and of the failed ones those to try again."""
+    again = {None: PASSING_FAILURES, True: tuple(FAILURES), False: ()}[retry_failed]
+    return [trial for trial in trials if states.get(trial.trial_id) in (None, *again)]
+
+
+def measured_rates(out: Path) -> dict[str, float]:
+    """Examples per second by engine, as the store's trials have seen them."""
+    seen = store.load(out, "trials", ["engine", "examples_per_second"]).to_pandas()
+    rows = seen.dropna(subset="examples_per_second")
+    return {
+        str(k): float(v) for k, v in rows.groupby("engine")["examples_per_second"].median().items()
+    }
+
+
+def timed(trials: Sequence[Trial]) -> list[tuple[EngineName, int]]:
+    """The engines and batch sizes to time: every private engine, and non-private against itself.
+
+    The latter tells how far from 1 a ratio is by the machine's noise alone.
+    """
+    engines = {NON_PRIVATE, *PRIVATE_ENGINES, *(trial.engine for trial in trials)}
+    batch_sizes = sorted({trial.batch_size for trial in trials})
+    return [(engine, size) for engine in ENGINES if engine in engines for size in batch_sizes]
+
+
+def run_trials(
+    trials: Sequence[Trial],
+    place: Place,
+    out: Path,
+    retry_failed: bool | None,
+    *,
+    quiet: bool,
+) -> None:
+    """Runs the trials that are missing, each written as it ends."""
+    states = store.states(out, store.set_aside)
+    todo = missing(trials, states, retry_failed)
+    done = sum(states.get(trial.trial_id) == "ok" for trial in trials)
+    failed = len(trials) - len(todo) - done
+    measured = measured_rates(out)
+    cost = {trial.trial_id: estimate.training_seconds(trial, measured) for trial in todo}
+    if not quiet:
+        print(
+            f"{len(trials)} trials on {trials[0].dataset}"
+            + (f", {done} of them done before" if done else "")
+            + (f", {failed} failed before (--retry-failed tries them again)" if failed else "")
+            + f": {len(todo)} to run, {place}; results in {out}",
+            file=sys.stderr,
+        )
+    by_id = {trial.trial_id: trial for trial in todo}
+    longest_first = sorted(todo, key=lambda trial: -cost[trial.trial_id])
+    with (
+        Progress(len(todo), sum(cost.values()), quiet=quiet) as progress,
+        sharing.Claims(
+            out,
+            states,
+            on_done=lambda trial: progress.done(
+                f"{trial}: by another sweep", work=cost[trial.trial_id], failed=False
+            ),
+        ) as claims,
+        closing(place.run(longest_first, claims)) as results,
+    ):
+        for count, rows in enumerate(results, start=1):
+            store.write_trial(out, rows)
+            last = rows[-1]
+            trial = by_id[last["trial_id"]]
+            progress.done(
+                f"{trial}: {_outcome(last)}",
+                work=cost[trial.trial_id],
+                failed=last["status"] != "ok",
+            )
+            if count % folding.MANY == 0:
+                folding.tidy(out)
+
+
+def run_timings(trials: Sequence[Trial], place: Place, out: Path, *, quiet: bool) -> None:
+    """Measures the overheads that are missing, one after the other."""
+    device = place.device
+    known = store.read_timings(out)
+    seen = set(zip(known["engine"], known["batch_size"], known["device"], strict=True))
+    missing = [each for each in timed(trials) if (*each, device) not in seen]
+    with Progress(len(missing), len(missing), what="timings", quiet=quiet) as progress:
+        for engine, batch_size in missing:
+            rows = place.time_engine(engine, batch_size, trials[0].dataset)
+            name = f"{engine}-{batch_size}-{device.replace(':', '-')}"
+            store.write_timings(out, name, rows)
+            ratios = [row["seconds_per_step"] / row["baseline_seconds_per_step"] for row in rows]
+            progress.done(
+                f"{engine} batch {batch_size}: {statistics.median(ratios):.2f} x non-private",
+                work=1,
+                failed=False,
+            )
+
+
+def _outcome(row: Mapping[str, Any]) -> str:
+    if row["status"] != "ok":
+        return f"{row['status']} in epoch {row['epoch']}: {command.one_line(row['reason'])}"
+    spent = "" if row["epsilon"] is None else f" at epsilon {row['epsilon']:.3g}"
+    return f"{100 * row['test_accuracy']:.2f} %{spent}"
