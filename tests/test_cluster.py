@@ -17,6 +17,7 @@ from dpbench.trial import BadInput
 
 SEEDS = [str(seed) for seed in range(8)]
 QUICK = ("--epochs", "2", "--no-timing")
+LONGER = ("--epochs", "20", "--no-timing")
 
 
 @pytest.fixture
@@ -63,8 +64,8 @@ def test_a_worker_dies_another_joins_and_a_poisonous_trial_is_recorded(
     assert "8 trials on digits: 8 to run" in errors
     found = rows(out)
     poisonous = found["seed"] == 3
-    assert found[poisonous]["status"].tolist() == ["crashed"]
-    assert "killed by SIGSEGV" in found[poisonous]["reason"].item()
+    assert found[poisonous]["status"].tolist() == ["ok", "crashed"]  # in its second epoch
+    assert "killed by SIGSEGV" in found[poisonous]["reason"].iloc[-1]
     assert found[~poisonous].groupby("seed").size().tolist() == [6] * 7
 
     with sweep(tmp_path / "here", "--seeds", *SEEDS, "--epochs", "6", "--no-timing") as running:
@@ -74,7 +75,9 @@ def test_a_worker_dies_another_joins_and_a_poisonous_trial_is_recorded(
     same = ["trial_id", "epoch", "test_accuracy", "test_loss", "epsilon", "steps", "examples_seen"]
     here = here[here["seed"] != 3]
     pd.testing.assert_frame_equal(
-        found[~poisonous][same].reset_index(drop=True), here[same].reset_index(drop=True)
+        found[~poisonous][same].reset_index(drop=True),
+        here[same].reset_index(drop=True),
+        check_dtype=False,  # a crashed trial's row has no steps
     )
 
 
@@ -83,30 +86,32 @@ def test_the_scheduler_starts_again(processes: Processes, tmp_path: Path) -> Non
     address = json.loads(processes.file.read_text())["address"]
     processes.worker()
     out = tmp_path / "out"
-    with sweep(out, "--seeds", "0", "1", "2", "4", "--scheduler", address, *QUICK) as running:
+    with sweep(out, "--seeds", "0", "1", "2", "4", "--scheduler", address, *LONGER) as running:
         wait_for(lambda: files(out) > 0)
+        assert files(out) < 4
         old.kill()
         old.wait()
         processes.scheduler(port=int(address.rsplit(":", 1)[1]))
         processes.worker()
         code, _ = ended(running)
     assert code == 0
-    assert rows(out).groupby("seed").size().tolist() == [2] * 4
+    assert rows(out).groupby("seed").size().tolist() == [20] * 4
 
 
 def test_a_worker_that_stalls_is_passed_over(processes: Processes, tmp_path: Path) -> None:
     processes.scheduler()
     stalled, _ = processes.worker(), processes.worker()
     out = tmp_path / "out"
-    flags = ("--scheduler-file", str(processes.file), *QUICK)
+    flags = ("--scheduler-file", str(processes.file), *LONGER)
     with sweep(out, "--seeds", "0", "1", "2", "4", "5", "6", *flags) as running:
         wait_for(lambda: files(out) > 0)
+        assert files(out) < 5
         stalled.send_signal(signal.SIGSTOP)
         wait_for(lambda: files(out) >= 5, seconds=120)
         stalled.send_signal(signal.SIGCONT)  # it comes back with what nobody waits for
         code, _ = ended(running)
     assert code == 0
-    assert rows(out).groupby("seed").size().tolist() == [2] * 6
+    assert rows(out).groupby("seed").size().tolist() == [20] * 6
 
 
 def test_what_workers_lack_is_said_at_once(processes: Processes, tmp_path: Path) -> None:
@@ -129,6 +134,7 @@ def test_what_workers_lack_is_said_at_once(processes: Processes, tmp_path: Path)
         timed = place.time_engine("fused", 64, "digits")
         assert {row["engine"] for row in timed} == {"fused"}
         assert len(timed) == cluster.TIMING_PAIRS
+        store.create(tmp_path / "timed")
         store.write_timings(tmp_path / "timed", "fused", timed)
     with sweep(tmp_path / "out", *flags) as running:
         code, errors = ended(running)
