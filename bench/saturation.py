@@ -24,8 +24,9 @@ REPORTS = 10  # readings of the memory
 _where: list[Any] = []
 
 
-def simulated(trial: Trial, _workers: Any, _kit: Any) -> list[dict[str, Any]]:
+def simulated(trials: Sequence[Trial], _workers: Any, _kit: Any) -> list[dict[str, Any]]:
     """What a worker does: nothing, for the milliseconds that stand in the learning rate."""
+    (trial,) = trials
     time.sleep(trial.learning_rate)
     if not _where:
         _where.append(

@@ -17,9 +17,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpbench import command, runner, station
+from dpbench import command, runner, stacks, station
 from dpbench.runner import Workers
-from dpbench.schedule import Claims, Lost, Row, Unclaimed
+from dpbench.schedule import Claims, Lost, Row, Unclaimed, by_trial
+from dpbench.stacks import Stack
 from dpbench.trial import BadInput, TimedName, Trial
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _POLL_SECONDS = 1.0  # between questions whether another sweep has ended a trial
 _LOOK_SECONDS = 2.0  # between looks at which workers there are
 _AHEAD = 2  # trials out for each place, so that none waits for the driver
 
-Work = Callable[[Trial, Workers, station.Kit], list[Row] | station.Unfit]
+Work = Callable[[Stack, Workers, station.Kit], list[Row] | station.Unfit]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +105,7 @@ class Cluster:
         workers: How trials are run; `devices` are one, `cpu` or `cuda:0`, and `jobs` is not used.
         kit: What each worker must have.
         gpu_share: What a trial takes of the resource `GPU`; None on a CPU.
-        work: What a worker does with a trial.
+        work: What a worker does with trials.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class Cluster:
         kit: station.Kit,
         *,
         gpu_share: float | None = None,
-        work: Work = station.run_trial,
+        work: Work = station.run_trials,
     ) -> None:
         self._client, self._workers, self._kit, self._work = client, workers, kit, work
         self._resources = {} if gpu_share is None else {GPU: gpu_share}
@@ -154,33 +155,33 @@ class Cluster:
         down then, too, is tried once more with nothing of ours beside it, and recorded as crashed.
         """
         claims = claims or Unclaimed()
-        waiting, busy, suspects = deque(trials), deque[Trial](), deque[Trial]()
+        waiting = deque(stacks.stacks(trials, self._workers.stack))
+        busy, suspects = deque[Stack](), deque[Trial]()
         out: dict[str, _Out] = {}
         try:
             while waiting or busy or suspects or out:
                 while waiting and len(out) < self._room():
-                    trial = waiting.popleft()
-                    whose = claims.take(trial)
-                    if whose == "mine":
-                        self._send(trial, out)
-                    elif whose == "busy":
-                        busy.append(trial)
+                    if mine := _claimed(waiting.popleft(), claims, busy):
+                        self._send(mine, out)
                 if suspects and not (waiting or out):
-                    self._send(suspects.popleft(), out, alone=True)
+                    self._send((suspects.popleft(),), out, alone=True)
                 ended = list(self._ended(out))
                 if not (ended or waiting):
                     waiting, busy = busy, waiting
                 for sent, result in ended:
                     if isinstance(result, list):
-                        yield result
-                        claims.give_back(sent.trial)
+                        known = {trial.trial_id: trial for trial in sent.trials}
+                        for rows in by_trial(result):
+                            yield rows
+                            claims.give_back(known[rows[0]["trial_id"]])
                     elif result is None:
-                        self._send(sent.trial, out, alone=sent.alone)
+                        self._send(sent.trials, out, alone=sent.alone)
                     elif sent.alone:
-                        yield [self._lost(sent.trial, result)]
-                        claims.give_back(sent.trial)
+                        (trial,) = sent.trials
+                        yield [self._lost(trial, result)]
+                        claims.give_back(trial)
                     else:
-                        suspects.append(sent.trial)
+                        suspects.extend(sent.trials)
         finally:
             self._client.cancel([sent.future for sent in out.values()], force=True)
 
@@ -204,21 +205,21 @@ class Cluster:
             raise BadInput(f"The worker {worker} cannot time {engine}: {rows.lack}.")
         return rows
 
-    def _send(self, trial: Trial, out: dict[str, "_Out"], *, alone: bool = False) -> None:
-        """Submits the trial; its key tells it from other tries."""
+    def _send(self, trials: Stack, out: dict[str, "_Out"], *, alone: bool = False) -> None:
+        """Submits the trials; their key tells them from other tries."""
         fit = self._fit()
         beside = max(fit.values(), default=1) - 1
         future = self._client.submit(
             self._work,
-            trial,
+            trials,
             replace(self._workers, jobs=1, others=0 if alone else beside),
             self._kit,
-            key=f"dpbench-{trial.trial_id}-{next(self._tries)}",
+            key=f"dpbench-{trials[0].trial_id}-{next(self._tries)}",
             workers=list(fit) if self._unfit else None,
             resources=self._resources,
             pure=False,
         )
-        out[future.key] = _Out(future=future, trial=trial, alone=alone)
+        out[future.key] = _Out(future=future, trials=trials, alone=alone)
         future.add_done_callback(self._done.put)
 
     def _ended(self, out: dict[str, "_Out"]) -> Iterator[tuple["_Out", list[Row] | str | None]]:
@@ -277,11 +278,18 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Out:
-    """A trial that has been sent."""
+    """Trials that have been sent."""
 
     future: "Future"
-    trial: Trial
+    trials: Stack
     alone: bool
+
+
+def _claimed(trials: Stack, claims: Claims, busy: deque[Stack]) -> Stack:
+    """Those that this sweep is to run; those that others run now are put aside."""
+    whose = {trial: claims.take(trial) for trial in trials}
+    busy.extend((trial,) for trial in trials if whose[trial] == "busy")
+    return tuple(trial for trial in trials if whose[trial] == "mine")
 
 
 def _result(future: "Future") -> Any:

@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from dpbench import stacks
 from dpbench.crew import Crew
 from dpbench.schedule import Claims, Lost, Row, Schedule, Unclaimed
+from dpbench.stacks import Stack
 from dpbench.trial import Environment, Epoch, Status, TimedName, Trial
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -28,6 +30,7 @@ class Workers:
         physical_batch_size: Most examples in one forward pass; None for whole batches.
         trial_timeout_seconds: For each trial; None for as long as it takes.
         others: Trials that may run on this machine beside these.
+        stack: Most trials that are trained at once as one model.
     """
 
     data_root: Path
@@ -37,6 +40,7 @@ class Workers:
     physical_batch_size: int | None
     trial_timeout_seconds: float | None = None
     others: int = 0
+    stack: int = 1
 
     @property
     def count(self) -> int:
@@ -117,21 +121,22 @@ def run_by(
 ) -> Iterator[list[Row]]:
     """`run` by a crew that may have run others before."""
 
-    def task(trial: Trial, slot: int, beside: int) -> tuple[Trial, Workers, int]:
+    def task(trials: Stack, slot: int, beside: int) -> tuple[Stack, Workers, int]:
         device = workers.devices[slot % len(workers.devices)]
-        return trial, replace(workers, devices=(device,)), beside + workers.others
+        return trials, replace(workers, devices=(device,)), beside + workers.others
 
     def row_of(lost: Lost) -> Row:
         return lost_row(lost, workers)
 
+    jobs = stacks.stacks(trials, workers.stack)
     return Schedule(
-        trials,
+        jobs,
         hands,
         claims or Unclaimed(),
         task=task,
         row_of=row_of,
         timeout_seconds=workers.trial_timeout_seconds,
-    ).run(min(workers.count, len(trials)))
+    ).run(min(workers.count, len(jobs)))
 
 
 def run_trial(trial: Trial, workers: Workers, *, beside: int) -> Iterator[Row]:
@@ -158,8 +163,48 @@ def run_trial(trial: Trial, workers: Workers, *, beside: int) -> Iterator[Row]:
         yield store.trial_row(trial, _failure(done + 1, error), where)
 
 
-def _task(trial: Trial, workers: Workers, beside: int) -> Iterator[Row]:
-    return run_trial(trial, workers, beside=beside)
+def run_stack(trials: Stack, workers: Workers, *, beside: int) -> list[Row]:
+    """The rows of trials that are trained at once; as `run_trial` says of each.
+
+    Where they cannot be, for memory or whatever, each is run alone.
+    """
+    import torch
+
+    from dpbench import data, store, train
+
+    (device,) = workers.devices
+    torch.set_num_threads(workers.threads)
+    where = replace(
+        _where(trials[0].engine, workers, beside=beside),
+        implementation="stacked",
+        memory_format="contiguous",
+    )
+    rows: list[Row] = []
+    try:
+        dataset = data.load(
+            trials[0].dataset, workers.data_root, device, trials[0].validation_examples or 0
+        )
+        ended: set[str] = set()
+        for whole in train.train_stack(
+            trials, dataset, physical_batch_size=workers.physical_batch_size
+        ):
+            for trial, seen in zip(trials, whole, strict=True):
+                if trial.trial_id in ended:
+                    continue
+                if isinstance(seen, train.TrainingError):
+                    ended.add(trial.trial_id)
+                    done = sum(row["trial_id"] == trial.trial_id for row in rows)
+                    seen = _failure(done + 1, seen)  # noqa: PLW2901
+                rows.append(store.trial_row(trial, seen, where))
+    except Exception:  # whatever it is, alone they may do without it, or say whose it is
+        rows = [row for trial in trials for row in run_trial(trial, workers, beside=beside)]
+    return rows
+
+
+def _task(trials: Stack, workers: Workers, beside: int) -> Iterator[Row]:
+    if len(trials) > 1:
+        return iter(run_stack(trials, workers, beside=beside))
+    return run_trial(trials[0], workers, beside=beside)
 
 
 def _prepare(kernel: bool) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from dpbench.crew import Crew, Event
+from dpbench.stacks import Stack
 from dpbench.trial import BadInput, Status, Trial
 
 Row = dict[str, Any]
@@ -60,7 +61,7 @@ class Lost:
 
 @dataclass(slots=True, kw_only=True)
 class _Run:
-    trial: Trial
+    trials: Stack
     beside: int
     alone: bool
     started: float
@@ -68,29 +69,38 @@ class _Run:
     rows: list[Row] = field(default_factory=list)
 
 
+def by_trial(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of each trial, in order."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["trial_id"], []).append(row)
+    return list(found.values())
+
+
 class Schedule:
     """One run over some trials.
 
     Args:
-        trials: In the order in which they start.
+        jobs: Stacks of trials, of one for most, in the order in which they start.
         crew: Its free workers are taken on; none may be busy.
         claims: Shared with other sweeps.
-        task: What a worker is given, of trial, slot and the number of trials beside it.
+        task: What a worker is given, of trials, slot and the number of trials beside them.
         row_of: The row of a trial that was lost.
-        timeout_seconds: For each trial; None for as long as it takes.
+        timeout_seconds: For each trial; None for as long as it takes. A stack that takes longer is
+            run again trial by trial.
     """
 
     def __init__(
         self,
-        trials: Sequence[Trial],
+        jobs: Sequence[Stack],
         crew: Crew,
         claims: Claims,
         *,
-        task: Callable[[Trial, int, int], tuple[Any, ...]],
+        task: Callable[[Stack, int, int], tuple[Any, ...]],
         row_of: Callable[[Lost], Row],
         timeout_seconds: float | None,
     ) -> None:
-        self._queue, self._busy, self._suspects = deque(trials), deque[Trial](), deque[Trial]()
+        self._queue, self._busy, self._suspects = deque(jobs), deque[Trial](), deque[Trial]()
         self._crew, self._claims = crew, claims
         self._task, self._row_of, self._timeout_seconds = task, row_of, timeout_seconds
         self._hired: set[int] = set(crew.free)
@@ -132,41 +142,44 @@ class Schedule:
     def _assign(self, workers: int) -> None:
         """Gives idle workers what there is; a suspect only where nothing else runs."""
         if self._busy and time.monotonic() > self._asked_at + _POLL_SECONDS:
-            self._queue.extend(self._busy)
+            self._queue.extend((trial,) for trial in self._busy)
             self._busy.clear()
             self._asked_at = time.monotonic()
         for slot in sorted(self._idle):
-            trial = self._next()
-            if trial is None:
+            trials = self._next()
+            if not trials:
                 break
-            self._start(slot, trial, beside=workers - 1, alone=False)
+            self._start(slot, trials, beside=workers - 1, alone=False)
         if self._suspects and self._idle and not (self._queue or self._running):
             slot = min(self._idle)
             for other in self._hired - {slot}:
                 self._dismiss(other)
-            self._start(slot, self._suspects.popleft(), beside=0, alone=True)
+            self._start(slot, (self._suspects.popleft(),), beside=0, alone=True)
 
-    def _next(self) -> Trial | None:
-        """The next trial that this sweep is to run, claimed."""
+    def _next(self) -> Stack:
+        """The next trials that this sweep is to run, claimed; none where there are none."""
         while self._queue:
-            trial = self._queue.popleft()
-            whose = self._claims.take(trial)
-            if whose == "mine":
-                return trial
-            if whose == "busy":
-                self._busy.append(trial)
-        return None
+            mine = []
+            for trial in self._queue.popleft():
+                whose = self._claims.take(trial)
+                if whose == "mine":
+                    mine.append(trial)
+                if whose == "busy":
+                    self._busy.append(trial)
+            if mine:
+                return tuple(mine)
+        return ()
 
-    def _start(self, slot: int, trial: Trial, *, beside: int, alone: bool) -> None:
+    def _start(self, slot: int, trials: Stack, *, beside: int, alone: bool) -> None:
         self._idle.remove(slot)
         self._running[slot] = _Run(
-            trial=trial,
+            trials=trials,
             beside=beside,
             alone=alone,
             started=time.monotonic(),
             oom_kills=_oom_kills(),
         )
-        self._crew.give(slot, *self._task(trial, slot, beside))
+        self._crew.give(slot, *self._task(trials, slot, beside))
 
     def _patience_seconds(self) -> float | None:
         """How long nothing but an event can need us."""
@@ -203,7 +216,7 @@ class Schedule:
                     "them? Fewer --jobs take less."
                 )
         elif not run.alone:
-            self._suspects.append(run.trial)
+            self._suspects.extend(run.trials)
         else:
             out_of_memory = "SIGKILL" in event.value and _oom_kills() > run.oom_kills
             status: Status = "out-of-memory" if out_of_memory else "crashed"
@@ -224,18 +237,24 @@ class Schedule:
         run = self._running.pop(slot)
         stack = self._crew.stack(slot)
         self._dismiss(slot)
-        reason = f"took longer than --trial-timeout {self._timeout_seconds:g} s"
-        yield from self._record(run, "timeout", reason, stack)
+        if len(run.trials) > 1:
+            self._busy.extend(run.trials)
+            for trial in run.trials:
+                self._claims.give_back(trial)
+        else:
+            reason = f"took longer than --trial-timeout {self._timeout_seconds:g} s"
+            yield from self._record(run, "timeout", reason, stack)
         if self._waiting:
             self._hire([slot])
 
     def _record(
         self, run: _Run, status: Status = "ok", reason: str = "", stack: str | None = None
     ) -> Iterator[list[Row]]:
-        """The trial's rows; once they are taken care of, other sweeps may have it."""
+        """The rows of each trial; once they are taken care of, other sweeps may have it."""
         if status != "ok":
+            (trial,) = run.trials
             lost = Lost(
-                trial=run.trial,
+                trial=trial,
                 epochs=len(run.rows),
                 beside=run.beside,
                 status=status,
@@ -243,8 +262,10 @@ class Schedule:
                 stack=stack,
             )
             run.rows.append(self._row_of(lost))
-        yield run.rows
-        self._claims.give_back(run.trial)
+        known = {trial.trial_id: trial for trial in run.trials}
+        for rows in by_trial(run.rows):
+            yield rows
+            self._claims.give_back(known[rows[0]["trial_id"]])
 
 
 def _oom_kills() -> int:

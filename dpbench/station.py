@@ -17,7 +17,8 @@ from dpbench import __version__, catalogue, command, runner, store
 from dpbench.crew import Crew
 from dpbench.runner import Workers
 from dpbench.schedule import Row
-from dpbench.trial import TimedName, Trial
+from dpbench.stacks import Stack
+from dpbench.trial import TimedName
 
 PACKAGES = ("torch", "opacus")  # whose versions change results
 
@@ -62,11 +63,11 @@ def lacks(kit: Kit) -> str | None:
     return None
 
 
-def run_trial(trial: Trial, workers: Workers, kit: Kit) -> list[Row] | Unfit:
-    """The trial's rows, or what this machine lacks to run it.
+def run_trials(trials: Stack, workers: Workers, kit: Kit) -> list[Row] | Unfit:
+    """The trials' rows, or what this machine lacks to run them.
 
     Args:
-        trial: What to run.
+        trials: A stack, of one for most.
         workers: How; its data root is this machine's own.
         kit: What this machine must have.
     """
@@ -74,8 +75,7 @@ def run_trial(trial: Trial, workers: Workers, kit: Kit) -> list[Row] | Unfit:
     if problem is not None:
         return Unfit(worker=_address(), lack=problem)
     own = replace(workers, data_root=command.data_root(None))
-    (rows,) = runner.run_by(_crew(own), [trial], own)
-    return rows
+    return [row for rows in runner.run_by(_crew(own), trials, own) for row in rows]
 
 
 def _address() -> str:

@@ -21,6 +21,7 @@ from dpbench import (
     grid,
     history,
     interrupt,
+    stacks,
     store,
 )
 from dpbench.progress import duration
@@ -140,6 +141,13 @@ def _parser() -> command.Parser:
         help="trials at a time on each device (default: a worker per core, or one per GPU)",
     )
     run.add_argument("--threads", type=int, default=1, metavar="N", help="of each (default: 1)")
+    run.add_argument(
+        "--stack",
+        default="auto",
+        metavar="N",
+        help="most trials of one seed and batch size that are trained at once as one model; auto: "
+        f"{stacks.AUTO_ON_GPU} on a GPU, 1 on a CPU, where it saves nothing (default: auto)",
+    )
     run.add_argument(
         "--physical-batch-size",
         type=int,
@@ -300,7 +308,17 @@ def _workers(
         threads=given.threads,
         physical_batch_size=given.physical_batch_size,
         trial_timeout_seconds=given.trial_timeout,
+        stack=_stack(given.stack, devices),
     )
+
+
+def _stack(asked: str, devices: Sequence[str]) -> int:
+    """Most trials at once as one model."""
+    if asked == "auto":
+        return 1 if "cpu" in devices else stacks.AUTO_ON_GPU
+    if not (asked.isascii() and asked.isdigit() and int(asked) >= 1):
+        raise BadInput(f"Expected stack={asked!r} to be auto or a number from 1.")
+    return int(asked)
 
 
 def _print_plan(

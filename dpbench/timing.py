@@ -119,7 +119,11 @@ def _timing(given: argparse.Namespace) -> int:
     if given.json:
         print(command.one_object(schema_version=store.SCHEMA_VERSION, rows=summary))
     else:
-        _print_table(frame, summary, dataset, out)
+        print(text(frame, dataset))
+        print(f'raw times: pandas.read_parquet("{out}/timings")')
+        written = report.write(out)
+        if written is not None:
+            print(f"page: {written.page}")
     if not summary["alone"].all():
         print(
             f"* {(~summary['alone']).sum()} of {len(summary)} rows were measured while other "
@@ -165,29 +169,33 @@ def _measure(
     return pd.DataFrame(rows)
 
 
-def _print_table(frame: "pd.DataFrame", summary: "pd.DataFrame", dataset: str, out: Path) -> None:
+def text(frame: "pd.DataFrame", dataset: str) -> str:
+    """What is printed of timings.
+
+    Args:
+        frame: Rows of `store.read_timings`, of one machine.
+        dataset: They were measured on.
+    """
     where = frame.iloc[0]
-    print(
+    summary = analysis.overhead(frame)
+    lines = [
         f"{dataset}, {where['device_name']}, {where['threads']} thread(s), torch "
         f"{where['torch_version']}, opacus {where['opacus_version']}; time of a step over the "
-        f"{NON_PRIVATE} step's"
-    )
-    print(command.table(HEADER, map(_cells, summary.to_dict("records"))))
-    print(f"{NON_PRIVATE} against itself is the noise floor.")
+        f"{NON_PRIVATE} step's",
+        command.table(HEADER, map(_cells, summary.to_dict("records"))),
+        f"{NON_PRIVATE} against itself is the noise floor.",
+    ]
     shipped = summary[summary["engine"].isin(TUTORIAL_ARMS)].pivot(
         index=["batch_size", "device"], columns="engine", values="overhead_ratio"
     )
     if set(TUTORIAL_ARMS) <= set(shipped.columns):
         times = shipped["opacus-as-shipped"] / shipped["tutorial-non-private"]
         for (batch_size, _), ratio in times.items():
-            print(
+            lines.append(
                 f"opacus-as-shipped takes {ratio:.2f} times as long as tutorial-non-private at "
                 f"batch size {batch_size}."
             )
-    print(f'raw times: pandas.read_parquet("{out}/timings")')
-    written = report.write(out)
-    if written is not None:
-        print(f"page: {written.page}")
+    return "\n".join(lines)
 
 
 def _cells(row: "dict[str, float]") -> list[str]:

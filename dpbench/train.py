@@ -2,9 +2,10 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -39,68 +40,160 @@ def train(
         TrainingError: The loss is no longer finite, or the sampler did not draw what was asked, so
             that no epsilon would hold.
     """
-    device = str(dataset.train_labels.device)
-    examples = len(dataset.train_labels)
-    sample_rate = trial.batch_size / examples
-    steps_per_epoch = round(examples / trial.batch_size)
+    model, noise = _initial(trial, dataset)
+    engine = engines.build(trial, model, noise=noise, physical_batch_size=physical_batch_size)
+    for (seen,) in _epochs([trial], _Alone(engine, model), dataset):
+        if isinstance(seen, TrainingError):
+            raise seen
+        yield seen
 
-    weights_seed, sampler_seed, noise_seed = np.random.SeedSequence(trial.seed).spawn(3)
-    model = models.tutorial_cnn(seed=int(weights_seed.generate_state(1)[0]), device=device)
-    engine = engines.build(
-        trial,
-        model,
-        noise=torch.Generator(device).manual_seed(int(noise_seed.generate_state(1)[0])),
+
+def train_stack(
+    trials: Sequence[Trial], dataset: Dataset, *, physical_batch_size: int | None = None
+) -> Iterator[list[Epoch | TrainingError]]:
+    """Trains the trials of one `stacks.key` at once, on the same batches; as `train` for each.
+
+    Their weights differ from those of `train` by rounding alone.
+
+    Yields:
+        For each trial, in their order, what was seen in the epoch, or why it cannot go on: then it
+        is carried along, and the same again in later epochs.
+    """
+    starts = [_initial(trial, dataset) for trial in trials]
+    stack = engines.stacked(
+        trials,
+        [model for model, _ in starts],
+        noise=starts[0][1],
         physical_batch_size=physical_batch_size,
     )
-    batches = sampling.batches(
-        trial.sampling,
-        examples=examples,
-        batch_size=trial.batch_size,
-        rng=np.random.default_rng(sampler_seed),
-    )
+    yield from _epochs(trials, stack, dataset)
 
+
+class _Stack(Protocol):
+    """Trials that take their steps together."""
+
+    @property
+    def models(self) -> Sequence[nn.Sequential]:
+        """One for each."""
+        ...
+
+    def step(self, images: Tensor, labels: Tensor) -> Tensor:
+        """As `Engine.step`; the losses of each."""
+        ...
+
+    def settle(self) -> None:
+        """Brings the models up to date."""
+
+
+class _Alone:
+    """A stack of one."""
+
+    def __init__(self, engine: engines.Engine, model: nn.Sequential) -> None:
+        self._engine, self.models = engine, [model]
+
+    def step(self, images: Tensor, labels: Tensor) -> Tensor:
+        return self._engine.step(images, labels)[None]
+
+    def settle(self) -> None:
+        """The model is what the engine trains."""
+
+
+def _seeds(trial: Trial) -> list[np.random.SeedSequence]:
+    """Of the initial weights, the sampler and the noise."""
+    return np.random.SeedSequence(trial.seed).spawn(3)
+
+
+def _initial(trial: Trial, dataset: Dataset) -> tuple[nn.Sequential, torch.Generator]:
+    """The trial's model before its first step, and its noise."""
+    device = str(dataset.train_labels.device)
+    weights_seed, _, noise_seed = _seeds(trial)
+    model = models.tutorial_cnn(seed=int(weights_seed.generate_state(1)[0]), device=device)
+    noise = torch.Generator(device).manual_seed(int(noise_seed.generate_state(1)[0]))
+    return model, noise
+
+
+def _epochs(
+    trials: Sequence[Trial], stack: _Stack, dataset: Dataset
+) -> Iterator[list[Epoch | TrainingError]]:
+    """What each trial has seen after each epoch, or why it cannot go on."""
+    first = trials[0]
+    device = str(dataset.train_labels.device)
+    examples = len(dataset.train_labels)
+    sample_rate = first.batch_size / examples
+    steps_per_epoch = round(examples / first.batch_size)
+    batches = sampling.batches(
+        first.sampling,
+        examples=examples,
+        batch_size=first.batch_size,
+        rng=np.random.default_rng(_seeds(first)[1]),
+    )
     tally, train_seconds = sampling.Tally(examples), 0.0
-    for number in range(1, trial.epochs + 1):
+    stopped: dict[str, TrainingError] = {}
+    for number in range(1, first.epochs + 1):
         drawn_before = tally.drawn
-        loss_sum = torch.zeros((), device=device)
+        loss_sums = torch.zeros(len(trials), device=device)
         synchronise(device)
         start = time.perf_counter()
         for batch in islice(batches, steps_per_epoch):
             tally.count(batch)
             indices = torch.from_numpy(batch).to(device)
             images = normalise(dataset.train_images[indices])
-            loss_sum += engine.step(images, dataset.train_labels[indices])
+            loss_sums += stack.step(images, dataset.train_labels[indices])
         synchronise(device)
         train_seconds += time.perf_counter() - start
+        stack.settle()
 
         disagreement = tally.disagreement(
-            trial.sampling, steps=number * steps_per_epoch, epochs=number, rate=sample_rate
+            first.sampling, steps=number * steps_per_epoch, epochs=number, rate=sample_rate
         )
-        if disagreement:
-            raise TrainingError(f"no epsilon holds: {disagreement}")
-        test_loss, test_accuracy = evaluate(model, dataset.test_images, dataset.test_labels)
-        validation_loss, validation_accuracy = None, None
-        if len(dataset.validation_labels):
-            validation_loss, validation_accuracy = evaluate(
-                model, dataset.validation_images, dataset.validation_labels
+        whole: list[Epoch | TrainingError] = []
+        for trial, model, loss_sum in zip(trials, stack.models, loss_sums, strict=True):
+            if trial.trial_id in stopped:
+                whole.append(stopped[trial.trial_id])
+                continue
+            counted = Epoch(
+                epoch=number,
+                steps=tally.steps,
+                sample_rate=sample_rate,
+                examples_seen=tally.drawn,
+                train_loss=float(loss_sum) / max(1, tally.drawn - drawn_before),
+                train_seconds=train_seconds,
+                examples_per_second=tally.drawn / train_seconds,
             )
-        train_loss = float(loss_sum) / max(1, tally.drawn - drawn_before)
-        if not (math.isfinite(train_loss) and math.isfinite(test_loss)):
-            raise TrainingError(f"diverged: train loss {train_loss}, test loss {test_loss}")
-        seen = Epoch(
-            epoch=number,
-            steps=tally.steps,
-            sample_rate=sample_rate,
-            examples_seen=tally.drawn,
-            train_loss=train_loss,
-            test_loss=test_loss,
-            test_accuracy=test_accuracy,
-            validation_loss=validation_loss,
-            validation_accuracy=validation_accuracy,
-            train_seconds=train_seconds,
-            examples_per_second=tally.drawn / train_seconds,
+            try:
+                if disagreement:
+                    raise TrainingError(f"no epsilon holds: {disagreement}")
+                whole.append(_with_epsilon(_evaluated(counted, model, dataset), trial))
+            except TrainingError as error:
+                stopped[trial.trial_id] = error
+                whole.append(error)
+        yield whole
+        if len(stopped) == len(trials):
+            return
+
+
+def _evaluated(counted: Epoch, model: nn.Module, dataset: Dataset) -> Epoch:
+    """The epoch with the model's losses and accuracies.
+
+    Raises:
+        TrainingError: A loss is not finite.
+    """
+    test_loss, test_accuracy = evaluate(model, dataset.test_images, dataset.test_labels)
+    validation_loss, validation_accuracy = None, None
+    if len(dataset.validation_labels):
+        validation_loss, validation_accuracy = evaluate(
+            model, dataset.validation_images, dataset.validation_labels
         )
-        yield _with_epsilon(seen, trial)
+    assert counted.train_loss is not None
+    if not (math.isfinite(counted.train_loss) and math.isfinite(test_loss)):
+        raise TrainingError(f"diverged: train loss {counted.train_loss}, test loss {test_loss}")
+    return replace(
+        counted,
+        test_loss=test_loss,
+        test_accuracy=test_accuracy,
+        validation_loss=validation_loss,
+        validation_accuracy=validation_accuracy,
+    )
 
 
 def evaluate(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:

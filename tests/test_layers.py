@@ -45,12 +45,13 @@ FLOORS = (
         "engines.non_private",
         "engines.opacus_ghost",
         "engines.opacus_grad_sample",
+        "engines.stacked",
     ),
     ("engines.fused_kernel", "engines.protocol"),
     ("engines.simd",),
     ("canaries", "data", "models", "sampling"),
     ("claim", "environment", "estimate", "grid", "one_run"),
-    ("accounting", "catalogue", "interrupt", "trade_off"),
+    ("accounting", "catalogue", "interrupt", "stacks", "trade_off"),
     ("trial",),
 )
 MODULES = {module for modules in FLOORS for module in modules}

@@ -93,13 +93,13 @@ def _race(given: argparse.Namespace) -> int:
         asked = {"trials": len(trials), "epochs": given.epochs, "batch_size": given.batch_size}
         print(command.one_object(**asked, machine=environment.machine(), rows=rows))
     else:
-        _print(results, len(trials), given.epochs)
+        print(text(results, len(trials), given.epochs))
     slow = any(each.times_as_fast < each.wanted for each in results)
     return command.EXIT_REGRESSION if slow else 0
 
 
-def _print(results: Sequence[Result], trials: int, epochs: int) -> None:
-    print(f"{trials} trials of {epochs} epochs on MNIST, wall time with start-up")
+def text(results: Sequence[Result], trials: int, epochs: int) -> str:
+    """What is printed of a race."""
     header = ("sweep's engine", "tutorial's loop", "its s", "sweep's s", "times as fast", "wanted")
     cells = [
         (
@@ -112,7 +112,8 @@ def _print(results: Sequence[Result], trials: int, epochs: int) -> None:
         )
         for each in results
     ]
-    print(command.table(header, cells))
+    title = f"{trials} trials of {epochs} epochs on MNIST, wall time with start-up"
+    return f"{title}\n{command.table(header, cells)}"
 
 
 def _tutorial(trials: Sequence[tuple[float, float]], shared: Sequence[str]) -> list[str]:

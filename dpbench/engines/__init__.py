@@ -1,6 +1,6 @@
 """Ways to compute a training step: one file each, one small protocol."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -10,9 +10,10 @@ from dpbench.engines import fused
 from dpbench.engines.bookkeeping import Bookkeeping
 from dpbench.engines.non_private import NonPrivate
 from dpbench.engines.protocol import Engine
+from dpbench.engines.stacked import Stacked
 from dpbench.trial import EngineName, Trial
 
-__all__ = ["Engine", "build", "forward", "implementation", "memory_format"]
+__all__ = ["Engine", "build", "forward", "implementation", "memory_format", "stacked"]
 
 MemoryFormat = Literal["contiguous", "channels_last", "mixed"]
 
@@ -94,6 +95,17 @@ def build(
             from dpbench.engines.opacus_ghost import OpacusGhost
 
             return OpacusGhost(trial, model, noise=noise, physical_batch_size=physical_batch_size)
+
+
+def stacked(
+    trials: Sequence[Trial],
+    models: Sequence[nn.Sequential],
+    *,
+    noise: torch.Generator,
+    physical_batch_size: int | None,
+) -> Stacked:
+    """The engine that trains all of the trials at once; see `Stacked`."""
+    return Stacked(trials, models, noise=noise, physical_batch_size=physical_batch_size)
 
 
 def _contiguous(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

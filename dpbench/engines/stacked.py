@@ -1,0 +1,206 @@
+"""DP-SGD of several trials at once: one batched model, the same Poisson batches.
+
+A small model leaves a GPU idle, so that a step costs its launches whatever it computes; stacked
+trials share them. The arithmetic is that of `bookkeeping`, with a leading axis of trials.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dpbench.engines.protocol import physical_batches
+from dpbench.trial import BadInput, Trial
+
+
+class Stacked:
+    """T trials that differ in noise, clipping norm, learning rate and momentum alone.
+
+    Args:
+        trials: Of one seed and one batch size.
+        models: One for each, a `Sequential` of Conv2d, Linear, Flatten and layers without
+            parameters; `models` are brought up to date by `settle`.
+        noise: Source of the noise, on the models' device. One for all: trials of one seed draw the
+            same numbers, each times its own spread.
+        physical_batch_size: Most examples in one pass; None for whole batches.
+
+    Raises:
+        BadInput: A model has another kind of layer with parameters.
+    """
+
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        models: Sequence[nn.Sequential],
+        *,
+        noise: torch.Generator,
+        physical_batch_size: int | None,
+    ) -> None:
+        self._layers = list(models[0])
+        for layer in self._layers:
+            _refuse_unknown(layer)
+        self.models = models
+        self._noise = noise
+        self._batch_size = trials[0].batch_size
+        self._physical_batch_size = physical_batch_size
+        together = zip(*(model.parameters() for model in models), strict=True)
+        self._parameters = [torch.stack([each.detach() for each in same]) for same in together]
+        self._velocities = [torch.zeros_like(parameter) for parameter in self._parameters]
+        device = self._parameters[0].device
+
+        def per_trial(values: Sequence[float]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float32, device=device)  # [T]
+
+        infinity = float("inf")  # a bound that clips nothing
+        self._bounds = per_trial([trial.max_grad_norm or infinity for trial in trials])
+        self._spreads = per_trial(
+            [(trial.noise_multiplier or 0.0) * (trial.max_grad_norm or 0.0) for trial in trials]
+        )
+        self._rates = per_trial([trial.learning_rate for trial in trials])
+        self._momenta = per_trial([trial.momentum for trial in trials])
+
+    def step(self, images: Tensor, labels: Tensor) -> Tensor:
+        """As `Engine.step`, for every trial.
+
+        Args:
+            images: Normalised, float32 [B, 1, 28, 28].
+            labels: Classes, int64 [B].
+
+        Returns:
+            The sums of the examples' cross entropy before the step, float32 [T].
+        """
+        sums = [torch.zeros_like(parameter) for parameter in self._parameters]
+        total = images.new_zeros(len(self._bounds))
+        if len(labels):
+            for some, theirs, _ in physical_batches(images, labels, self._physical_batch_size):
+                total += self._add_clipped(some, theirs, sums)
+        for parameter, velocity, part in zip(self._parameters, self._velocities, sums, strict=True):
+            drawn = torch.randn(parameter.shape[1:], generator=self._noise, device=parameter.device)
+            gradient = (part + _wide(self._spreads, part) * drawn) / self._batch_size
+            velocity.mul_(_wide(self._momenta, part)).add_(gradient)
+            parameter.sub_(_wide(self._rates, part) * velocity)
+        return total
+
+    def settle(self) -> None:
+        """Writes the weights into the models."""
+        for index, model in enumerate(self.models):
+            for theirs, ours in zip(model.parameters(), self._parameters, strict=True):
+                theirs.detach().copy_(ours[index])
+
+    def _add_clipped(self, images: Tensor, labels: Tensor, sums: list[Tensor]) -> Tensor:
+        """Adds the examples' clipped gradients to `sums`; the sums of their losses [T]."""
+        trials, batch = len(self._bounds), len(labels)
+        with torch.enable_grad():
+            logits, inputs, outputs = self._forward(images)  # [T, B, 10]
+            losses = F.cross_entropy(
+                logits.flatten(0, 1), labels.repeat(trials), reduction="none"
+            ).view(trials, batch)
+            backs = torch.autograd.grad(losses.sum(), outputs)
+        known = [layer for layer in self._layers if isinstance(layer, nn.Conv2d | nn.Linear)]
+        parts = [
+            _conv_part(layer, given.detach(), back, trials)
+            if isinstance(layer, nn.Conv2d)
+            else (given.detach(), back)
+            for layer, given, back in zip(known, inputs, backs, strict=True)
+        ]
+        squared = images.new_zeros(trials, batch)
+        for layer, (first, second) in zip(known, parts, strict=True):
+            one = first.flatten(2).square().sum(2)
+            two = second.square().sum(2)
+            bias = 0 if layer.bias is None else two
+            squared += (one if isinstance(layer, nn.Conv2d) else one * two) + bias
+        factors = (self._bounds[:, None] / (squared.sqrt() + 1e-6)).clamp(max=1.0)  # [T, B]
+        remaining = iter(sums)
+        for layer, (first, second) in zip(known, parts, strict=True):
+            weighted = (second * factors[..., None]).transpose(1, 2)  # [T, O, B]
+            if isinstance(layer, nn.Conv2d):
+                weight = torch.bmm(factors[:, None], first.flatten(2))
+            else:
+                weight = torch.bmm(weighted, first)
+            total = next(remaining)
+            total += weight.view(total.shape)
+            if layer.bias is not None:
+                next(remaining).add_(weighted.sum(2))
+        return losses.detach().sum(1)
+
+    def _forward(self, images: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Logits [T, B, 10], and what each layer with parameters was given and gave.
+
+        Until they are flat, the trials' channels stand side by side: [B, T C, H, W].
+        """
+        trials = len(self._bounds)
+        inputs, outputs = [], []
+        parameters = iter(self._parameters)
+        x, shared = images, True
+        for layer in self._layers:
+            if isinstance(layer, nn.Conv2d):
+                weight = next(parameters).flatten(0, 1)
+                bias = None if layer.bias is None else next(parameters).flatten()
+                inputs.append(x)
+                groups = 1 if shared else trials
+                x = F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, groups)
+                shared = False
+                outputs.append(_graphed(x))
+            elif isinstance(layer, nn.Flatten):
+                x = x.expand(trials, *x.shape) if shared else _apart(x, trials)
+                x, shared = x.flatten(2), False  # [T, B, features]
+            elif isinstance(layer, nn.Linear):
+                inputs.append(x)
+                weight = next(parameters).transpose(1, 2)
+                x = torch.bmm(x, weight)
+                if layer.bias is not None:
+                    x = x + next(parameters)[:, None]
+                outputs.append(_graphed(x))
+            else:
+                x = layer(x)
+        return x, inputs, outputs
+
+
+def _refuse_unknown(layer: nn.Module) -> None:
+    if isinstance(layer, nn.Conv2d):
+        known = layer.groups == 1 and layer.padding_mode == "zeros"
+        known = known and not isinstance(layer.padding, str)
+    else:
+        known = isinstance(layer, nn.Linear) or not list(layer.parameters())
+    if not known:
+        raise BadInput(
+            f"Stacked trials know Linear and ungrouped, zero-padded Conv2d, not {layer}."
+        )
+
+
+def _graphed(output: Tensor) -> Tensor:
+    """The output; the first of a pass is where its graph starts, for no weight needs gradients."""
+    return output if output.requires_grad else output.requires_grad_()
+
+
+def _wide(values: Tensor, like: Tensor) -> Tensor:
+    """[T] -> [T, 1, ...], as many axes as the other has."""
+    return values.view(-1, *(1 for _ in like.shape[1:]))
+
+
+def _apart(x: Tensor, trials: int) -> Tensor:
+    """[B, T C, H, W] -> [T, B, C, H, W]."""
+    return x.view(len(x), trials, -1, *x.shape[2:]).transpose(0, 1)
+
+
+def _conv_part(
+    layer: nn.Conv2d, inputs: Tensor, back: Tensor, trials: int
+) -> tuple[Tensor, Tensor]:
+    """Every trial's and example's gradients: the weight's [T, B, O I k k], the bias' [T, B, O].
+
+    Args:
+        layer: With the shapes of one trial.
+        inputs: [B, I, H, W] that all trials share, or [B, T I, H, W].
+        back: [B, T O, h, w].
+        trials: T.
+    """
+    batch, shared = len(inputs), inputs.shape[1] == layer.in_channels
+    images = inputs if shared else inputs.reshape(-1, layer.in_channels, *inputs.shape[2:])
+    assert not isinstance(layer.padding, str)
+    patches = F.unfold(images, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+    flat = back.flatten(2)  # [B, T O, L]
+    rows = flat if shared else flat.reshape(batch * trials, layer.out_channels, -1)
+    weight = torch.bmm(rows, patches.transpose(1, 2)).view(batch, trials, -1)
+    bias = flat.sum(2).view(batch, trials, -1)
+    return weight.transpose(0, 1), bias.transpose(0, 1)

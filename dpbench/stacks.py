@@ -1,0 +1,39 @@
+"""Trials -> stacks of trials that can be trained at once as one model."""
+
+from collections.abc import Sequence
+
+from dpbench.trial import Trial
+
+ENGINES = ("fused", "fused-non-private", "bookkeeping", "non-private")  # others are asked for
+AUTO_ON_GPU = 64  # trials of the tutorial's model keep one GPU busy, and fit its memory many times
+
+Stack = tuple[Trial, ...]
+
+
+def key(trial: Trial) -> tuple[object, ...]:
+    """Equal for trials that see the same batches and start from the same weights."""
+    return (
+        trial.dataset,
+        trial.validation_examples,
+        trial.sampling,
+        trial.batch_size,
+        trial.epochs,
+        trial.seed,
+    )
+
+
+def stacks(trials: Sequence[Trial], most: int) -> list[Stack]:
+    """The trials in stacks of at most so many, each where its first trial stood."""
+    together: dict[object, list[Trial]] = {}
+    for trial in trials:
+        own = key(trial) if trial.engine in ENGINES else trial
+        together.setdefault(own, []).append(trial)
+    return (
+        [
+            tuple(same[start : start + most])
+            for same in together.values()
+            for start in range(0, len(same), most)
+        ]
+        if most > 1
+        else [(trial,) for trial in trials]
+    )

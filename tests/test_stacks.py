@@ -1,0 +1,131 @@
+"""Trials that are trained at once end as they end alone, and only like ones are stacked."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from conftest import make_trial
+from torch import nn
+
+from dpbench import data, engines, runner, schema, stacks, train
+from dpbench.trial import BadInput, Trial
+
+# Relative of losses, absolute of accuracies, after two epochs: rounding, and which of two equal
+# pixels a max-pooling takes, have grown by then. After five steps, weights differ by 1e-4 at most.
+LOSS_TOLERANCE, ACCURACY_TOLERANCE = 2e-3, 0.01
+
+
+def arms(**fields: object) -> list[Trial]:
+    private = [
+        make_trial("fused", noise_multiplier=noise, max_grad_norm=clip, **fields)
+        for noise, clip in ((0.7, 0.5), (1.3, 1.0), (0.0, 2.0))
+    ]
+    fast = replace(private[0], learning_rate=0.3, momentum=0.9)
+    return [*private, fast, make_trial("non-private", **fields)]
+
+
+def workers(stack: int, jobs: int = 1) -> runner.Workers:
+    return runner.Workers(
+        data_root=Path("unused"),
+        devices=("cpu",),
+        jobs=jobs,
+        threads=1,
+        physical_batch_size=48,
+        stack=stack,
+    )
+
+
+def test_only_trials_of_the_same_batches_are_stacked() -> None:
+    same, other_seed = arms(), make_trial("fused", seed=9)
+    asked = make_trial("opacus-hooks")
+    made = stacks.stacks([same[0], other_seed, asked, *same[1:]], 64)
+    assert made == [tuple(same), (other_seed,), (asked,)]
+    assert stacks.stacks(same, 2) == [tuple(same[:2]), tuple(same[2:4]), (same[4],)]
+    assert stacks.stacks(same, 1) == [(trial,) for trial in same]
+
+
+@pytest.mark.parametrize("physical_batch_size", [None, 24])
+def test_stacked_trials_are_those_alone(
+    digits: data.Dataset, physical_batch_size: int | None
+) -> None:
+    trials = arms(epochs=2)
+    together = list(train.train_stack(trials, digits, physical_batch_size=physical_batch_size))
+    for index, trial in enumerate(trials):
+        alone = list(train.train(trial, digits))
+        for whole, expected in zip(together, alone, strict=True):
+            seen = whole[index]
+            assert not isinstance(seen, train.TrainingError)
+            assert seen.train_loss == pytest.approx(expected.train_loss, rel=LOSS_TOLERANCE)
+            assert seen.test_loss == pytest.approx(expected.test_loss, rel=LOSS_TOLERANCE)
+            assert seen.test_accuracy == pytest.approx(
+                expected.test_accuracy, abs=ACCURACY_TOLERANCE
+            )
+            same = ("steps", "examples_seen", "sample_rate", "epsilon", "accountant")
+            assert [getattr(seen, name) for name in same] == [
+                getattr(expected, name) for name in same
+            ]
+
+
+def test_steps_are_those_of_bookkeeping_to_rounding(digits: data.Dataset) -> None:
+    trials = arms()
+    models = [runner_model() for _ in trials]
+    stack = engines.stacked(
+        trials, models, noise=torch.Generator().manual_seed(2), physical_batch_size=None
+    )
+    images, labels = data.normalise(digits.train_images[:48]), digits.train_labels[:48]
+    for step in range(5):
+        part = slice(8 * step, 8 * step + 8 if step != 2 else 16)  # the third is empty
+        losses = stack.step(images[part], labels[part])
+        assert losses.shape == (len(trials),)
+    stack.settle()
+    for trial, model in zip(trials, models, strict=True):
+        alone = runner_model()
+        engine = engines.build(
+            replace(trial, engine="bookkeeping") if trial.private else trial,
+            alone,
+            noise=torch.Generator().manual_seed(2),
+            physical_batch_size=None,
+        )
+        for step in range(5):
+            part = slice(8 * step, 8 * step + 8 if step != 2 else 16)
+            engine.step(images[part], labels[part])
+        for ours, theirs in zip(model.parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(ours, theirs.contiguous(), rtol=1e-4, atol=1e-6)
+
+
+def runner_model() -> nn.Sequential:
+    from dpbench import models
+
+    return models.tutorial_cnn(seed=1, device="cpu")
+
+
+def test_one_that_diverges_does_not_stop_the_others(digits: data.Dataset) -> None:
+    steady = make_trial("non-private", epochs=3)
+    wild = replace(steady, learning_rate=1e6)
+    whole = list(train.train_stack([steady, wild], digits))
+    assert [isinstance(seen, train.TrainingError) for seen, _ in whole] == [False] * 3
+    assert isinstance(whole[-1][1], train.TrainingError)
+
+
+def test_a_sweep_of_stacks_gives_each_trial_its_rows() -> None:
+    trials = [trial for seed in (0, 1) for trial in arms(epochs=2, seed=seed)]
+    trials.append(replace(trials[4], learning_rate=1e6))  # diverges
+    rows = [row for rows in runner.run(trials, workers(64, jobs=2)) for row in rows]
+    frame = schema.table(rows, schema.TRIALS).to_pandas()
+    assert set(frame["implementation"]) == {"stacked"}
+    ends = frame.sort_values("epoch").groupby("trial_id").tail(1).set_index("trial_id")
+    assert ends.loc[[t.trial_id for t in trials[:-1]], "status"].tolist() == ["ok"] * 10
+    assert ends.loc[trials[-1].trial_id, "status"] == "failed"
+    assert "diverged" in ends.loc[trials[-1].trial_id, "reason"]
+    assert not frame.duplicated(["trial_id", "epoch"]).any()
+    alone = pd.DataFrame(list(runner.run_trial(trials[0], workers(1), beside=0)))
+    stacked = ends.loc[trials[0].trial_id]
+    assert stacked["test_loss"] == pytest.approx(alone["test_loss"].iloc[-1], rel=LOSS_TOLERANCE)
+
+
+def test_a_layer_that_stacks_do_not_know_is_refused() -> None:
+    model = nn.Sequential(nn.GroupNorm(1, 1), nn.Flatten(), nn.Linear(784, 10))
+    with pytest.raises(BadInput, match="know Linear and ungrouped"):
+        engines.stacked(arms()[:1], [model], noise=torch.Generator(), physical_batch_size=None)
