@@ -87,6 +87,10 @@ def compare(before: Path, after: Path, *, tolerance: float, headroom: float) -> 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
+    return command.run(_parser(), arguments, _compare)
+
+
+def _parser() -> command.Parser:
     from dpbench import differences
 
     parser = command.Parser(
@@ -114,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=Path, metavar="DIR", help="of the figure (default: results/BEFORE-AFTER)"
     )
     parser.add_argument("--json", action="store_true", help="one object on stdout, no table")
-    return command.run(parser, arguments, _compare)
+    return parser
 
 
 def _compare(given: argparse.Namespace) -> int:

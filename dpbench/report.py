@@ -184,12 +184,16 @@ def answer(written: Written, *, as_json: bool) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
+    return command.run(_parser(), arguments, _report)
+
+
+def _parser() -> command.Parser:
     parser = command.Parser(
         "python -m dpbench.report", __doc__, "0 all well; 2 bad input; 4 nothing to report on"
     )
     parser.add_argument("store", type=Path, metavar="results/NAME", help="a sweep's folder")
     command.add_output_flags(parser)
-    return command.run(parser, arguments, _report)
+    return parser
 
 
 def _report(given: argparse.Namespace) -> int:

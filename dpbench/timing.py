@@ -177,7 +177,10 @@ def text(frame: "pd.DataFrame", dataset: str) -> str:
         dataset: They were measured on.
     """
     where = frame.iloc[0]
-    summary = analysis.overhead(frame)
+    summary = analysis.overhead(frame).sort_values(
+        ["device", "batch_size", "engine"],
+        key=lambda column: column.map(NAMES.index) if column.name == "engine" else column,
+    )
     lines = [
         f"{dataset}, {where['device_name']}, {where['threads']} thread(s), torch "
         f"{where['torch_version']}, opacus {where['opacus_version']}; time of a step over the "

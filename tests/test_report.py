@@ -1,5 +1,6 @@
 """Any store renders, to the same bytes each time, and the page says what it does not know."""
 
+import io
 import json
 import re
 import time as clock
@@ -17,6 +18,7 @@ from conftest import make_trial
 from test_store import WHERE
 
 from dpbench import report, store
+from dpbench.page import tables
 
 FIGURES = (
     "privacy_accuracy",
@@ -148,3 +150,10 @@ def test_ten_thousand_trials_are_reported_in_twenty_seconds(tmp_path: Path) -> N
     page = (root / "report.html").read_text(encoding="utf-8")
     assert "3,400 rows" in page
     assert "arms of 3400 are drawn" in page
+
+
+def test_a_download_holds_no_formula_that_a_spreadsheet_would_run(rendered: Rendered) -> None:
+    formula = '=HYPERLINK("http://x","y")'
+    rows = store.read_trials(rendered(stores.only_failures)).assign(reason=formula)
+    (cell,) = set(pd.read_csv(io.StringIO(tables.failures_table(rows).csv))["reason"])
+    assert cell == f"'{formula}"

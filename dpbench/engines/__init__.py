@@ -15,7 +15,7 @@ from dpbench.trial import EngineName, Trial
 
 __all__ = ["Engine", "build", "forward", "implementation", "memory_format", "stacked"]
 
-MemoryFormat = Literal["contiguous", "channels_last", "mixed"]
+MemoryFormat = Literal["contiguous", "channels_last"]
 
 
 def implementation(engine: EngineName, model: nn.Module) -> EngineName:
@@ -32,14 +32,12 @@ def memory_format(engine: EngineName, device: str) -> MemoryFormat:
     """The fastest layout of the weights, and so of the activations, in which the engine is right.
 
     On a CPU `channels_last` halves the time of a plain step, since max-pooling is vectorised over
-    channels. Opacus' hooks (and ghost, which calls them for convolutions) read a convolution's
-    inputs as if they were contiguous and return wrong gradients on any other layout, without a
-    word; its expanded weights fail on small parts. A test holds both. `mixed` is `channels_last`
-    but for those inputs.
+    channels. Opacus' hooks (and ghost, which calls them for convolutions) read activations as if
+    they were contiguous and return wrong gradients of the second convolution on any other layout,
+    without a word; its expanded weights fail on small parts. A test holds both.
     """
-    if device != "cpu" or engine == "opacus-ew":
-        return "contiguous"
-    return "mixed" if engine in ("opacus-hooks", "opacus-ghost") else "channels_last"
+    contiguous = ("opacus-hooks", "opacus-ghost", "opacus-ew")
+    return "channels_last" if device == "cpu" and engine not in contiguous else "contiguous"
 
 
 def forward(model: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -71,13 +69,8 @@ def build(
     """
     engine = implementation(trial.engine, model)
     device = next(model.parameters()).device.type
-    layout = memory_format(engine, device)
-    if layout != "contiguous":
+    if memory_format(engine, device) == "channels_last":
         model.to(memory_format=torch.channels_last)
-    if layout == "mixed":
-        for layer in model.modules():
-            if isinstance(layer, nn.Conv2d):
-                layer.register_forward_pre_hook(_contiguous)
     match engine:
         case "non-private":
             return NonPrivate(trial, model, physical_batch_size=physical_batch_size)
@@ -106,7 +99,3 @@ def stacked(
 ) -> Stacked:
     """The engine that trains all of the trials at once; see `Stacked`."""
     return Stacked(trials, models, noise=noise, physical_batch_size=physical_batch_size)
-
-
-def _contiguous(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(each.contiguous() for each in inputs)

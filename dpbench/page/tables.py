@@ -30,6 +30,8 @@ class Table:
     empty: str
 
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a formula begins with, in one program or another
+
 _ASKED = {
     "engine": "",
     "sampling": "",
@@ -123,9 +125,22 @@ def _table(
         title=title,
         columns=[(column, form != "") for column, form in formats.items()],
         rows=list(zip(*columns, strict=True)),
-        csv=rows.to_csv(index=False),
+        csv=_csv(rows),
         empty=empty,
     )
+
+
+def _csv(rows: pd.DataFrame) -> str:
+    """As CSV; a text that a spreadsheet would run as a formula begins with an apostrophe."""
+    texts = rows.select_dtypes(include=["object", "string"]).columns
+    safe = {
+        name: rows[name].map(
+            lambda cell: f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+        )
+        for name in texts
+    }
+    text: str = rows.assign(**safe).to_csv(index=False)
+    return text
 
 
 def _texts(values: "pd.Series[float]", form: str) -> list[str]:

@@ -1,0 +1,83 @@
+"""README's numbers are those of the committed results, and its commands are commands."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench.peers import race
+from dpbench import audit, compare, report, store, summary, sweep, timing, wording
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FLAT = " ".join(README.split())
+MNIST = ROOT / "results" / "mnist"
+PEERS = ROOT / "results" / "peers"
+SATURATION = ROOT / "results" / "saturation" / "saturation.json"
+
+
+@pytest.fixture(scope="module")
+def timings() -> pd.DataFrame:
+    return store.read_timings(MNIST)
+
+
+def test_the_answers_are_those_of_the_grid(timings: pd.DataFrame) -> None:
+    for answer in summary.answers(store.read_trials(MNIST), timings):
+        assert " ".join(wording.sentence(answer).split()) in FLAT
+
+
+def test_the_timings_are_printed_as_they_were_measured(timings: pd.DataFrame) -> None:
+    at = timings[timings["batch_size"] == 256]
+    lines = timing.text(at, "mnist").splitlines()
+    assert len(lines) > 10
+    assert [line for line in lines if line not in README] == []
+
+
+def test_what_the_tutorials_reader_pays_is_what_was_measured(timings: pd.DataFrame) -> None:
+    for line in timing.text(timings, "mnist").splitlines():
+        if line.startswith("opacus-as-shipped takes"):
+            assert line.rstrip(".") in FLAT
+
+
+def test_the_race_is_printed_as_it_was_run() -> None:
+    raced = json.loads((PEERS / "race.json").read_text(encoding="utf-8"))
+    fields = ("engine", "tutorial", "tutorial_seconds", "sweep_seconds")
+    results = [race.Result(**{name: row[name] for name in fields}) for row in raced["rows"]]
+    assert race.text(results, raced["trials"], raced["epochs"]) in README
+
+
+def test_the_steps_of_peers_are_those_measured() -> None:
+    measured = json.loads((PEERS / "step.json").read_text(encoding="utf-8"))["rows"]
+    for name in {row["step"] for row in measured}:
+        ratios = [f"{row['ratio']:.2f}" for row in measured if row["step"] == name]
+        assert f"| {name} | {' | '.join(ratios)} |" in README
+
+
+def test_the_saturation_is_the_one_measured() -> None:
+    measured = json.loads(SATURATION.read_text(encoding="utf-8"))
+    each = f"{measured['wall_milliseconds_per_trial']:.1f} ms a trial"
+    assert f"{measured['trials']:,} trials" in FLAT
+    assert each in FLAT
+    for row in measured["saturation"]:
+        shortest = row["shortest_trial_milliseconds"] / 1000
+        assert f"| {row['places']:,} | {shortest:.1f} s |" in README
+
+
+COMMANDS = {"sweep": sweep, "report": report, "timing": timing, "compare": compare, "audit": audit}
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    found = [line for line in lines if line.startswith("python -m dpbench.")]
+    assert len(found) > 10
+    return found
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_parse(line: str) -> None:
+    name, *arguments = shlex.split(line, comments=True)[2:]
+    COMMANDS[name.removeprefix("dpbench.")]._parser().parse_args(arguments)
