@@ -147,6 +147,14 @@ class Cluster:
                 raise BadInput(f"The worker {worker} cannot run dpbench: {_first_line(lack)}")
             if lack is not None:
                 raise BadInput(f"The worker {worker} cannot run this sweep: {lack}.")
+        share = self._resources.get(GPU)
+        if share is not None:
+            announced = self._client.run(station.resources).values()
+            if not any(each.get(GPU, 0) >= share for each in announced):
+                raise BadInput(
+                    f"Expected a worker with {share:g} of the resource GPU for --device cuda; start "
+                    'one for each GPU: dask worker ADDRESS --resources "GPU=1"'
+                )
 
     def run(self, trials: Sequence[Trial], claims: Claims | None = None) -> Generator[list[Row]]:
         """As `Place.run`.

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from dpbench import __version__, catalogue, command, runner, store
 from dpbench.crew import Crew
@@ -61,6 +62,11 @@ def lacks(kit: Kit) -> str | None:
     if not catalogue.present(kit.dataset, root):
         return f"{kit.dataset} is not under its data root {root} (DPBENCH_DATA names another)"
     return None
+
+
+def resources(dask_worker: Any) -> dict[str, float]:
+    """What the worker has announced with --resources; dask passes itself by that name."""
+    return dict(dask_worker.state.total_resources)
 
 
 def run_trials(trials: Stack, workers: Workers, kit: Kit) -> list[Row] | Unfit:

@@ -28,7 +28,8 @@ class Processes:
     ) -> None:
         self.file = folder / "scheduler.json"
         self._folder, self._flags = folder, list(flags)
-        path = os.pathsep.join([str(TESTS / "faults"), os.environ.get("PYTHONPATH", "")])
+        own = [str(TESTS / "faults"), str(TESTS)]  # the latter for work that a test defines
+        path = os.pathsep.join([*own, os.environ.get("PYTHONPATH", "")])
         self._environment = os.environ | {"PYTHONPATH": path} | (environment or {})
         self._running: list[subprocess.Popen[bytes]] = []
 

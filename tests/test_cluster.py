@@ -4,16 +4,19 @@ import json
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from clusters import Processes, sweep, wait_for
+from conftest import make_trial
 
 from dpbench import cluster, command, runner, station, store
 from dpbench import sweep as sweep_command
-from dpbench.trial import BadInput
+from dpbench.trial import BadInput, Trial
 
 SEEDS = [str(seed) for seed in range(8)]
 QUICK = ("--epochs", "2", "--no-timing")
@@ -142,6 +145,36 @@ def test_what_workers_lack_is_said_at_once(processes: Processes, tmp_path: Path)
     assert "cannot run this sweep: mnist is not under its data root" in errors
     assert len(errors.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def wait_a_while(trials: tuple[Trial, ...], _workers: object, _kit: object) -> list[Any]:
+    start = time.time()
+    time.sleep(0.5)
+    return [{"trial_id": each.trial_id, "start": start, "end": time.time()} for each in trials]
+
+
+def test_gpu_trials_take_their_share_of_the_resource(processes: Processes, tmp_path: Path) -> None:
+    processes.scheduler()
+    processes.worker("--nthreads", "4")
+    workers = runner.Workers(
+        data_root=tmp_path, devices=("cpu",), jobs=1, threads=1, physical_batch_size=256
+    )
+    kit = station.Kit(dataset="digits", versions=None)
+    trials = [make_trial(seed=seed) for seed in range(6)]
+    with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
+        client.wait_for_workers(1, timeout=60)
+        place = cluster.Cluster(client, workers, kit, gpu_share=0.5, work=wait_a_while)
+        with pytest.raises(BadInput, match=r"a worker with 0\.5 of the resource GPU"):
+            place.check()
+        processes.worker("--nthreads", "4", "--resources", "GPU=1")
+        client.wait_for_workers(2, timeout=60)
+        place.check()
+        spans = [rows[0] for rows in place.run(trials)]
+    assert {span["trial_id"] for span in spans} == {trial.trial_id for trial in trials}
+    at_once = [
+        sum(other["start"] <= span["start"] < other["end"] for other in spans) for span in spans
+    ]
+    assert max(at_once) == 2
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl for a certificate")

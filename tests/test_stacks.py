@@ -9,7 +9,7 @@ import torch
 from conftest import make_trial
 from torch import nn
 
-from dpbench import data, engines, runner, schema, stacks, train
+from dpbench import data, engines, runner, schema, stacks, store, sweep, train
 from dpbench.trial import BadInput, Trial
 
 # Relative of losses, absolute of accuracies, after two epochs: rounding, and which of two equal
@@ -131,3 +131,29 @@ def test_a_layer_that_stacks_do_not_know_is_refused() -> None:
     model = nn.Sequential(nn.GroupNorm(1, 1), nn.Flatten(), nn.Linear(784, 10))
     with pytest.raises(BadInput, match="know Linear and ungrouped"):
         engines.stacked(arms()[:1], [model], noise=torch.Generator(), physical_batch_size=None)
+
+
+@pytest.mark.gpu
+def test_on_cuda_stacked_trials_are_those_of_the_cpu(digits: data.Dataset) -> None:
+    trials = [
+        replace(trial, noise_multiplier=0.0) if trial.private else trial
+        for trial in arms(epochs=1)
+    ]
+    on_cuda = data.load("digits", Path("unused"), "cuda")
+    (together,) = train.train_stack(trials, on_cuda)
+    for trial, seen in zip(trials, together, strict=True):
+        (expected,) = train.train(trial, digits)
+        assert not isinstance(seen, train.TrainingError)
+        assert seen.train_loss == pytest.approx(expected.train_loss, rel=LOSS_TOLERANCE)
+        assert seen.test_accuracy == pytest.approx(expected.test_accuracy, abs=ACCURACY_TOLERANCE)
+
+
+@pytest.mark.gpu
+def test_a_whole_sweep_on_cuda(tmp_path: Path) -> None:
+    grid = "--dataset digits --noise-multiplier 1 2 --max-grad-norm 1 --batch-size 64 --epochs 2"
+    asked = [*grid.split(), "--device", "cuda", "--out", str(tmp_path), "--quiet"]
+    assert sweep.main(asked) == 0
+    trials, timings = store.read_trials(tmp_path), store.read_timings(tmp_path)
+    assert set(trials["implementation"]) == {"stacked"}
+    assert set(trials["device"]) == set(timings["device"]) == {"cuda:0"}
+    assert (timings["peak_memory_bytes"] > 0).all()
