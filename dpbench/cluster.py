@@ -152,15 +152,15 @@ class Cluster:
             announced = self._client.run(station.resources).values()
             if not any(each.get(GPU, 0) >= share for each in announced):
                 raise BadInput(
-                    f"Expected a worker with {share:g} of the resource GPU for --device cuda; start "
-                    'one for each GPU: dask worker ADDRESS --resources "GPU=1"'
+                    f"Expected a worker with {share:g} of the resource GPU for --device cuda; "
+                    'start one for each GPU: dask worker ADDRESS --resources "GPU=1"'
                 )
 
     def run(self, trials: Sequence[Trial], claims: Claims | None = None) -> Generator[list[Row]]:
         """As `Place.run`.
 
-        A trial whose worker dies goes to another, as often as the scheduler allows. What it takes
-        down then, too, is tried once more with nothing of ours beside it, and recorded as crashed.
+        A trial whose worker dies goes to another, as often as the scheduler allows. What takes
+        those down, too, is tried once more with nothing of ours beside it, and recorded as crashed.
         """
         claims = claims or Unclaimed()
         waiting = deque(stacks.stacks(trials, self._workers.stack))

@@ -136,8 +136,7 @@ def test_a_layer_that_stacks_do_not_know_is_refused() -> None:
 @pytest.mark.gpu
 def test_on_cuda_stacked_trials_are_those_of_the_cpu(digits: data.Dataset) -> None:
     trials = [
-        replace(trial, noise_multiplier=0.0) if trial.private else trial
-        for trial in arms(epochs=1)
+        replace(trial, noise_multiplier=0.0) if trial.private else trial for trial in arms(epochs=1)
     ]
     on_cuda = data.load("digits", Path("unused"), "cuda")
     (together,) = train.train_stack(trials, on_cuda)
