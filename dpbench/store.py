@@ -5,11 +5,11 @@ writes: a damaged file is passed over with a warning, unless the caller says wha
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import fields
-from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -130,8 +130,8 @@ def state(root: Path, trial_id: str) -> str | None:
         set_aside(root, damage)
         return None
     except FileNotFoundError:
-        parts = (root / "trials").glob(f"{PART}*.parquet")
-        known = (_ids(part, part.stat().st_mtime_ns) for part in parts)
+        folder = root / "trials"
+        known = (_ids(folder / name) for name in _names(folder, PART))
         return "ok" if any(trial_id in ids for ids in known) else None
 
 
@@ -215,7 +215,14 @@ def file_of(root: Path, trial_id: str) -> Path:
     """The trial's own file, there or not."""
     folder = root / "trials"
     # folding gives it another name, so that no name stands for a file before and after it
-    return next(folder.glob(f"{trial_id}*.parquet"), folder / f"{trial_id}.parquet")
+    return folder / next(_names(folder, trial_id), f"{trial_id}.parquet")
+
+
+def _names(folder: Path, start: str) -> Iterator[str]:
+    """Of the folder's files that begin so; quick, since it is asked for each trial."""
+    for name in os.listdir(folder):  # noqa: PTH208  # pathlib takes ten times as long
+        if name.startswith(start) and name.endswith(".parquet"):
+            yield name
 
 
 def outcomes(rows: pa.Table) -> dict[str, str]:
@@ -226,13 +233,20 @@ def outcomes(rows: pa.Table) -> dict[str, str]:
     return dict(zip(last["trial_id"].to_pylist(), last["status"].to_pylist(), strict=True))
 
 
-@lru_cache(maxsize=1024)
-def _ids(part: Path, _written_ns: int) -> frozenset[str]:
-    """The trials of a part, which never changes under its name."""
-    try:
-        return frozenset(load_file(part, TRIALS, ["trial_id"])["trial_id"].to_pylist())
-    except files.Damaged:
-        return frozenset()
+def _ids(part: Path) -> frozenset[str]:
+    """The trials of a part, which never changes but in name."""
+    status = part.stat()
+    key = status.st_ino, status.st_mtime_ns
+    if key not in _ids_of_parts:
+        try:
+            ids = load_file(part, TRIALS, ["trial_id"])["trial_id"].to_pylist()
+        except files.Damaged:
+            ids = []
+        _ids_of_parts[key] = frozenset(ids)
+    return _ids_of_parts[key]
+
+
+_ids_of_parts: dict[tuple[int, int], frozenset[str]] = {}  # by inode and time of writing
 
 
 def _pass_over(root: Path, damage: files.Damaged) -> None:
