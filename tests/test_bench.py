@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 PLANTED = """
 import time
 from dataclasses import replace
-from dpbench import accounting, engines, memory, store
+from dpbench import accounting, engines, files, memory
 from dpbench.engines import opacus_grad_sample
 
 # every private step costs twice, by taking it twice
@@ -44,13 +44,13 @@ accounting.spent = lambda **asked: replace(
 )
 
 # the store writes everything five times
-write = store.write_trial
+write = files.write
 
-def often(root, rows):
+def often(root, path, table):
     for _ in range(5):
-        write(root, rows)
+        write(root, path, table)
 
-store.write_trial = often
+files.write = often
 
 # an engine learns nothing
 opacus_grad_sample.OpacusGradSample.step = lambda self, images, labels: images.new_ones(())
