@@ -78,7 +78,7 @@ def measure(
         for name in names
     )
     for each in (timed, baseline):
-        each.run(WARM_UP_STEPS)
+        each.run(steps)  # all of the batches: on a GPU each size of them is captured once
 
     timings = []
     for pair in range(pairs):

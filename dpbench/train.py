@@ -2,10 +2,9 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -42,7 +41,12 @@ def train(
     """
     model, noise = _initial(trial, dataset)
     engine = engines.build(trial, model, noise=noise, physical_batch_size=physical_batch_size)
-    for (seen,) in _epochs([trial], _Alone(engine, model), dataset):
+    for (seen,) in _epochs(
+        [trial],
+        lambda images, labels: engine.step(images, labels)[None],
+        lambda: [model],
+        dataset,
+    ):
         if isinstance(seen, TrainingError):
             raise seen
         yield seen
@@ -60,42 +64,15 @@ def train_stack(
         is carried along, and the same again in later epochs.
     """
     starts = [_initial(trial, dataset) for trial in trials]
+    noise = starts[0][1]
     stack = engines.stacked(
         trials,
         [model for model, _ in starts],
-        noise=starts[0][1],
+        noise=noise,
         physical_batch_size=physical_batch_size,
     )
-    yield from _epochs(trials, stack, dataset)
-
-
-class _Stack(Protocol):
-    """Trials that take their steps together."""
-
-    @property
-    def models(self) -> Sequence[nn.Sequential]:
-        """One for each."""
-        ...
-
-    def step(self, images: Tensor, labels: Tensor) -> Tensor:
-        """As `Engine.step`; the losses of each."""
-        ...
-
-    def settle(self) -> None:
-        """Brings the models up to date."""
-
-
-class _Alone:
-    """A stack of one."""
-
-    def __init__(self, engine: engines.Engine, model: nn.Sequential) -> None:
-        self._engine, self.models = engine, [model]
-
-    def step(self, images: Tensor, labels: Tensor) -> Tensor:
-        return self._engine.step(images, labels)[None]
-
-    def settle(self) -> None:
-        """The model is what the engine trains."""
+    step = engines.at_once(stack, noise=noise).step
+    yield from _epochs(trials, step, stack.settle, dataset)
 
 
 def _seeds(trial: Trial) -> list[np.random.SeedSequence]:
@@ -113,9 +90,19 @@ def _initial(trial: Trial, dataset: Dataset) -> tuple[nn.Sequential, torch.Gener
 
 
 def _epochs(
-    trials: Sequence[Trial], stack: _Stack, dataset: Dataset
+    trials: Sequence[Trial],
+    step: Callable[[Tensor, Tensor], Tensor],
+    models_now: Callable[[], Sequence[nn.Module]],
+    dataset: Dataset,
 ) -> Iterator[list[Epoch | TrainingError]]:
-    """What each trial has seen after each epoch, or why it cannot go on."""
+    """What each trial has seen after each epoch, or why it cannot go on.
+
+    Args:
+        trials: Of one sampling, batch size and seed.
+        step: As `Engine.step`, for all of them; their losses [T].
+        models_now: The models that the steps have made of them.
+        dataset: On the device to train on.
+    """
     first = trials[0]
     device = str(dataset.train_labels.device)
     examples = len(dataset.train_labels)
@@ -136,18 +123,16 @@ def _epochs(
         start = time.perf_counter()
         for batch in islice(batches, steps_per_epoch):
             tally.count(batch)
-            indices = torch.from_numpy(batch).to(device)
+            indices = _sent(torch.from_numpy(batch), device)
             images = normalise(dataset.train_images[indices])
-            loss_sums += stack.step(images, dataset.train_labels[indices])
+            loss_sums += step(images, dataset.train_labels[indices])
         synchronise(device)
         train_seconds += time.perf_counter() - start
-        stack.settle()
-
         disagreement = tally.disagreement(
             first.sampling, steps=number * steps_per_epoch, epochs=number, rate=sample_rate
         )
         whole: list[Epoch | TrainingError] = []
-        for trial, model, loss_sum in zip(trials, stack.models, loss_sums, strict=True):
+        for trial, model, loss_sum in zip(trials, models_now(), loss_sums, strict=True):
             if trial.trial_id in stopped:
                 whole.append(stopped[trial.trial_id])
                 continue
@@ -214,6 +199,13 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, f
             loss += F.cross_entropy(logits, part_labels, reduction="sum")
             correct += (logits.argmax(dim=1) == part_labels).sum()
     return float(loss) / len(labels), float(correct) / len(labels)
+
+
+def _sent(indices: Tensor, device: str) -> Tensor:
+    """The indices on the device; on a GPU without waiting for what it does meanwhile."""
+    if device.startswith("cuda"):
+        return indices.pin_memory().to(device, non_blocking=True)
+    return indices
 
 
 def synchronise(device: str) -> None:

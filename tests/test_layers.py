@@ -42,6 +42,7 @@ FLOORS = (
     (
         "engines.bookkeeping",
         "engines.fused",
+        "engines.graphed",
         "engines.non_private",
         "engines.opacus_ghost",
         "engines.opacus_grad_sample",

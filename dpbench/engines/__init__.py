@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from dpbench.engines import fused
 from dpbench.engines.bookkeeping import Bookkeeping
+from dpbench.engines.graphed import Capturable, Graphed
 from dpbench.engines.non_private import NonPrivate
 from dpbench.engines.protocol import Engine
 from dpbench.engines.stacked import Stacked
 from dpbench.trial import EngineName, Trial
 
-__all__ = ["Engine", "build", "forward", "implementation", "memory_format", "stacked"]
+__all__ = ["Engine", "at_once", "build", "forward", "implementation", "memory_format", "stacked"]
 
 MemoryFormat = Literal["contiguous", "channels_last"]
 
@@ -73,11 +74,15 @@ def build(
         model.to(memory_format=torch.channels_last)
     match engine:
         case "non-private":
-            return NonPrivate(trial, model, physical_batch_size=physical_batch_size)
+            plain = NonPrivate(trial, model, physical_batch_size=physical_batch_size)
+            return at_once(plain, noise=noise)
         case "fused" | "fused-non-private":
             return fused.Fused(trial, model, noise=noise)
         case "bookkeeping":
-            return Bookkeeping(trial, model, noise=noise, physical_batch_size=physical_batch_size)
+            private = Bookkeeping(
+                trial, model, noise=noise, physical_batch_size=physical_batch_size
+            )
+            return at_once(private, noise=noise)
         case "opacus-hooks" | "opacus-functorch" | "opacus-ew":
             from dpbench.engines.opacus_grad_sample import OpacusGradSample  # takes a second
 
@@ -88,6 +93,11 @@ def build(
             from dpbench.engines.opacus_ghost import OpacusGhost
 
             return OpacusGhost(trial, model, noise=noise, physical_batch_size=physical_batch_size)
+
+
+def at_once(engine: Capturable, *, noise: torch.Generator) -> Engine:
+    """The engine where it is on a CPU; on a GPU, its steps as CUDA graphs."""
+    return Graphed(engine, noise=noise) if noise.device.type == "cuda" else engine
 
 
 def stacked(

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpbench.engines.protocol import apply_noisy_sum, physical_batches, sgd
+from dpbench.engines.protocol import apply_noisy_sum, changed_in_place, physical_batches, sgd
 from dpbench.trial import BadInput, Trial
 
 # On a CPU
@@ -62,6 +62,11 @@ class Bookkeeping:
         on_cpu = self._parameters[0].device.type == "cpu"
         sizes = [size for size in (physical_batch_size, CHUNK if on_cpu else None) if size]
         self._physical_batch_size = min(sizes, default=None)
+
+    @property
+    def state(self) -> list[Tensor]:
+        """See `Capturable.state`."""
+        return changed_in_place(self._optimizer)
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """See `Engine.step`."""

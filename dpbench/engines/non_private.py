@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpbench.engines.protocol import physical_batches, sgd
+from dpbench.engines.protocol import changed_in_place, physical_batches, sgd
 from dpbench.trial import Trial
 
 CHUNK = 192  # examples at a time on a CPU: more leave the cache, or fault their memory in anew
@@ -19,6 +19,11 @@ class NonPrivate:
         on_cpu = next(model.parameters()).device.type == "cpu"
         sizes = [size for size in (physical_batch_size, CHUNK if on_cpu else None) if size]
         self._physical_batch_size = min(sizes, default=None)
+
+    @property
+    def state(self) -> list[Tensor]:
+        """See `Capturable.state`."""
+        return changed_in_place(self._optimizer)
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """See `Engine.step`."""

@@ -32,8 +32,18 @@ class Engine(Protocol):
 
 
 def sgd(model: nn.Module, trial: Trial) -> torch.optim.SGD:
-    """The optimizer of every engine."""
-    return torch.optim.SGD(model.parameters(), lr=trial.learning_rate, momentum=trial.momentum)
+    """The optimizer of every engine; with momentum, its velocities are there from the start."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=trial.learning_rate, momentum=trial.momentum)
+    if trial.momentum:
+        for parameter in model.parameters():
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
+def changed_in_place(optimizer: torch.optim.SGD) -> list[Tensor]:
+    """The tensors that a step of `sgd` changes: weights, and with momentum their velocities."""
+    weights = [each.detach() for group in optimizer.param_groups for each in group["params"]]
+    return weights + [state["momentum_buffer"] for state in optimizer.state.values()]
 
 
 def physical_batches(

@@ -60,6 +60,11 @@ class Stacked:
         self._rates = per_trial([trial.learning_rate for trial in trials])
         self._momenta = per_trial([trial.momentum for trial in trials])
 
+    @property
+    def state(self) -> list[Tensor]:
+        """See `Capturable.state`."""
+        return self._parameters + self._velocities
+
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """As `Engine.step`, for every trial.
 
@@ -82,11 +87,12 @@ class Stacked:
             parameter.sub_(_wide(self._rates, part) * velocity)
         return total
 
-    def settle(self) -> None:
-        """Writes the weights into the models."""
+    def settle(self) -> Sequence[nn.Sequential]:
+        """Writes the weights into the models, which it returns."""
         for index, model in enumerate(self.models):
             for theirs, ours in zip(model.parameters(), self._parameters, strict=True):
                 theirs.detach().copy_(ours[index])
+        return self.models
 
     def _add_clipped(self, images: Tensor, labels: Tensor, sums: list[Tensor]) -> Tensor:
         """Adds the examples' clipped gradients to `sums`; the sums of their losses [T]."""
