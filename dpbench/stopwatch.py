@@ -36,6 +36,8 @@ MAX_STEPS = 200  # in a block; their batches are all in memory
 WARM_UP_STEPS = 3
 OTHERS_BUSY = 0.1  # of one processor: above it, a timing is not alone
 
+_BUSY = ("user", "nice", "system", "irq", "softirq")  # of a processor's time; Linux has the most
+
 MODEL = "tutorial-cnn"
 
 _Batch = tuple[Tensor, Tensor]
@@ -58,6 +60,8 @@ def measure(
     physical_batch_size: int | None = None,
 ) -> list[StepTiming]:
     """One `StepTiming` a pair, on the dataset's device, at this process' number of threads.
+
+    Without the step's memory, which `memory` measures.
 
     Both arms start from the same weights. Engines see the same Poisson batches as the baseline,
     already normalised: the step alone is timed. A tutorial's arm is timed end to end, its loader
@@ -84,11 +88,11 @@ def measure(
     for pair in range(pairs):
         others = _OtherProcesses()
         if engine_first := pair % 2 == 0:
-            seconds, peak_memory_bytes = _block(timed, steps, device)
-            baseline_seconds, _ = _block(baseline, steps, device)
+            seconds = _block_seconds(timed, steps, device)
+            baseline_seconds = _block_seconds(baseline, steps, device)
         else:
-            baseline_seconds, _ = _block(baseline, steps, device)
-            seconds, peak_memory_bytes = _block(timed, steps, device)
+            baseline_seconds = _block_seconds(baseline, steps, device)
+            seconds = _block_seconds(timed, steps, device)
         timings.append(
             StepTiming(
                 dataset=dataset.name,
@@ -100,7 +104,7 @@ def measure(
                 steps=steps,
                 seconds_per_step=seconds / steps,
                 baseline_seconds_per_step=baseline_seconds / steps,
-                peak_memory_bytes=peak_memory_bytes,
+                peak_memory_bytes=None,
                 alone=others.busy() < OTHERS_BUSY,
             )
         )
@@ -127,7 +131,9 @@ def arm(
             return tutorial.Tutorial(dataset, batch_size, private=name == "opacus-as-shipped")
         case _:
             batches = _batches(batch_size, steps, dataset)
-            return _EngineArm(_build(name, batch_size, dataset, physical_batch_size), batches)
+            noise = torch.Generator(dataset.train_labels.device).manual_seed(0)
+            engine = build(name, batch_size, dataset, noise, physical_batch_size)
+            return _EngineArm(engines.at_once(engine, noise=noise), batches)
 
 
 class _EngineArm:
@@ -142,24 +148,30 @@ class _EngineArm:
             self._engine.step(images, labels)
 
 
-def _build(
-    engine: EngineName, batch_size: int, dataset: Dataset, physical_batch_size: int | None
+def build(
+    engine: EngineName,
+    batch_size: int,
+    dataset: Dataset,
+    noise: torch.Generator,
+    physical_batch_size: int | None,
 ) -> engines.Engine:
+    """An engine for timing: its steps stay near the same weights."""
     device = str(dataset.train_labels.device)
+    private = engine not in NON_PRIVATE_ENGINES
     trial = Trial(
         dataset=dataset.name,
         engine=engine,
-        noise_multiplier=None if engine in NON_PRIVATE_ENGINES else 1.0,
-        max_grad_norm=None if engine in NON_PRIVATE_ENGINES else 1.0,
-        delta=None if engine in NON_PRIVATE_ENGINES else 1e-5,
+        noise_multiplier=1.0 if private else None,
+        max_grad_norm=1.0 if private else None,
+        delta=1e-5 if private else None,
         batch_size=batch_size,
-        learning_rate=1e-3,  # both arms stay near the same weights
+        learning_rate=1e-3,
         epochs=1,
     )
     return engines.build(
         trial,
         models.tutorial_cnn(seed=0, device=device),
-        noise=torch.Generator(device).manual_seed(0),
+        noise=noise,
         physical_batch_size=physical_batch_size,
     )
 
@@ -179,21 +191,17 @@ def _block_steps(arms: Sequence[Arm], device: str) -> int:
     """Steps of a block, from the arms' second runs; the first warm them up."""
     for each in arms:
         each.run(WARM_UP_STEPS)
-    shorter = min(_block(each, WARM_UP_STEPS, device)[0] for each in arms)
+    shorter = min(_block_seconds(each, WARM_UP_STEPS, device) for each in arms)
     return min(MAX_STEPS, max(WARM_UP_STEPS, math.ceil(BLOCK_SECONDS / shorter * WARM_UP_STEPS)))
 
 
-def _block(arm: Arm, steps: int, device: str) -> tuple[float, int | None]:
-    """(wall seconds of the steps, peak allocated bytes; None on CPU)."""
-    on_cuda = device.startswith("cuda")
-    if on_cuda:
-        torch.cuda.reset_peak_memory_stats(device)
+def _block_seconds(arm: Arm, steps: int, device: str) -> float:
+    """Wall time of the steps, from an idle device to an idle device."""
     synchronise(device)
     start = time.perf_counter()
     arm.run(steps)
     synchronise(device)
-    seconds = time.perf_counter() - start
-    return seconds, torch.cuda.max_memory_allocated(device) if on_cuda else None
+    return time.perf_counter() - start
 
 
 class _OtherProcesses:
@@ -210,4 +218,5 @@ class _OtherProcesses:
     @staticmethod
     def _cpu_seconds() -> float:
         machine, own = psutil.cpu_times(), psutil.Process().cpu_times()
-        return float(machine.user + machine.system - own.user - own.system)
+        everything = sum(getattr(machine, name, 0.0) for name in _BUSY)
+        return float(everything - own.user - own.system)

@@ -40,7 +40,8 @@ def train(
             that no epsilon would hold.
     """
     model, noise = _initial(trial, dataset)
-    engine = engines.build(trial, model, noise=noise, physical_batch_size=physical_batch_size)
+    built = engines.build(trial, model, noise=noise, physical_batch_size=physical_batch_size)
+    engine = engines.at_once(built, noise=noise)
     for (seen,) in _epochs(
         [trial],
         lambda images, labels: engine.step(images, labels)[None],

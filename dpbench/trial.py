@@ -228,9 +228,9 @@ class StepTiming:
         steps: In each block.
         seconds_per_step: Of the engine; synchronised at both ends.
         baseline_seconds_per_step: Of the non-private step.
-        peak_memory_bytes: On CUDA, the most that was allocated on the device during the engine's
-            block. On a CPU, how far such steps raise the resident memory of a process of their
-            own (`memory.resident_growth`), the same for all pairs; None where that is not known.
+        peak_memory_bytes: How far such steps raise what is allocated on a GPU, or the resident
+            memory of a process of their own on a CPU (see `memory`); the same for all pairs. None
+            where that is not known.
         alone: Whether other processes used less than a tenth of one processor meanwhile.
     """
 

@@ -1,5 +1,6 @@
 """Every engine owes the same: clipping, noise of the right spread, and the others' trajectory."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import torch.nn.functional as F
 from conftest import make_trial
 from torch import Tensor, nn
 
-from dpbench import data, engines, models
+from dpbench import data, engines, models, store
+from dpbench.engines import fused, fused_kernel, simd
 from dpbench.engines.opacus_grad_sample import OpacusGradSample
 from dpbench.trial import ENGINES, NON_PRIVATE_ENGINES, BadInput, EngineName, Trial
 
@@ -258,23 +260,77 @@ def used_twice() -> nn.Module:
     return nn.Sequential(nn.Flatten(), layer, layer)
 
 
+def frozen() -> nn.Module:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 20), nn.Linear(20, 10))
+    model[1].requires_grad_(False)
+    return model
+
+
+class Unused(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused = nn.Linear(784, 10), nn.Linear(784, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.used(images.flatten(1))
+        return logits
+
+
+class WritesOver(Unused):
+    def forward(self, images: Tensor) -> Tensor:
+        return self.unused(self.used(images.flatten(1)).relu_().repeat(1, 79)[:, :784])  # type: ignore[no-any-return]
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
         (nn.Sequential(nn.Flatten(), nn.LayerNorm(784)), "not LayerNorm"),
+        (
+            nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True), nn.Flatten()),
+            "changes in place what Conv2d",
+        ),
+        (WritesOver(), "changes in place what Linear"),
+        (
+            nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, affine=False), nn.Flatten()),
+            "mixes examples",
+        ),
+        (frozen(), "is frozen"),
+        (Unused(), "not used"),
         (nn.Sequential(nn.Conv2d(2, 2, 3, groups=2)), "not Conv2d"),
         (nn.Sequential(nn.Conv2d(1, 2, 3, padding="same")), "not Conv2d"),
         (nn.Sequential(nn.Linear(28, 28)), r"Linear on \[B, features\]"),
         (shared_weight(), "two layers share"),
         (used_twice(), "used twice"),
     ],
-    ids=["norm", "groups", "same", "sequence", "shared", "twice"],
+    ids=[
+        "norm",
+        "in-place layer",
+        "in-place function",
+        "batch norm",
+        "frozen",
+        "unused",
+        "groups",
+        "same",
+        "sequence",
+        "shared",
+        "twice",
+    ],
 )
 def test_bookkeeping_refuses_what_it_does_not_know(model: nn.Module, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         engines.build(make_trial("bookkeeping"), model, noise=torch.Generator()).step(
             torch.zeros(2, 1, 28, 28), torch.zeros(2, dtype=torch.int64)
         )
+
+
+def test_after_a_step_that_failed_bookkeeping_takes_the_next(digits: data.Dataset) -> None:
+    model, engine = build(make_trial("bookkeeping", noise_multiplier=0.0))
+    images, labels = batch(digits, 20)
+    before = weights(model)
+    with pytest.raises(RuntimeError):
+        engine.step(images[:, :, :9], labels)  # too small for the second convolution's pooling
+    engine.step(images, labels)
+    assert not torch.equal(weights(model), before)
 
 
 def test_where_fused_does_not_know_the_model_another_takes_its_place() -> None:
@@ -318,6 +374,49 @@ def test_the_kernel_is_compiled_once_per_machine(tmp_path: Path) -> None:
         for _ in range(2)
     ]
     assert said == [["0", "1"], ["1", "0"]]
+
+
+def test_the_kernel_says_of_which_simd_it_is_made() -> None:
+    """Else numba would go on with what it has compiled of another simd.py."""
+    source = Path(simd.__file__).read_bytes()
+    assert hashlib.sha256(source).hexdigest() == fused_kernel.SIMD_SHA256, "change it there, too"
+
+
+def test_where_numba_is_missing_bookkeeping_takes_its_place(tmp_path: Path) -> None:
+    """In a sweep whose workers lack it, too; the rows say so."""
+    (tmp_path / "numba.py").write_text("raise ImportError('no numba here')", encoding="utf-8")
+    asked = "--dataset digits --noise-multiplier 1 --max-grad-norm 1 --batch-size 64 --epochs 1"
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "dpbench.sweep", *asked.split(), "--no-timing", "--out", "store"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no numba here" in done.stderr
+    rows = store.read_trials(tmp_path / "store")
+    assert dict(zip(rows["engine"], rows["implementation"], strict=True)) == {
+        "fused": "bookkeeping",
+        "non-private": "non-private",
+    }
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, _ in models.tutorial_cnn(seed=0, device="cpu").named_parameters()]
+)
+def test_a_weight_that_is_no_number_shows_in_the_compiled_logits(
+    name: str, digits: data.Dataset
+) -> None:
+    model = models.tutorial_cnn(seed=3, device="cpu")
+    with torch.no_grad():
+        model.get_parameter(name).view(-1)[0] = float("nan")
+    images = data.normalise(digits.test_images[:20])
+    assert engines.forward(model)(images).isnan().any()
+    of_nan = fused.Fused(make_trial("fused"), model, noise=torch.Generator())
+    assert of_nan.step(images, digits.test_labels[:20]).isnan()
 
 
 def test_ties_in_max_pooling_are_broken_as_pytorch_does() -> None:

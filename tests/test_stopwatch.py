@@ -1,4 +1,8 @@
+import os
 import statistics
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 
 import pytest
@@ -24,6 +28,56 @@ def test_pairs_alternate_which_arm_comes_first(digits: data.Dataset) -> None:
     assert len({t.steps for t in timings}) == 1
     assert all(t.seconds_per_step > 0 for t in timings)
     assert all(t.baseline_seconds_per_step > 0 for t in timings)
+
+
+class Logged:
+    """An arm that notes when it runs, and how many steps it takes."""
+
+    def __init__(self, name: str, log: list[tuple[str, int]]) -> None:
+        self._name, self._log = name, log
+
+    def run(self, steps: int) -> None:
+        self._log.append((self._name, steps))
+        busy_until = time.perf_counter() + 0.003
+        while time.perf_counter() < busy_until:
+            pass
+
+
+def test_blocks_run_as_their_order_says_after_a_block_of_warming_up(
+    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[tuple[str, int]] = []
+    monkeypatch.setattr(stopwatch, "arm", lambda name, *_, **__: Logged(name, log))
+    timings = stopwatch.measure("fused", 64, digits, pairs=3)
+    blocks = log[-8:]  # a warm-up of each, and three pairs
+    assert {steps for _, steps in blocks} == {timings[0].steps}
+    assert [name for name, _ in blocks[:2]] == ["fused", "non-private"]
+    expected = {
+        "engine-first": ["fused", "non-private"],
+        "baseline-first": ["non-private", "fused"],
+    }
+    for timing, pair in zip(timings, (blocks[2:4], blocks[4:6], blocks[6:]), strict=True):
+        assert [name for name, _ in pair] == expected[timing.order]
+
+
+@pytest.mark.parametrize("nice", [0, 10])
+def test_other_processes_are_seen_at_work(nice: int) -> None:
+    code = "import os, sys; os.nice(int(sys.argv[1])); print(flush=True)\nwhile True: pass"
+    others = [
+        subprocess.Popen([sys.executable, "-c", code, str(nice)], stdout=subprocess.PIPE)
+        for _ in range(os.cpu_count() or 1)
+    ]
+    try:
+        for other in others:
+            assert other.stdout is not None
+            other.stdout.readline()
+        watched = stopwatch._OtherProcesses()
+        time.sleep(1)
+        assert watched.busy() > 0.3 * len(others)
+    finally:
+        for other in others:
+            other.kill()
+            other.communicate()
 
 
 def test_the_baseline_against_itself_costs_one(digits: data.Dataset) -> None:

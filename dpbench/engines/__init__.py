@@ -16,7 +16,7 @@ from dpbench.trial import EngineName, Trial
 
 __all__ = ["Engine", "at_once", "build", "forward", "implementation", "memory_format", "stacked"]
 
-MemoryFormat = Literal["contiguous", "channels_last"]
+MemoryFormat = Literal["contiguous", "channels_last", "mixed"]
 
 
 def implementation(engine: EngineName, model: nn.Module) -> EngineName:
@@ -33,12 +33,14 @@ def memory_format(engine: EngineName, device: str) -> MemoryFormat:
     """The fastest layout of the weights, and so of the activations, in which the engine is right.
 
     On a CPU `channels_last` halves the time of a plain step, since max-pooling is vectorised over
-    channels. Opacus' hooks (and ghost, which calls them for convolutions) read activations as if
-    they were contiguous and return wrong gradients of the second convolution on any other layout,
-    without a word; its expanded weights fail on small parts. A test holds both.
+    channels. Opacus' hooks (and ghost, which calls them for convolutions) read a convolution's
+    inputs as if they were contiguous and return wrong gradients on any other layout, without a
+    word; its expanded weights fail on small parts. A test holds both. `mixed` is `channels_last`
+    but for those inputs.
     """
-    contiguous = ("opacus-hooks", "opacus-ghost", "opacus-ew")
-    return "channels_last" if device == "cpu" and engine not in contiguous else "contiguous"
+    if device != "cpu" or engine == "opacus-ew":
+        return "contiguous"
+    return "mixed" if engine in ("opacus-hooks", "opacus-ghost") else "channels_last"
 
 
 def forward(model: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -70,19 +72,21 @@ def build(
     """
     engine = implementation(trial.engine, model)
     device = next(model.parameters()).device.type
-    if memory_format(engine, device) == "channels_last":
+    layout = memory_format(engine, device)
+    if layout != "contiguous":
         model.to(memory_format=torch.channels_last)
+    if layout == "mixed":
+        for layer in model.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.register_forward_pre_hook(_contiguous)
+    _compute_in_float32()
     match engine:
         case "non-private":
-            plain = NonPrivate(trial, model, physical_batch_size=physical_batch_size)
-            return at_once(plain, noise=noise)
+            return NonPrivate(trial, model, physical_batch_size=physical_batch_size)
         case "fused" | "fused-non-private":
             return fused.Fused(trial, model, noise=noise)
         case "bookkeeping":
-            private = Bookkeeping(
-                trial, model, noise=noise, physical_batch_size=physical_batch_size
-            )
-            return at_once(private, noise=noise)
+            return Bookkeeping(trial, model, noise=noise, physical_batch_size=physical_batch_size)
         case "opacus-hooks" | "opacus-functorch" | "opacus-ew":
             from dpbench.engines.opacus_grad_sample import OpacusGradSample  # takes a second
 
@@ -95,9 +99,11 @@ def build(
             return OpacusGhost(trial, model, noise=noise, physical_batch_size=physical_batch_size)
 
 
-def at_once(engine: Capturable, *, noise: torch.Generator) -> Engine:
-    """The engine where it is on a CPU; on a GPU, its steps as CUDA graphs."""
-    return Graphed(engine, noise=noise) if noise.device.type == "cuda" else engine
+def at_once(engine: Engine, *, noise: torch.Generator) -> Engine:
+    """The engine; on a GPU, and where its steps can be captured, they are CUDA graphs."""
+    if noise.device.type == "cuda" and isinstance(engine, Capturable):
+        return Graphed(engine, noise=noise)
+    return engine
 
 
 def stacked(
@@ -108,4 +114,14 @@ def stacked(
     physical_batch_size: int | None,
 ) -> Stacked:
     """The engine that trains all of the trials at once; see `Stacked`."""
+    _compute_in_float32()
     return Stacked(trials, models, noise=noise, physical_batch_size=physical_batch_size)
+
+
+def _contiguous(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(each.contiguous() for each in inputs)
+
+
+def _compute_in_float32() -> None:
+    """Has a GPU's convolutions round as a CPU's do: by default they use ten bits of each number."""
+    torch.backends.cudnn.allow_tf32 = False

@@ -25,13 +25,13 @@ class Bookkeeping:
 
     Args:
         trial: The privacy parameters, learning rate and momentum.
-        model: Conv2d and Linear layers, each used once, with parameter-free layers between;
-            trained in place.
+        model: Conv2d and Linear layers, each used once and trained, with layers between that have
+            no parameters, change nothing in place and do not mix examples; trained in place.
         noise: Source of the noise, on the model's device.
         physical_batch_size: Most examples in one pass.
 
     Raises:
-        BadInput: The model has parameters in another kind of layer.
+        BadInput: The model is another.
     """
 
     def __init__(
@@ -43,6 +43,8 @@ class Bookkeeping:
         physical_batch_size: int | None,
     ) -> None:
         self._layers = [layer for layer in model.modules() if list(layer.parameters(recurse=False))]
+        for layer in model.modules():
+            _refuse_mixing(layer)
         for layer in self._layers:
             _refuse_unknown(layer)
             layer.register_forward_hook(self._keep)
@@ -59,6 +61,7 @@ class Bookkeeping:
         self._parameters = list(model.parameters())
         self._inputs: dict[nn.Module, Tensor] = {}
         self._outputs: dict[nn.Module, Tensor] = {}
+        self._versions: dict[nn.Module, int] = {}  # of the outputs, as the layers gave them
         on_cpu = self._parameters[0].device.type == "cpu"
         sizes = [size for size in (physical_batch_size, CHUNK if on_cpu else None) if size]
         self._physical_batch_size = min(sizes, default=None)
@@ -91,11 +94,14 @@ class Bookkeeping:
                     f"The bookkeeping engine knows Linear on [B, features], not {layer}."
                 )
             self._inputs[layer], self._outputs[layer] = inputs[0].detach(), output
+            self._versions[layer] = output._version
 
     def _add_clipped(self, images: Tensor, labels: Tensor, sums: list[Tensor]) -> Tensor:
         """Adds the examples' clipped gradients to `sums`; the sum of their losses."""
+        self._inputs.clear()
+        self._outputs.clear()
         loss = F.cross_entropy(self._model(images), labels, reduction="sum")
-        outputs = [self._outputs[layer] for layer in self._layers]
+        outputs = [self._output(layer) for layer in self._layers]
         backs = dict(zip(self._layers, torch.autograd.grad(loss, outputs), strict=True))
         with torch.no_grad():
             squared = images.new_zeros(len(labels))
@@ -116,9 +122,22 @@ class Bookkeeping:
                 sums, (each for n in self._layers for each in added[n]), strict=True
             ):
                 total.add_(each)
-        self._inputs.clear()
-        self._outputs.clear()
         return loss.detach()
+
+    def _output(self, layer: nn.Module) -> Tensor:
+        """What the layer gave, as it gave it.
+
+        Raises:
+            BadInput: The model does not use the layer, or has written over its output.
+        """
+        if layer not in self._outputs:
+            raise BadInput(f"The bookkeeping engine knows no layer that is not used: {layer}.")
+        if self._outputs[layer]._version != self._versions[layer]:
+            raise BadInput(
+                f"The bookkeeping engine knows no layer that changes in place what {layer} gives; "
+                "inplace=False does the same."
+            )
+        return self._outputs[layer]
 
     def _clip(
         self, layer: nn.Conv2d, inputs: Tensor, back: Tensor, squared: Tensor
@@ -154,7 +173,16 @@ class Bookkeeping:
         return (bound / (squared.sqrt() + 1e-6)).clamp_(max=1.0)
 
 
+def _refuse_mixing(layer: nn.Module) -> None:
+    if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        raise BadInput(
+            f"DP-SGD bounds what one example does, and {layer} mixes examples; GroupNorm does not."
+        )
+
+
 def _refuse_unknown(layer: nn.Module) -> None:
+    if not all(parameter.requires_grad for parameter in layer.parameters()):
+        raise BadInput(f"The bookkeeping engine trains every layer; this one is frozen: {layer}.")
     plain_conv = (
         isinstance(layer, nn.Conv2d)
         and layer.groups == 1

@@ -1,5 +1,9 @@
-"""The tutorial CNN's step as one compiled pass per example (`fused_kernel`), on one CPU thread."""
+"""The tutorial CNN's step as one compiled pass per example (`fused_kernel`), on one CPU thread.
 
+Where numba is missing, or has nowhere to keep what it compiles, no model is supported.
+"""
+
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -7,14 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpbench.engines import fused_kernel as kernel
 from dpbench.engines.protocol import apply_noisy_sum, sgd
 from dpbench.models import tutorial_cnn
 from dpbench.trial import Trial
 
+_log = logging.getLogger(__name__)
+_lacking: str | None = None
+try:
+    from dpbench.engines import fused_kernel as kernel
+except (ImportError, RuntimeError) as error:  # numba says the latter where it finds no cache
+    _lacking = str(error)
+
 
 def supports(model: nn.Module) -> bool:
     """Whether the model is the tutorial CNN, layer by layer, in float32 on a CPU."""
+    if _lacking is not None:
+        return False
     known = repr(tutorial_cnn(seed=0, device="cpu"))  # every layer with its sizes and strides
     return repr(model) == known and all(
         parameter.device.type == "cpu" and parameter.dtype == torch.float32
@@ -25,8 +37,12 @@ def supports(model: nn.Module) -> bool:
 def compile_kernel() -> None:
     """Compiles the kernel, or loads it where this machine has compiled it before.
 
-    For the driver, before it starts workers: they load it then, and do not each compile it.
+    For the driver, before it starts workers: they load it then, and do not each compile it. Where
+    there is no kernel, that is said, and other engines take its place.
     """
+    if _lacking is not None:
+        _log.warning("No compiled kernel (%s): bookkeeping takes the place of fused", _lacking)
+        return
     pixels, labels = np.zeros((0, 784), np.float32), np.zeros(0, np.int64)
     weights, activations, gradients, sums = _workspace()
     kernel.clipped_sum(pixels, labels, 1.0, weights, activations, gradients, sums)
@@ -97,7 +113,7 @@ def _copy(parameters: Sequence[nn.Parameter], to_weights: Sequence[Sequence[Tens
             target.copy_(parameter.detach().view(target.shape))
 
 
-def _workspace() -> tuple[kernel.Weights, kernel.Activations, kernel.Gradients, kernel.Sums]:
+def _workspace() -> "tuple[kernel.Weights, kernel.Activations, kernel.Gradients, kernel.Sums]":
     """What the kernel reads and fills, zero; 500 kB, reused by every example."""
 
     def zeros(*sizes: int) -> Iterator[Any]:
@@ -112,7 +128,9 @@ def _workspace() -> tuple[kernel.Weights, kernel.Activations, kernel.Gradients, 
     )
 
 
-def _views(weights: kernel.Weights, sums: kernel.Sums) -> tuple[list[list[Tensor]], list[Tensor]]:
+def _views(
+    weights: "kernel.Weights", sums: "kernel.Sums"
+) -> tuple[list[list[Tensor]], list[Tensor]]:
     """(for each parameter the kernel's copies of it, the sums), as views of the parameters' shapes.
 
     The kernel's layouts have channels innermost; a view of theirs with the axes in PyTorch's order

@@ -8,7 +8,7 @@ without a label, whose loss and gradients are 0, and each padded size that occur
 import logging
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ WARM_UP_STEPS = 3  # before a capture: libraries set themselves up, which cannot
 _log = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class Capturable(Protocol):
     """An engine, or a stack, whose step does not wait for the device."""
 
@@ -115,17 +116,18 @@ class _Graph:
         pool: Any,
     ) -> None:
         self._batch = batch
-        device = batch.images.device
-        current, beside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
-        beside.wait_stream(current)
-        with torch.cuda.stream(beside):
-            for _ in range(WARM_UP_STEPS):
-                engine.step(batch.images, batch.labels)
-        current.wait_stream(beside)
         self._graph = torch.cuda.CUDAGraph()
         self._graph.register_generator_state(noise)
-        with torch.cuda.graph(self._graph, pool=pool):
-            self._total = engine.step(batch.images, batch.labels)
+        device = batch.images.device
+        with torch.cuda.device(device):  # graphs are captured on the current one
+            current, beside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+            beside.wait_stream(current)
+            with torch.cuda.stream(beside):
+                for _ in range(WARM_UP_STEPS):
+                    engine.step(batch.images, batch.labels)
+            current.wait_stream(beside)
+            with torch.cuda.graph(self._graph, pool=pool):
+                self._total = engine.step(batch.images, batch.labels)
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         self._batch.fill(images, labels)

@@ -112,7 +112,7 @@ def add_product(_: Any, total: Any, left: Any, right: Any) -> Any:
 
 @intrinsic
 def maximum(_: Any, left: Any, right: Any) -> Any:
-    """The larger of each pair."""
+    """The larger of each pair; `right` where either is not a number."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.select(builder.fcmp_ordered(">", *arguments), *arguments)
