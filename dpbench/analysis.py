@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 from scipy import stats
 
-from dpbench.trial import NON_PRIVATE, NON_PRIVATE_ENGINES, Trial
+from dpbench.trial import ENGINES, NON_PRIVATE, NON_PRIVATE_ENGINES, Trial
 
 CONFIDENCE = 0.95
+BEST_AT = (1.0, 3.0, 8.0)  # the epsilons that are answered for
 ARM = [field.name for field in fields(Trial) if field.name != "seed"]
 
 
@@ -44,6 +45,61 @@ def non_private(trials: pd.DataFrame) -> pd.DataFrame:
 def unclipped(trials: pd.DataFrame) -> pd.DataFrame:
     """The rows of every engine that trains without privacy: the baseline and its twin."""
     return trials[trials["engine"].isin(NON_PRIVATE_ENGINES)]
+
+
+def of_most(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows with the commonest value of the column, and those that have none.
+
+    Of values that are equally common: MNIST, or the largest.
+    """
+    counts = rows[name].value_counts()
+    if counts.empty:
+        return rows
+    most = max(counts.index[counts == counts.max()], key=lambda value: (value == "mnist", value))
+    return rows[rows[name].isna() | (rows[name] == most)]
+
+
+def alike(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials whose accuracies and epsilons compare: of one dataset, held-out set and delta.
+
+    Each is that of the most trials that have finished an epoch, or of all where none has.
+    """
+    heads = trials.drop_duplicates(["trial_id", "status"])
+    heads = ok(heads) if len(ok(heads)) else heads
+    heads = heads.assign(validation_examples=heads["validation_examples"].fillna(0))
+    for name in ("dataset", "validation_examples", "delta"):
+        heads = of_most(heads, name)
+    held_out = trials["validation_examples"].fillna(0)
+    return trials[
+        trials["dataset"].isin(heads["dataset"])
+        & held_out.isin(heads["validation_examples"])
+        & (trials["delta"].isna() | trials["delta"].isin(heads["delta"]))
+    ]
+
+
+def comparable(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials that answers and figures are of: those that are alike, with two exceptions.
+
+    A setting that several engines have trained is that of the engine with the most seeds. Where
+    settings have several seeds, those with one are left out: a lucky seed beats no interval.
+    """
+    if trials.empty:
+        return trials
+    rows = alike(trials)
+    clips = ~rows["engine"].isin(NON_PRIVATE_ENGINES)
+    order = rows["engine"].map({name: index for index, name in enumerate(ENGINES)})
+    rank = order - len(ENGINES) * _seeds(rows)
+    setting = [rows[name] for name in ARM if name != "engine"]
+    rows = rows[~clips | (rank == rank.groupby(setting, dropna=False).transform("min"))]
+    seeds = _seeds(rows)
+    several = seeds.groupby(clips).transform("max") > 1
+    return rows[~several | (seeds > 1)]
+
+
+def _seeds(rows: pd.DataFrame) -> "pd.Series[int]":
+    """Of each row, how many seeds of its arm have finished an epoch."""
+    seeds = rows["seed"].where(rows["status"] == "ok")
+    return seeds.groupby([rows[name] for name in ARM], dropna=False).transform("nunique")
 
 
 def over_seeds(trials: pd.DataFrame) -> pd.DataFrame:
@@ -84,7 +140,11 @@ def frontier(arms: pd.DataFrame) -> pd.DataFrame:
 
 def within(trials: pd.DataFrame, epsilon: float) -> pd.DataFrame:
     """Of every private arm, its last epoch that spends at most epsilon: rows of `over_seeds`."""
-    arms = over_seeds(private(trials))
+    return last_within(over_seeds(private(trials)), epsilon)
+
+
+def last_within(arms: pd.DataFrame, epsilon: float) -> pd.DataFrame:
+    """Of the rows of `over_seeds`, each arm's last that spends at most epsilon."""
     arms = arms[arms["epsilon"] <= epsilon].sort_values("epoch")
     return arms.groupby(ARM, dropna=False, sort=False).tail(1)
 
@@ -96,6 +156,17 @@ def best(arms: pd.DataFrame) -> "pd.Series[Any]":
         arms: Rows of `within`; at least one.
     """
     return arms.loc[arms[chosen_by(arms)].idxmax()]
+
+
+def best_of_each(arms: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """The `best` of the arms for each value of the columns, ordered by these.
+
+    Args:
+        arms: Rows of `over_seeds`, one epoch of each.
+        by: Columns.
+    """
+    ordered = arms.sort_values(chosen_by(arms), kind="stable")
+    return ordered.drop_duplicates(list(by), keep="last").sort_values(list(by))
 
 
 def chosen_by(arms: pd.DataFrame) -> str:
@@ -139,17 +210,6 @@ def _difference(mean: float, deviation: float, seeds: int) -> Difference:
     return Difference(mean=mean, low=mean - half, high=mean + half, seeds=seeds)
 
 
-def tuned(arms: pd.DataFrame) -> pd.DataFrame:
-    """Of the arms that differ only in their learning rate or momentum, the best, as in `best`.
-
-    Args:
-        arms: Rows of `over_seeds`, one epoch of each.
-    """
-    others = [name for name in ARM if name not in ("learning_rate", "momentum")]
-    ordered = arms.sort_values(chosen_by(arms), kind="stable")
-    return ordered.groupby(others, dropna=False, sort=False).tail(1).sort_index()
-
-
 def loss_split(trials: pd.DataFrame) -> pd.DataFrame:
     """What accuracy each private arm with noise loses, and to what: one row an arm's last epoch.
 
@@ -191,6 +251,11 @@ def loss_split(trials: pd.DataFrame) -> pd.DataFrame:
         seen = by_arm[part].agg(["mean", "std", "size"])
         split[part] = [_difference(*each) for each in seen.itertuples(index=False)]
     return split
+
+
+def short(value: float) -> str:
+    """The number in three digits, as it is said and drawn: 1e-5 and not 1e-05."""
+    return f"{value:.3g}".replace("e-0", "e-")
 
 
 def where(rows: pd.DataFrame, values: Mapping[str, Any]) -> pd.DataFrame:

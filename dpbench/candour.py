@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 
 import pandas as pd
 
-from dpbench import analysis, catalogue
+from dpbench import analysis, catalogue, command
 from dpbench.trial import NON_PRIVATE
 
 FEW_ARMS, FEW_PAIRS = 4, 6  # fewer arms show no frontier; fewer pairs have no 95 % interval
@@ -37,7 +37,7 @@ def of_seeds(trials: pd.DataFrame) -> Iterator[str]:
     """How much of a difference may be chance."""
     arms = analysis.over_seeds(analysis.final(trials))
     alone = int((arms["seeds"] < 2).sum())
-    if not len(arms) or not alone:
+    if not alone:
         return
     which = "Every arm has" if alone == len(arms) else f"{alone} of {len(arms)} arms have"
     yield (
@@ -50,11 +50,7 @@ def of_arms(trials: pd.DataFrame) -> Iterator[str]:
     """How much of the plane was looked at."""
     arms = analysis.over_seeds(analysis.private(analysis.final(trials)))
     if 0 < len(arms) < FEW_ARMS:
-        yield f"Only {len(arms)} private arm{'s' if len(arms) > 1 else ''}: a better may be near."
-    others = [name for name in analysis.ARM if name not in ("learning_rate", "momentum")]
-    tried = arms.groupby(others, dropna=False).size() if len(arms) else pd.Series(dtype=int)
-    if (tried > 1).any():
-        yield "Where several learning rates were tried, the best of them is drawn."
+        yield f"Only {command.counted(len(arms), 'private arm')}: a better may be near."
 
 
 def of_dataset(trials: pd.DataFrame) -> Iterator[str]:
@@ -79,11 +75,51 @@ def of_progress(trials: pd.DataFrame, asked: Collection[str]) -> Iterator[str]:
     waiting = set(asked) - finished - failed
     if waiting:
         yield (
-            f"{len(waiting)} of the {len(set(asked))} trials asked for are not there yet: the "
-            "sweep is running, or was stopped."
+            f"{len(waiting):,} of {command.counted(len(set(asked)), 'trial')} asked for are not "
+            "there yet: the sweep is running, or was stopped."
         )
     if failed:
-        yield f"{len(failed)} trials failed and are in no figure; the table of failures says why."
+        failures = command.counted(len(failed), "trial")
+        yield f"{failures} failed: the table of failures says why."
+
+
+def of_left_out(trials: pd.DataFrame, shown: pd.DataFrame) -> Iterator[str]:
+    """What trials are in the table of arms alone.
+
+    Args:
+        trials: Rows of `store.read_trials`.
+        shown: Of them, the rows of `analysis.comparable`.
+    """
+    if shown.empty:
+        return
+    alike = analysis.alike(trials)
+    on = trials[trials["dataset"].isin(alike["dataset"])]
+    held_out, kept = (set(rows["validation_examples"].fillna(0)) for rows in (on, alike))
+    deltas = set(on["delta"].dropna()) - set(alike["delta"])
+    setting = [name for name in analysis.ARM if name != "engine"]
+    every, drawn = (
+        analysis.over_seeds(rows).drop_duplicates(analysis.ARM) for rows in (alike, shown)
+    )
+    same = every.merge(drawn[setting].drop_duplicates())
+    again = same.merge(drawn[analysis.ARM], how="left", indicator=True)
+    engines = sorted(again[again["_merge"] == "left_only"]["engine"].unique())
+    lone = len(every) - len(same)
+    parts = [
+        *(f"trials on {name}" for name in sorted(set(trials["dataset"]) - set(on["dataset"]))),
+        *(f"trials with validation_examples {size:.0f}" for size in sorted(held_out - kept)),
+        *(f"trials with delta {analysis.short(delta)}" for delta in sorted(deltas)),
+        *([f"{command.counted(lone, 'arm')} of one seed, as others have several"] if lone else []),
+        *(f"settings by {name} that another engine has trained, too" for name in engines),
+    ]
+    if parts:
+        yield f"In the table of arms, and in no figure or answer: {'; '.join(parts)}."
+
+
+def of_other_timings(timings: pd.DataFrame, dataset: str) -> Iterator[str]:
+    """What was timed on other datasets than that of the answers."""
+    others = sorted(set(timings["dataset"]) - {dataset})
+    if others:
+        yield f"Timings on {', '.join(others)} are in no figure or answer."
 
 
 def of_timings(timings: pd.DataFrame) -> Iterator[str]:

@@ -15,6 +15,7 @@ from dpbench import catalogue
 from dpbench.trial import BadInput
 
 EXIT_FAILED_TRIALS, EXIT_USAGE, EXIT_REGRESSION, EXIT_NOTHING, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
+EXIT_NO_READER = 141  # as of any program that SIGPIPE ends
 LINE_CHARACTERS = 100  # of a reason, where it is one of many
 
 
@@ -45,16 +46,24 @@ def run(
     arguments: Sequence[str] | None,
     command: Callable[[argparse.Namespace], int],
 ) -> int:
-    """The command's exit code; bad input is one line on stderr and exit code 2."""
+    """The command's exit code; bad input is one line on stderr and exit code 2.
+
+    Where the reader of what it prints has gone, as of `| head`, it ends without a word.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a path may hold what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
     given = parser.parse_args(arguments)
     try:
-        return command(given)
+        code = command(given)
+        sys.stdout.flush()
     except BadInput as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be flushed at exit
+        return EXIT_NO_READER
+    return code
 
 
 def add_output_flags(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +95,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def counted(count: int, noun: str) -> str:
+    """The number with its noun: 1 trial, 1,200 trials."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -97,17 +97,23 @@ def run_trials(
                 folding.tidy(out)
 
 
+def timing_name(dataset: str, engine: str, batch_size: int, device: str) -> str:
+    """Of the file of a timing: one of another dataset, or on another device, stands beside it."""
+    return f"{dataset}-{engine}-{batch_size}-{device.replace(':', '-')}"
+
+
 def run_timings(trials: Sequence[Trial], place: Place, out: Path, *, quiet: bool) -> None:
     """Measures the overheads that are missing, one after the other."""
     device = place.device
     known = store.read_timings(out)
-    seen = set(zip(known["engine"], known["batch_size"], known["device"], strict=True))
-    missing = [each for each in timed(trials) if (*each, device) not in seen]
+    dataset = trials[0].dataset
+    known = known[(known["dataset"] == dataset) & (known["device"] == device)]
+    seen = set(zip(known["engine"], known["batch_size"], strict=True))
+    missing = [each for each in timed(trials) if each not in seen]
     with Progress(len(missing), len(missing), what="timings", quiet=quiet) as progress:
         for engine, batch_size in missing:
-            rows = place.time_engine(engine, batch_size, trials[0].dataset)
-            name = f"{engine}-{batch_size}-{device.replace(':', '-')}"
-            store.write_timings(out, name, rows)
+            rows = place.time_engine(engine, batch_size, dataset)
+            store.write_timings(out, timing_name(dataset, engine, batch_size, device), rows)
             ratios = [row["seconds_per_step"] / row["baseline_seconds_per_step"] for row in rows]
             progress.done(
                 f"{engine} batch {batch_size}: {statistics.median(ratios):.2f} x non-private",

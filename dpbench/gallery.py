@@ -39,15 +39,15 @@ def figures_of(
     """Every figure of a report, in its order.
 
     Args:
-        trials: Rows of `store.read_trials`, of one dataset.
-        timings: Rows of `store.read_timings`.
+        trials: Rows of `analysis.comparable`.
+        timings: Rows of `store.read_timings`, of the same dataset.
         answers: What they say, for the figures' alternative texts.
     """
     return [*_of_trials(trials, answers), *_of_timings(timings)]
 
 
 def _of_trials(trials: pd.DataFrame, answers: Sequence[summary.Answer]) -> list[Drawn]:
-    common = (*candour.of_seeds(trials), *candour.of_dataset(trials))
+    seeds = tuple(candour.of_seeds(trials))
     arms = tuple(candour.of_arms(trials))
     curves = analysis.private(analysis.ok(trials))
     curves = curves[curves["epsilon"] < float("inf")]
@@ -55,54 +55,56 @@ def _of_trials(trials: pd.DataFrame, answers: Sequence[summary.Answer]) -> list[
         _drawn(
             name="privacy_accuracy",
             title="Privacy against accuracy",
-            caption="Each marker is a setting at its last epoch; up and to the left is better. The "
-            "grey step is the frontier: the best accuracy of any epoch that spends no more. "
-            "Settings of one epsilon stand side by side; bars are 95 % t intervals over seeds, "
-            "dots the seeds.",
+            caption="Each marker is a noise multiplier, whose number stands beside it, at the last "
+            "epoch of its best setting; up and to the left is better. Bars are 95 % t intervals "
+            "over seeds, dots the seeds. The grey step is the frontier: the best accuracy of any "
+            "epoch that spends no more. Rings are the settings of the answers; one without a "
+            "marker is of an earlier epoch.",
             drawable=len(curves) > 0,
             frame=trials,
             draw=figures.privacy_accuracy,
             numbers=figures.privacy_accuracy_numbers,
             alternative=lambda _: _reached(trials, answers),
             missing="Nothing to draw: no private trial has finished an epoch.",
-            notes=(*common, *arms, *candour.of_search(trials)),
-            more_notes=lambda rows: _left_out(trials, rows[rows["end"]]),
+            notes=(*seeds, *arms, *candour.of_search(trials)),
+            more_notes=lambda rows: _thinned(trials, rows[rows["end"]]),
         ),
         _drawn(
             name="accuracy_cells",
             title="Accuracy over noise and clipping",
             caption="Test accuracy in percent at the last epoch, a cell for each noise multiplier "
-            "and clipping norm: the best arm there, of those with Poisson batches where there are "
-            "any. Noise 0 clips only.",
+            "and clipping norm: the best setting there, of those with Poisson batches where there "
+            "are any. Noise 0 clips only.",
             drawable=len(analysis.private(analysis.final(trials))) > 0,
             frame=trials,
             draw=figures.accuracy_cells,
             numbers=figures.accuracy_cells_numbers,
             alternative=_cells,
             missing="Nothing to draw: no private trial has finished.",
-            notes=(*common, *arms),
-            more_notes=lambda rows: _left_out(trials, rows),
+            notes=(*seeds, *arms),
+            more_notes=lambda rows: _thinned(trials, rows),
         ),
         _drawn(
             name="learning_curves",
             title="Learning curves",
             caption="Test accuracy as training goes on and epsilon is spent: each marker is an "
-            "epoch. A curve that has gone flat spends epsilon for nothing.",
+            "epoch, each line a noise multiplier with the setting that ends best, its band the 95 "
+            "% t interval. A curve that has gone flat spends epsilon for nothing.",
             drawable=len(curves) > 0,
             frame=trials,
             draw=figures.learning_curves,
             numbers=figures.learning_curves_numbers,
             alternative=_curves,
             missing="Nothing to draw: no private trial has finished an epoch.",
-            notes=(*_epochs(curves), *common),
-            more_notes=lambda rows: _left_out(trials, rows),
+            notes=(*_epochs(curves), *seeds),
+            more_notes=lambda rows: _thinned(trials, rows),
         ),
         _drawn(
             name="accuracy_loss",
             title="Clipping loss against noise loss",
             caption="Points of accuracy lost against the non-private setting of the same batch "
-            "size, paired by seed. At noise 0 stands what clipping alone loses; the rise from "
-            "there is the noise's.",
+            "size, paired by seed: in grey what clipping alone loses, with each noise multiplier "
+            "what its noise loses on top of that. Bars are 95 % t intervals.",
             drawable=len(analysis.loss_split(trials)) > 0,
             frame=trials,
             draw=figures.accuracy_loss,
@@ -110,7 +112,7 @@ def _of_trials(trials: pd.DataFrame, answers: Sequence[summary.Answer]) -> list[
             alternative=_losses,
             missing="Nothing to draw: it needs trials that clip without noise (--clip-only) and "
             "non-private ones, of the same seeds.",
-            notes=common,
+            notes=seeds,
         ),
     ]
 
@@ -120,9 +122,9 @@ def _of_timings(timings: pd.DataFrame) -> list[Drawn]:
         _drawn(
             name="overhead",
             title="What a step costs in time",
-            caption="Left: how many times as long a step takes as the non-private one, both timed "
+            caption="Above: how many times as long a step takes as the non-private one, both timed "
             "in turn in one process; dots are pairs, the marker is their median with its 95 % "
-            "interval. Right: examples per second.",
+            "interval. Below: examples per second.",
             drawable=bool((timings["engine"] != NON_PRIVATE).any()),
             frame=timings,
             draw=figures.overhead,
@@ -148,14 +150,15 @@ def _of_timings(timings: pd.DataFrame) -> list[Drawn]:
     ]
 
 
-def _left_out(trials: pd.DataFrame, drawn: pd.DataFrame) -> tuple[str, ...]:
-    """Where there are more arms than can be read: how many are drawn."""
-    arms = analysis.tuned(analysis.over_seeds(analysis.private(analysis.final(trials))))
-    every = int((arms["epsilon"] < float("inf")).sum())
-    finite = drawn[drawn["epsilon"] < float("inf")]
-    if (count := len(finite[analysis.ARM].drop_duplicates())) >= every:
+def _thinned(trials: pd.DataFrame, drawn: pd.DataFrame) -> tuple[str, ...]:
+    """Where there are more noise multipliers than can be read: how many are drawn."""
+    noises = ["batch_size", "noise_multiplier"]
+    every = analysis.private(analysis.ok(trials))[[*noises, "epsilon"]]
+    every = every[every["epsilon"] < float("inf")].drop_duplicates(noises)
+    count = len(every.merge(drawn[noises].drop_duplicates()))
+    if count == len(every):
         return ()
-    return (f"{count} arms of {every} are drawn.",)
+    return (f"{count} noise multipliers of {len(every):,}, over all batch sizes, are drawn.",)
 
 
 def _drawn(
@@ -231,12 +234,12 @@ def _curves(curves: pd.DataFrame) -> str:
 
 
 def _losses(points: pd.DataFrame) -> str:
-    clip_only = points[points["noise_multiplier"] == 0]["points_lost"]
-    noisy = points[points["noise_multiplier"] > 0]["points_lost"]
+    clipping, noise = (
+        points[points["part"] == part]["points_lost"] for part in ("clipping", "noise")
+    )
     return (
-        f"Lines of accuracy lost against the noise multiplier. Clipping alone loses "
-        f"{clip_only.min():.1f} to {clip_only.max():.1f} points; with noise it is "
-        f"{noisy.min():.1f} to {noisy.max():.1f}."
+        f"Points of accuracy lost over clipping norms. Clipping loses {clipping.min():.1f} to "
+        f"{clipping.max():.1f}; the noise on top of it {noise.min():.1f} to {noise.max():.1f}."
     )
 
 

@@ -1,4 +1,4 @@
-"""Who asked for a store's trials: each sweep's command and sweep file, in `sweeps/`.
+"""Who asked for a store's rows: each command that ran, and its sweep file, in `sweeps/`.
 
 A record says what the user typed and no more: no folder of the machine that was not typed.
 """
@@ -6,9 +6,13 @@ A record says what the user typed and no more: no folder of the machine that was
 import hashlib
 import json
 import os
+import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+from dpbench import __version__
 from dpbench.trial import BadInput
 
 _FOLDER = "sweeps"
@@ -16,7 +20,7 @@ _FOLDER = "sweeps"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """A sweep as it was asked for.
+    """A sweep, or a timing, as it was asked for.
 
     Attributes:
         command: As typed.
@@ -24,7 +28,7 @@ class Sweep:
         file_text: What the file said.
         dpbench_version: That ran it.
         started_at: Of its last run, in ISO 8601 (UTC).
-        trial_ids: All that it asks for.
+        trial_ids: All that it asks for; none of a timing.
     """
 
     command: str
@@ -33,6 +37,27 @@ class Sweep:
     dpbench_version: str
     started_at: str
     trial_ids: tuple[str, ...]
+
+
+def asked(
+    module: str, typed: Sequence[str], file: Path | None = None, trial_ids: Sequence[str] = ()
+) -> Sweep:
+    """What the user asks for now.
+
+    Args:
+        module: Of `python -m`.
+        typed: The arguments after it.
+        file: The sweep file among them.
+        trial_ids: What it comes to.
+    """
+    return Sweep(
+        command=shlex.join(["python", "-m", module, *typed]),
+        file_name=None if file is None else str(file),
+        file_text=None if file is None else file.read_text(encoding="utf-8"),
+        dpbench_version=__version__,
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        trial_ids=tuple(trial_ids),
+    )
 
 
 def write(root: Path, sweep: Sweep) -> None:

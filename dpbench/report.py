@@ -29,6 +29,10 @@ class Written:
 
     Attributes:
         page: Its path.
+        facts: What was run, in a line.
+        warnings: What is missing from the answer or stands for something else.
+        dataset: That the answers are of; None where no trial has run.
+        delta: Of their epsilons; None where no private trial has run.
         baseline: What losses are counted from.
         answers: One for each of `summary.BEST_AT`.
         finished: Trials.
@@ -36,6 +40,10 @@ class Written:
     """
 
     page: Path
+    facts: str
+    warnings: Sequence[str]
+    dataset: str | None
+    delta: float | None
     baseline: "Baseline | None"
     answers: "Sequence[Answer]"
     finished: int
@@ -50,19 +58,26 @@ def write(root: Path) -> Written | None:
     Raises:
         BadInput: The store cannot be read, or its folder cannot be written to.
     """
-    from dpbench import analysis, gallery, history, page, store, summary
+    from dpbench import analysis, candour, gallery, history, page, store, summary
 
     trials, timings = store.read_trials(root), store.read_timings(root)
     if trials.empty and timings.empty:
         return None
     sweeps = history.read(root)
-    main = _main_dataset(trials)
-    answers = summary.answers(main, timings)
-    drawn = gallery.figures_of(main, timings, answers)
+    main = analysis.comparable(trials)
+    dataset = analysis.of_most(timings if main.empty else main, "dataset")["dataset"].iloc[0]
+    timed = timings[timings["dataset"] == dataset]
+    answers = summary.answers(main, timed)
+    drawn = gallery.figures_of(main, timed, answers)
     contents = page.Contents(
         name=root.resolve().name,
-        facts=_facts(main),
-        warnings=_warnings(trials, main, {each for sweep in sweeps for each in sweep.trial_ids}),
+        facts=_facts(trials, main),
+        warnings=[
+            *candour.of_progress(trials, {each for sweep in sweeps for each in sweep.trial_ids}),
+            *candour.of_left_out(trials, main),
+            *candour.of_other_timings(timings, dataset),
+            *candour.of_dataset(main),
+        ],
         baseline=summary.baseline(main),
         answers=answers,
         pictures=[_picture(root, each) for each in drawn],
@@ -72,11 +87,16 @@ def write(root: Path) -> Written | None:
             page.provenance_table(trials, timings),
         ),
         sweeps=sweeps,
+        shuffled=bool((trials["sampling"] == "shuffle").any()),
     )
     path = root / "report.html"
     _write(path, page.render(contents).encode())
     return Written(
         page=path,
+        facts=contents.facts,
+        warnings=contents.warnings,
+        dataset=None if main.empty else str(dataset),
+        delta=main["delta"].max() if main["delta"].notna().any() else None,
         baseline=contents.baseline,
         answers=answers,
         finished=analysis.final(trials)["trial_id"].nunique(),
@@ -84,43 +104,27 @@ def write(root: Path) -> Written | None:
     )
 
 
-def _main_dataset(trials: "pd.DataFrame") -> "pd.DataFrame":
-    """The trials of the dataset that has the most rows: accuracies of two do not compare."""
-    if trials.empty:
-        return trials
-    return trials[trials["dataset"] == trials["dataset"].value_counts().index[0]]
-
-
-def _warnings(trials: "pd.DataFrame", main: "pd.DataFrame", asked: set[str]) -> list[str]:
-    """What is missing from the answer or stands for something else."""
-    from dpbench import candour
-
-    others = sorted(set(trials["dataset"]) - set(main["dataset"]))
-    left_out = (
-        f"Trials on {', '.join(others)} are in the table of arms, and in no figure or answer."
-    )
-    return [
-        *candour.of_progress(trials, asked),
-        *([left_out] if others else []),
-        *candour.of_dataset(main),
-        *candour.of_seeds(main),
-    ]
-
-
-def _facts(trials: "pd.DataFrame") -> str:
-    """What was run, in a line."""
-    from dpbench import analysis
+def _facts(trials: "pd.DataFrame", main: "pd.DataFrame") -> str:
+    """What was run, in a line: on the dataset of the answers, and at their delta."""
+    from dpbench import analysis, wording
 
     if trials.empty:
         return "Timings only: no trial was trained."
-    finished = analysis.final(trials)
-    count = finished["trial_id"].nunique()
-    return (
-        f"{count:,} trial{'' if count == 1 else 's'} finished on {trials['dataset'].iloc[0]}, "
-        f"model {', '.join(sorted(trials['model'].unique()))}; batch sizes "
-        f"{', '.join(str(size) for size in sorted(trials['batch_size'].unique()))}; seeds: "
-        f"{trials['seed'].nunique()}; {trials['started_at'].min():%Y-%m-%d}."
-    )
+    rows = trials[trials["dataset"].isin(main["dataset"])]
+    finished = command.counted(analysis.final(rows)["trial_id"].nunique(), "trial")
+    parts = [f"{finished} finished on {rows['dataset'].iloc[0]}"]
+    named = [name for key, name in wording.ACCOUNTANTS.items() if key in set(main["accountant"])]
+    if named:
+        delta = analysis.short(main["delta"].max())
+        parts.append(f"epsilon at delta {delta}, by {' or '.join(named)}")
+    sizes = [str(size) for size in sorted(rows["batch_size"].unique())]
+    parts += [
+        f"model {', '.join(sorted(rows['model'].unique()))}",
+        f"batch size{'s' if len(sizes) > 1 else ''} {', '.join(sizes)}",
+        command.counted(rows["seed"].nunique(), "seed"),
+        f"{rows['started_at'].min():%Y-%m-%d}",
+    ]
+    return f"{'; '.join(parts)}."
 
 
 def _picture(root: Path, drawn: "Drawn") -> "Picture":
@@ -178,7 +182,14 @@ def answer(written: Written, *, as_json: bool) -> str:
         )
     head, _, rest = wording.table(written.answers).partition("\n")
     return "\n".join(
-        [wording.baseline(written.baseline), command.bold(head), rest, f"page: {written.page}"]
+        [
+            written.facts,
+            *written.warnings,
+            wording.baseline(written.baseline),
+            command.bold(head),
+            rest,
+            f"page: {written.page}",
+        ]
     )
 
 

@@ -7,10 +7,8 @@ from typing import Any
 import pandas as pd
 
 from dpbench import accounting, analysis
-from dpbench.analysis import Difference
+from dpbench.analysis import BEST_AT, Difference
 from dpbench.trial import ENGINES, NON_PRIVATE_ENGINES
-
-BEST_AT = (1.0, 3.0, 8.0)  # the epsilons that are answered for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +52,8 @@ class Best:
     Attributes:
         setting: What to run.
         epsilon: That it spends, in one run.
+        delta: That goes with it.
+        accountant: Which gave that epsilon.
         accuracy: That it reaches.
         loss: Accuracy of the best non-private arm over it, paired by seed; None without one.
         step_times: Of its own engine, first, and of the others; empty where none were measured.
@@ -61,12 +61,14 @@ class Best:
         chosen_by: `validation_accuracy`, or `test_accuracy` where not all have that.
         ahead: Its accuracy over the next's, paired by seed; None where it has no rival.
         next: The setting that is next.
-        epsilon_of_choice: If the choice among the arms was made on private data; None where their
-            deltas differ.
+        epsilon_of_choice: If the choice among the arms was made on private data; None where it has
+            no rival, or steps were not counted.
     """
 
     setting: Setting
     epsilon: float
+    delta: float
+    accountant: str
     accuracy: Accuracy
     loss: Difference | None
     step_times: tuple[StepTime, ...]
@@ -87,30 +89,37 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
-    """The best non-private arm: what a loss is counted from."""
+    """The best non-private arm, what a loss is counted from; chosen as in `Best`."""
 
+    dataset: str
     batch_size: int
     learning_rate: float
     epochs: int
     sampling: str
     accuracy: Accuracy
+    arms: int
+    chosen_by: str
 
 
 def baseline(trials: pd.DataFrame) -> Baseline | None:
     """The best non-private arm at its last epoch; None where there is none.
 
     Args:
-        trials: Rows of `store.read_trials`.
+        trials: Rows of `analysis.comparable`.
     """
-    arm = _baseline_arm(trials)
-    if arm is None:
+    arms = _baseline_arms(trials)
+    if arms.empty:
         return None
+    arm = analysis.best(arms)
     return Baseline(
+        dataset=str(arm["dataset"]),
         batch_size=int(arm["batch_size"]),
         learning_rate=float(arm["learning_rate"]),
         epochs=int(arm["epoch"]),
         sampling=str(arm["sampling"]),
         accuracy=_accuracy(arm),
+        arms=len(arms),
+        chosen_by=analysis.chosen_by(arms),
     )
 
 
@@ -118,8 +127,8 @@ def answers(trials: pd.DataFrame, timings: pd.DataFrame) -> tuple[Answer, ...]:
     """The answer at each of BEST_AT.
 
     Args:
-        trials: Rows of `store.read_trials`, of one dataset.
-        timings: Rows of `store.read_timings`.
+        trials: Rows of `analysis.comparable`.
+        timings: Rows of `store.read_timings`, of the same dataset.
     """
     overheads = analysis.overhead(timings) if len(timings) else pd.DataFrame()
     return tuple(
@@ -132,17 +141,17 @@ def _best(trials: pd.DataFrame, overheads: pd.DataFrame, epsilon: float) -> Best
     arms = analysis.within(trials, epsilon)
     if arms.empty:
         return None
-    if arms["seeds"].max() > 1:  # a lucky single seed is not chosen over an interval
-        arms = arms[arms["seeds"] > 1]
     best = analysis.best(arms)
-    reference = _baseline_arm(trials)
+    baselines = _baseline_arms(trials)
     others = arms.drop(index=best.name)
     second = None if others.empty else analysis.best(others)
     return Best(
         setting=_setting(best),
         epsilon=float(best["epsilon"]),
+        delta=float(best["delta"]),
+        accountant=str(best["accountant"]),
         accuracy=_accuracy(best),
-        loss=None if reference is None else _ahead(trials, reference, best),
+        loss=None if baselines.empty else _ahead(trials, analysis.best(baselines), best),
         step_times=_step_times(overheads, str(best["engine"]), int(best["batch_size"])),
         arms=len(arms),
         chosen_by=analysis.chosen_by(arms),
@@ -152,14 +161,13 @@ def _best(trials: pd.DataFrame, overheads: pd.DataFrame, epsilon: float) -> Best
     )
 
 
-def _baseline_arm(trials: pd.DataFrame) -> "pd.Series[Any] | None":
-    arms = analysis.over_seeds(analysis.unclipped(analysis.final(trials)))
-    return None if arms.empty else analysis.best(arms)
+def _baseline_arms(trials: pd.DataFrame) -> pd.DataFrame:
+    return analysis.over_seeds(analysis.unclipped(analysis.final(trials)))
 
 
 def _epsilon_of_choice(arms: pd.DataFrame) -> float | None:
     counted = arms[["sample_rate", "steps"]].notna().all(axis=None)
-    if len(arms) < 2 or arms["delta"].nunique() != 1 or not counted:
+    if len(arms) < 2 or not counted:
         return None
     worst = _least_private(arms)
     runs = [*worst, *worst[:1] * (len(arms) - len(worst))]  # of the others only the number counts

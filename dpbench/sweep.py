@@ -9,7 +9,6 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from dpbench import (
@@ -213,8 +212,8 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
         raise BadInput(f"Expected trial_timeout={given.trial_timeout} > 0.")
     top, tables = grid.read_toml(given.file) if given.file else ({}, [{}])
     data_root = command.data_root(given.data_root)
-    asked = given.dataset or str(top.get("dataset", catalogue.AUTO))
-    dataset = command.dataset(asked, data_root, dry_run=given.dry_run)
+    named = given.dataset or str(top.get("dataset", catalogue.AUTO))
+    dataset = command.dataset(named, data_root, dry_run=given.dry_run)
 
     flags = {name: getattr(given, name) for name in (*grid.AXES, *grid.SCALARS)}
     layers = [{name: value for name, value in flags.items() if value is not None}]
@@ -240,14 +239,15 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
 
             data.load(dataset, data_root, "cpu")  # which fails here, once, or not at all
         store.create(out)
-        history.write(out, _asked(given.file, typed, trials))
+        asked = [trial.trial_id for trial in trials]
+        history.write(out, history.asked("dpbench.sweep", typed, given.file, asked))
         folding.tidy(out)
         execution.run_trials(trials, place, out, given.retry_failed, quiet=given.quiet)
         if not given.no_timing:
             execution.run_timings(trials, place, out, quiet=given.quiet)
     rows = store.read_trials(out, store.set_aside)
     _print_answer(out, given)
-    unfinished = list(wording.unfinished(rows, [trial.trial_id for trial in trials]))
+    unfinished = list(wording.unfinished(rows, asked))
     for line in unfinished:
         print(line, file=sys.stderr)
     return command.EXIT_FAILED_TRIALS if unfinished else 0
@@ -351,18 +351,6 @@ def _print_plan(
     print(
         f"{len(trials)} trials, {len(todo)} to run into {out}: about {duration(seconds)} "
         f"with {workers} at a time"
-    )
-
-
-def _asked(file: Path | None, typed: Sequence[str], trials: Sequence[Trial]) -> history.Sweep:
-    """What the user asked for, for the store to remember."""
-    return history.Sweep(
-        command=shlex.join(["python", "-m", "dpbench.sweep", *typed]),
-        file_name=None if file is None else str(file),
-        file_text=None if file is None else file.read_text(encoding="utf-8"),
-        dpbench_version=__version__,
-        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        trial_ids=tuple(trial.trial_id for trial in trials),
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from dpbench import analysis, catalogue, command, grid, report, store
+from dpbench import analysis, catalogue, command, execution, grid, history, report, store, wording
 from dpbench.progress import Progress
 from dpbench.runner import Workers
 from dpbench.trial import NON_PRIVATE, PRIVATE_ENGINES, TUTORIAL_ARMS, BadInput, TimedName
@@ -40,8 +40,9 @@ HEADER = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
+    typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return command.run(_parser(), arguments, _timing)
+        return command.run(_parser(), typed, lambda given: _timing(given, typed))
     except KeyboardInterrupt:
         print("\nInterrupted; what was timed so far is in the store.", file=sys.stderr)
         return command.EXIT_INTERRUPTED
@@ -89,7 +90,7 @@ def _parser() -> command.Parser:
     return parser
 
 
-def _timing(given: argparse.Namespace) -> int:
+def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
     """Measures every combination and prints what it came to."""
     for name in ("threads", "pairs", "physical_batch_size"):
         if getattr(given, name) < 1:
@@ -114,6 +115,7 @@ def _timing(given: argparse.Namespace) -> int:
     if not every:
         raise BadInput(f"Expected an engine that runs on {', '.join(devices)}, not {names}.")
     store.create(out)
+    history.write(out, history.asked("dpbench.timing", typed))
     frame = _measure(every, dataset, data_root, given, out)
     summary = analysis.overhead(frame)
     if given.json:
@@ -163,7 +165,8 @@ def _measure(
                 physical_batch_size=given.physical_batch_size,
             )
             timed = runner.time_engine(name, batch_size, dataset, workers, pairs=given.pairs)
-            store.write_timings(out, f"{name}-{batch_size}-{device.replace(':', '-')}", timed)
+            name_of_file = execution.timing_name(dataset, name, batch_size, device)
+            store.write_timings(out, name_of_file, timed)
             rows += timed
             progress.done(f"{name} batch {batch_size} on {device}", work=1, failed=False)
     return pd.DataFrame(rows)
@@ -203,12 +206,15 @@ def text(frame: "pd.DataFrame", dataset: str) -> str:
 
 def _cells(row: "dict[str, float]") -> list[str]:
     memory = row["peak_memory_bytes"]
+    ratio, low, high = wording.ratio(
+        row["overhead_ratio"], row["overhead_ratio_low"], row["overhead_ratio_high"]
+    )
     return [
         str(row["engine"]),
         str(row["batch_size"]),
         str(row["device"]),
-        f"{row['overhead_ratio']:.2f}",
-        f"[{row['overhead_ratio_low']:.2f}, {row['overhead_ratio_high']:.2f}]",
+        ratio,
+        f"[{low}, {high}]",
         f"{row['examples_per_second']:,.0f}",
         f"{100 * row['spread']:.0f} %",
         "-" if math.isnan(memory) else f"{memory / 2**20:,.1f} MiB",

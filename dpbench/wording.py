@@ -10,6 +10,7 @@ from dpbench.analysis import Difference
 from dpbench.summary import Accuracy, Answer, Baseline, Setting, StepTime
 
 FAILURES_SHOWN = 30
+ACCOUNTANTS = {"prv": "PRV", "rdp": "RDP", "gaussian": "Gaussian"}
 
 _HEADER = (
     "epsilon <=",
@@ -30,10 +31,11 @@ def baseline(found: Baseline | None) -> str:
     if found is None:
         return "There is no non-private trial to compare with."
     shuffled = "" if found.sampling == "poisson" else ", shuffled"
+    chosen = f", of {found.arms} chosen on the {_set(found.chosen_by)} set,"
     return (
-        f"The best non-private setting reaches {accuracy(found.accuracy)} with batch size "
-        f"{found.batch_size}, learning rate {found.learning_rate:g} and {_epochs(found.epochs)}"
-        f"{shuffled}."
+        f"On {found.dataset}, the best non-private setting{chosen if found.arms > 1 else ''} "
+        f"reaches {accuracy(found.accuracy)} with batch size {found.batch_size}, learning rate "
+        f"{found.learning_rate:g} and {command.counted(found.epochs, 'epoch')}{shuffled}."
     )
 
 
@@ -42,10 +44,11 @@ def sentence(answer: Answer) -> str:
     within = f"With epsilon at most {answer.epsilon_at_most:g}"
     best = answer.best
     if best is None:
-        return f"{within}, there is no trial yet: none of the private ones spends so little."
+        return f"{within}, there is no answer: no epoch of a private trial has spent so little."
     return (
-        f"{within}, the best setting is {setting(best.setting)}: it reaches "
-        f"{accuracy(best.accuracy)}, {_lost(best.loss)}, and {_time(best.step_times)}."
+        f"{within} (delta {analysis.short(best.delta)}, {ACCOUNTANTS[best.accountant]}), the best "
+        f"setting is {setting(best.setting)}: it reaches {accuracy(best.accuracy)}, "
+        f"{_lost(best.loss)}, and {_time(best.step_times)}."
     )
 
 
@@ -54,14 +57,13 @@ def remarks(answer: Answer) -> Iterator[str]:
     best = answer.best
     if best is None or best.next is None:
         return
-    of = best.chosen_by.partition("_")[0]
+    of = _set(best.chosen_by)
     biased = "" if of == "validation" else ", so its accuracy is a little too good"
-    yield f"It is the best of {best.arms} arms on the {of} set{biased}."
+    yield f"It is the best of {command.counted(best.arms, 'arm')} on the {of} set{biased}."
     if best.ahead is not None and best.ahead.seeds > 1:
         clear = "" if best.ahead.low > 0 else ", so the two may be equally good"
-        by = f", by {best.next.engine}" if best.next.engine != best.setting.engine else ""
         yield (
-            f"It is {points(best.ahead)} more accurate than the next ({setting(best.next)}{by}), "
+            f"It is {points(best.ahead)} more accurate than the next ({setting(best.next)}), "
             f"paired by seed{clear}."
         )
     if best.epsilon_of_choice is not None:
@@ -85,7 +87,7 @@ def _row(answer: Answer) -> tuple[str, ...]:
     return (
         f"{answer.epsilon_at_most:g}",
         accuracy(best.accuracy, seeds=""),
-        "-" if best.loss is None else f"{100 * best.loss.mean:.2f}",
+        "-" if best.loss is None else points(best.loss, unit=""),
         f"{best.step_times[0].ratio:.2f} x" if best.step_times else "-",
         f"{chosen.noise_multiplier:g}",
         f"{chosen.max_grad_norm:g}",
@@ -106,23 +108,29 @@ def setting(chosen: Setting) -> str:
         *([f"momentum {chosen.momentum:g}"] if chosen.momentum else []),
         *(["shuffled batches"] if chosen.sampling != "poisson" else []),
     ]
-    return f"{', '.join(parts)} and {_epochs(chosen.epochs)}"
+    return f"{', '.join(parts)} and {command.counted(chosen.epochs, 'epoch')}"
 
 
 def accuracy(seen: Accuracy, seeds: str = " ({} seeds)") -> str:
     """Percent, with the half-width of the interval where there are several seeds."""
     if seen.seeds < 2:
-        return f"{100 * seen.mean:.1f} %"
+        return f"{100 * seen.mean:.2f} %"
     half = 100 * (seen.high - seen.mean)
     return f"{100 * seen.mean:.2f} ± {half:.2f} %{seeds.format(seen.seeds)}"
 
 
-def points(difference: Difference) -> str:
+def points(difference: Difference, unit: str = " points") -> str:
     """Percentage points, with the interval where there is one."""
-    shown = f"{100 * difference.mean:.2f} points"
+    shown = f"{100 * difference.mean:.2f}{unit}"
     if math.isnan(difference.low):
         return shown
     return f"{shown} ({100 * difference.low:.2f} to {100 * difference.high:.2f})"
+
+
+def ratio(middle: float, low: float, high: float) -> tuple[str, str, str]:
+    """The numbers in as many digits: two, or three where two do not tell the ends apart."""
+    digits = 3 if f"{low:.2f}" == f"{high:.2f}" else 2
+    return f"{middle:.{digits}f}", f"{low:.{digits}f}", f"{high:.{digits}f}"
 
 
 def _lost(loss: Difference | None) -> str:
@@ -135,16 +143,18 @@ def _time(step_times: Sequence[StepTime]) -> str:
     if not step_times:
         return "what it costs in time was not measured"
     own, *others = step_times
+    times, low, high = ratio(own.ratio, own.low, own.high)
     text = (
-        f"a step takes {own.ratio:.2f} times as long as a non-private one by {own.engine} "
-        f"({own.low:.2f} to {own.high:.2f})"
+        f"a step of that batch size takes {times} times as long as a non-private one by "
+        f"{own.engine} ({low} to {high})"
     )
     opacus = next((other for other in others if other.engine == "opacus-hooks"), None)
     return text if opacus is None else f"{text}, {opacus.ratio:.2f} times by {opacus.engine}"
 
 
-def _epochs(count: int) -> str:
-    return f"{count} epoch{'' if count == 1 else 's'}"
+def _set(chosen_by: str) -> str:
+    """Of which examples the column is: `validation` or `test`."""
+    return chosen_by.partition("_")[0]
 
 
 def unfinished(trials: pd.DataFrame, asked: Sequence[str]) -> Iterator[str]:
@@ -158,8 +168,9 @@ def unfinished(trials: pd.DataFrame, asked: Sequence[str]) -> Iterator[str]:
     failed = analysis.failures(trials)
     failed = failed[failed["trial_id"].isin(set(asked) - finished)]
     lost = len(set(asked) - finished - set(failed["trial_id"]))
+    every = command.counted(len(asked), "trial")
     if len(failed):
-        yield f"{len(failed)} of {len(asked)} trials failed; their rows have the tracebacks:"
+        yield f"{len(failed)} of {every} failed; their rows have the tracebacks:"
         yield f"{'trial_id':<16}  {'status':<13}  epoch  reason"
     for row in failed.head(FAILURES_SHOWN).to_dict("records"):
         reason = command.one_line(row["reason"])
@@ -169,4 +180,4 @@ def unfinished(trials: pd.DataFrame, asked: Sequence[str]) -> Iterator[str]:
     if len(failed):
         yield "The same command tries crashes again; with --retry-failed, it tries all of them."
     if lost:
-        yield f"{lost} of {len(asked)} trials were in damaged files: run the same command again."
+        yield f"{lost} of {every} could not be read, of damaged files: run the same command again."

@@ -8,7 +8,7 @@ from typing import Any
 from conftest import make_trial
 from test_store import WHERE
 
-from dpbench import history, store
+from dpbench import execution, history, store
 from dpbench.trial import Epoch, StepTiming, Trial
 
 HOSTILE = "<script>document.title='run'</script><img src=x onerror=\"document.title='run'\">$\\frac"
@@ -114,11 +114,11 @@ def full(root: Path) -> Path:
     return root
 
 
-def time(root: Path, engine: Any, ratios: Sequence[float]) -> None:
+def time(root: Path, engine: Any, ratios: Sequence[float], dataset: str = "digits") -> None:
     rows = [
         store.timing_row(
             StepTiming(
-                dataset="digits",
+                dataset=dataset,
                 model="tutorial-cnn",
                 engine=engine,
                 batch_size=64,
@@ -134,4 +134,4 @@ def time(root: Path, engine: Any, ratios: Sequence[float]) -> None:
         )
         for pair, ratio in enumerate(ratios)
     ]
-    store.write_timings(root, f"{engine}-64-cpu", rows)
+    store.write_timings(root, execution.timing_name(dataset, engine, 64, "cpu"), rows)

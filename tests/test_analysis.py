@@ -72,6 +72,53 @@ def test_the_last_epoch_within_epsilon_is_compared_and_validation_chooses() -> N
     assert analysis.within(rows, 0.1).empty
 
 
+def test_only_trials_that_are_alike_are_compared() -> None:
+    rows = frame(
+        (make_trial(), 1, 0.9, 2.0),
+        (make_trial("non-private"), 1, 0.99, None),
+        (make_trial(max_grad_norm=2.0), 1, 0.9, 2.0),
+        (make_trial(max_grad_norm=3.0, delta=1e-6), 1, 0.9, 2.0),
+        (make_trial(max_grad_norm=3.0, validation_examples=5), 1, 0.9, 2.0),
+        (make_trial(dataset="mnist"), 1, 0.9, 2.0),
+    )
+    kept = analysis.comparable(rows)
+    assert set(kept["dataset"]) == {"digits"}
+    assert set(kept["max_grad_norm"].dropna()) == {1.0, 2.0}
+    assert set(kept["engine"]) == {"opacus-hooks", "non-private"}
+    assert analysis.comparable(rows.iloc[:0]).empty
+
+
+def test_of_datasets_with_as_many_trials_mnist_is_shown() -> None:
+    rows = frame(
+        *((make_trial(dataset=name), 1, 0.9, 2.0) for name in ("digits", "mnist", "kmnist"))
+    )
+    assert set(analysis.comparable(rows)["dataset"]) == {"mnist"}
+
+
+def test_of_a_settings_engines_the_one_with_the_most_seeds_is_compared() -> None:
+    rows = frame(
+        (make_trial("fused"), 1, 0.99, 2.0),
+        *((make_trial("opacus-hooks", seed=seed), 1, 0.9, 2.0) for seed in range(3)),
+        *((make_trial("non-private", seed=seed), 1, 0.95, None) for seed in range(3)),
+    )
+    assert set(analysis.comparable(rows)["engine"]) == {"opacus-hooks", "non-private"}
+    as_many = rows[rows["seed"] == 0]
+    assert set(analysis.comparable(as_many)["engine"]) == {"fused", "non-private"}
+
+
+def test_a_lone_seed_is_left_out_where_other_arms_have_several() -> None:
+    rows = frame(
+        (make_trial(max_grad_norm=9.0), 1, 0.99, 2.0),
+        *((make_trial(seed=seed), 1, 0.9, 2.0) for seed in range(2)),
+        (make_trial("non-private"), 1, 0.95, None),  # of its kind, all are alone
+    )
+    kept = analysis.comparable(rows)
+    assert set(kept["max_grad_norm"].dropna()) == {1.0}
+    assert "non-private" in set(kept["engine"])
+    alone = rows[rows["seed"] == 0]
+    assert len(analysis.comparable(alone)) == len(alone)
+
+
 def test_differences_are_paired_by_seed() -> None:
     # far apart over seeds, yet always 0.02 to 0.04 apart
     one = frame(*((make_trial(seed=i), 1, v, 2.0) for i, v in enumerate([0.5, 0.7, 0.9])))

@@ -20,7 +20,7 @@ FLOORS = (
     ("folding", "page", "sharing"),
     ("page.render",),
     ("page.contents",),
-    ("gallery", "page.tables"),
+    ("gallery", "page.references", "page.tables"),
     ("candour", "figures", "history", "progress", "store", "wording"),
     ("command", "summary"),
     (

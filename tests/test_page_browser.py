@@ -8,13 +8,40 @@ from pathlib import Path
 import pytest
 import stores
 from axe_playwright_python.sync_playwright import Axe
+from conftest import make_trial
 from playwright.sync_api import Browser, Page, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium; .ci/run installs it"
 )
-STORES = (stores.full, stores.one_trial, stores.only_failures, stores.hostile, stores.timings_only)
+
+
+def long_reason(root: Path) -> Path:
+    """A failure whose reason is one long word."""
+    root = stores.one_trial(root)
+    stores.add(root, make_trial(seed=1), stores.failed(f"RuntimeError: {'/a-long-path' * 20}"))
+    return root
+
+
+def shuffled_and_without_noise(root: Path) -> Path:
+    """Arms of which some have no finite epsilon."""
+    root = stores.one_trial(root)
+    for seed, epsilon in enumerate((float("inf"), 12.0, 3.0)):
+        trial = make_trial(max_grad_norm=2.0 + seed, noise_multiplier=float(seed))
+        stores.add(root, trial, stores.seen(1, 0.9, epsilon))
+    return root
+
+
+STORES = (
+    long_reason,
+    shuffled_and_without_noise,
+    stores.full,
+    stores.one_trial,
+    stores.only_failures,
+    stores.hostile,
+    stores.timings_only,
+)
 LOOKS = [(width, scheme) for width in (360, 1400) for scheme in ("light", "dark")]
 
 
@@ -132,6 +159,45 @@ def test_a_column_sorts_both_ways_by_mouse_and_by_keyboard(opened: Callable[...,
     assert percents == sorted(percents)
 
 
+def test_the_best_comes_first_and_an_infinite_epsilon_is_the_largest(
+    opened: Callable[..., Page],
+) -> None:
+    page = opened("shuffled_and_without_noise")
+    button = page.locator("table").first.get_by_role("button", name="epsilon")
+    button.click()
+    assert column(page, "epsilon") == ["2.000", "3.000", "12.000", "inf"]
+    button.click()
+    assert column(page, "epsilon") == ["inf", "12.000", "3.000", "2.000"]
+    percents = [float(text) for text in column(opened("full"), "accuracy %")]
+    assert percents == sorted(percents, reverse=True)
+
+
+def visible(page: Page, name: str, table: str) -> bool:
+    """Whether the column lies inside the table's box without scrolling."""
+    inside = """(section, name) => {
+      const box = section.querySelector(".scroll").getBoundingClientRect();
+      const heads = [...section.querySelectorAll("th")].map(head => head.textContent);
+      const cell = section.querySelector("tbody tr").cells[heads.indexOf(name)];
+      const place = cell.getBoundingClientRect();
+      return place.left >= box.left && place.right <= box.right;
+    }"""
+    section = page.locator(f"#table-{table}").locator("..").element_handle()
+    return bool(page.evaluate(f"([section, name]) => ({inside})(section, name)", [section, name]))
+
+
+@pytest.mark.parametrize("width", [360, 1400])
+def test_accuracy_and_setting_are_seen_without_scrolling(
+    width: int, opened: Callable[..., Page]
+) -> None:
+    page = opened("full", width)
+    for name in ("accuracy %", "noise_multiplier", "max_grad_norm"):
+        assert visible(page, name, "arms")
+    page = opened("long_reason", width)
+    assert visible(page, "status", "failures")
+    assert visible(page, "reason", "failures") or width < 1400
+    assert not visible(page, "epoch", "failures") or width >= 1400  # it can be false
+
+
 def test_downloads_hold_the_rows(opened: Callable[..., Page], tmp_path: Path) -> None:
     page = opened("full")
     links = page.locator("a[download]")
@@ -181,3 +247,7 @@ def test_on_paper_no_table_and_no_figure_is_cut(opened: Callable[..., Page]) -> 
     cut = "[...document.querySelectorAll('.scroll, .card')].filter(e => e.scrollWidth > innerWidth)"
     assert page.evaluate(f"{cut}.length") == 0
     assert page.pdf(format="A4").startswith(b"%PDF")
+    # where a button stands in a head, Chromium does not repeat the heads on the next page
+    assert page.evaluate("getComputedStyle(document.querySelector('th button')).display") == (
+        "contents"
+    )

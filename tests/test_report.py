@@ -60,12 +60,14 @@ def test_nothing_at_all_is_exit_code_4_and_no_page(
 
 def test_the_page_says_it_all_and_loads_nothing(full: Path) -> None:
     page = (full / "report.html").read_text(encoding="utf-8")
-    assert "With epsilon at most 1, the best setting is noise multiplier 2" in page
-    assert "With epsilon at most 8, the best setting is noise multiplier 1" in page
-    assert "1 of the 43 trials asked for are not there yet" in page
-    assert "1 trials failed" in page
+    within = "With epsilon at most {} (delta 1e-5, PRV), the best setting is noise multiplier {}"
+    assert within.format(1, 2) in page
+    assert within.format(8, 1) in page
+    assert "42 trials finished on digits; epsilon at delta 1e-5, by PRV; " in page
+    assert "1 of 43 trials asked for are not there yet" in page
+    assert "1 trial failed" in page
     assert "diverged: the loss is nan" in page
-    assert "embedded digits" in page
+    assert page.count("embedded digits") == 1
     assert "timed beside other work" in page
     assert "python -m dpbench.sweep mine.toml" in page
     assert "dataset = &#34;digits&#34;" in page
@@ -83,7 +85,7 @@ def test_figures_lie_beside_it_with_their_numbers_and_are_the_same_each_time(ful
     assert [path.name for path in files if path.read_bytes() != first[path]] == []
     points = pd.read_csv(full / "privacy_accuracy.csv")
     ends = points[points["end"]]
-    assert len(ends) == 2 * 2 * 2
+    assert len(ends) == 2 * 2  # of each batch size and noise the best clip
     assert set(ends["epsilon"]) == {4.0, 0.9}
     assert (points["frontier"] | points["end"]).all()
 
@@ -117,6 +119,85 @@ def test_json_is_one_object(full: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert (told["finished"], told["failed"]) == (42, 1)
     assert [each["epsilon_at_most"] for each in told["answers"]] == [1, 3, 8]
     assert told["answers"][0]["best"]["setting"]["noise_multiplier"] == 2
+    assert (told["dataset"], told["delta"]) == ("digits", 1e-5)
+    assert any("1 trial failed" in warning for warning in told["warnings"])
+
+
+def test_the_terminal_says_dataset_delta_and_what_failed(
+    full: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report.main([str(full)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("42 trials finished on digits; epsilon at delta 1e-5, by PRV; ")
+    assert "1 trial failed" in said
+    assert "1 of 43 trials asked for are not there yet" in said
+
+
+def test_a_store_with_only_failures_says_so(
+    rendered: Rendered, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report.main([str(rendered(stores.only_failures))]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("0 trials finished on digits; model tutorial-cnn; batch size 64; 1 seed")
+    assert "1 trial failed" in said
+
+
+def test_what_does_not_compare_is_in_the_table_and_the_page_says_so(tmp_path: Path) -> None:
+    root = stores.one_trial(tmp_path / "results")
+    for seed in range(2):
+        stores.add(root, make_trial(seed=seed, max_grad_norm=2.0), stores.seen(1, 0.9, 2.0))
+        stores.add(root, make_trial(seed=seed, max_grad_norm=3.0), stores.seen(1, 0.8, 2.0))
+    for other in (
+        make_trial(dataset="mnist"),
+        make_trial(delta=1e-6),
+        make_trial(validation_examples=100),
+        make_trial("opacus-ew", max_grad_norm=2.0),
+    ):
+        stores.add(root, other, stores.seen(1, 0.99, 2.0))
+    stores.time(root, "opacus-hooks", [2.0, 2.0, 2.0])
+    stores.time(root, "opacus-hooks", [6.0, 6.0, 6.0], dataset="mnist")
+    written = report.write(root)
+    assert written is not None
+    page = (root / "report.html").read_text(encoding="utf-8")
+    assert (
+        "In the table of arms, and in no figure or answer: trials on mnist; trials with "
+        "validation_examples 100; trials with delta 1e-6; 1 arm of one seed, as others have "
+        "several; settings by opacus-ew that another engine has trained, too." in page
+    )
+    assert "Timings on mnist are in no figure or answer." in page
+    best = written.answers[1].best
+    assert best is not None
+    assert best.accuracy.mean == 0.9
+    assert [time.ratio for time in best.step_times] == [2.0]
+    drawn = pd.read_csv(root / "privacy_accuracy.csv")
+    assert set(drawn["test_accuracy"]) == {0.9}
+    arms = tables.arms_table(store.read_trials(root))
+    assert {"dataset", "delta", "validation_examples", "engine"} <= {c.name for c in arms.columns}
+    assert len(arms.rows) == 7
+
+
+def test_the_table_of_arms_has_the_best_first_and_no_column_of_one_value(full: Path) -> None:
+    table = tables.arms_table(store.read_trials(full))
+    accuracies = [float(row[0]) for row in table.rows]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert not {"sampling", "momentum", "dataset", "delta"} & {c.name for c in table.columns}
+    assert "dataset digits, delta 1e-5" in table.same
+    assert "momentum" in table.csv.partition("\n")[0]
+
+
+def test_what_shuffled_batches_rest_on_is_cited_where_there_are_any(
+    full: Path, tmp_path: Path
+) -> None:
+    root = stores.empty(tmp_path / "results")
+    stores.add(root, make_trial(sampling="shuffle"), stores.seen(1, 0.9, 2.0))
+    assert report.main([str(root), "--quiet"]) == 0
+    shuffled, poisson = (
+        (folder / "report.html").read_text(encoding="utf-8") for folder in (root, full)
+    )
+    assert "balle2018improving" in shuffled
+    assert "chua2024private" in shuffled
+    assert "balle2018improving" not in poisson
+    assert "papernot2022hyperparameter" in poisson  # its answers say what choosing costs
 
 
 def test_the_head_is_bold_on_a_terminal_without_no_color(
@@ -149,7 +230,7 @@ def test_ten_thousand_trials_are_reported_in_twenty_seconds(tmp_path: Path) -> N
     assert clock.process_time() - start < 20
     page = (root / "report.html").read_text(encoding="utf-8")
     assert "3,400 rows" in page
-    assert "arms of 3400 are drawn" in page
+    assert "16 noise multipliers of 100, over all batch sizes, are drawn" in page
 
 
 def test_a_download_holds_no_formula_that_a_spreadsheet_would_run(rendered: Rendered) -> None:

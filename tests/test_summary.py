@@ -7,7 +7,7 @@ import pytest
 from conftest import make_trial
 from test_analysis import frame, timings
 
-from dpbench import accounting, summary, wording
+from dpbench import accounting, analysis, summary, wording
 from dpbench.trial import Trial
 
 
@@ -32,11 +32,12 @@ def at_three(trials: pd.DataFrame, timed: pd.DataFrame = NO_TIMINGS) -> summary.
 def test_the_answer_with_its_interval_and_the_distance_to_the_next() -> None:
     below, answer, _ = summary.answers(rows(3), NO_TIMINGS)
     assert below.best is None
-    assert "there is no trial yet" in wording.sentence(below)
+    assert "there is no answer: no epoch of a private trial" in wording.sentence(below)
     # t(0.975, 2) x 0.01 / sqrt(3) = 0.0248
     assert wording.sentence(answer) == (
-        "With epsilon at most 3, the best setting is noise multiplier 1, clipping norm 1, batch "
-        "size 64, learning rate 0.1 and 1 epoch: it reaches 91.00 ± 2.48 % (3 seeds), loses 4.00 "
+        "With epsilon at most 3 (delta 1e-5, PRV), the best setting is noise multiplier 1, "
+        "clipping norm 1, batch size 64, learning rate 0.1 and 1 epoch: it reaches 91.00 ± 2.48 % "
+        "(3 seeds), loses 4.00 "
         "points (1.52 to 6.48) against the best non-private setting, and what it costs in time was "
         "not measured."
     )
@@ -88,10 +89,10 @@ def test_one_seed_has_no_interval_and_is_not_chosen_over_several() -> None:
     best = at_three(rows(1)).best
     assert best is not None
     assert math.isnan(best.accuracy.low)
-    assert "it reaches 90.0 %" in wording.sentence(at_three(rows(1)))
+    assert "it reaches 90.00 %" in wording.sentence(at_three(rows(1)))
     lucky = frame((make_trial(max_grad_norm=3.0), 1, 0.99, 2.5))
     several = pd.concat([rows(3), lucky.assign(steps=22, sample_rate=64 / 1437)])
-    best = at_three(several).best
+    best = at_three(analysis.comparable(several)).best
     assert best is not None
     assert best.setting.max_grad_norm == 1.0
 
@@ -99,7 +100,27 @@ def test_one_seed_has_no_interval_and_is_not_chosen_over_several() -> None:
 def test_time_is_told_of_the_arms_own_engine_and_of_opacus() -> None:
     timed = timings([2.0, 2.1, 2.2]).assign(engine="opacus-hooks", batch_size=64)
     sentence = wording.sentence(at_three(rows(2), timed))
-    assert "a step takes 2.10 times as long as a non-private one by opacus-hooks" in sentence
+    assert (
+        "a step of that batch size takes 2.10 times as long as a non-private one by opacus-hooks "
+        "(2.00 to 2.20)" in sentence
+    )
+
+
+def test_a_third_digit_tells_the_ends_of_an_interval_apart() -> None:
+    assert wording.ratio(0.4231, 0.4212, 0.4244) == ("0.423", "0.421", "0.424")
+    assert wording.ratio(0.4231, 0.4012, 0.4244) == ("0.42", "0.40", "0.42")
+
+
+def test_the_baseline_says_how_it_was_chosen_and_on_what() -> None:
+    trials = rows(3, validated=True)
+    other = frame((make_trial("non-private", batch_size=128), 1, 0.99, None))
+    assert wording.baseline(summary.baseline(trials)).startswith(
+        "On digits, the best non-private setting reaches 95.00 ± 0.00 %"
+    )
+    both = pd.concat([trials, other.assign(validation_accuracy=0.01)])
+    assert "non-private setting, of 2 chosen on the validation set, reaches" in wording.baseline(
+        summary.baseline(both)
+    )
 
 
 def test_the_table_is_aligned_and_of_the_same_answers() -> None:
@@ -107,4 +128,5 @@ def test_the_table_is_aligned_and_of_the_same_answers() -> None:
     assert table[0].split()[:2] == ["epsilon", "<="]
     assert table[1].split()[:3] == ["1", "no", "trial"]
     assert table[2].split()[:5] == ["3", "91.00", "±", "2.48", "%"]
+    assert "4.00 (1.52 to 6.48)" in table[2]
     assert len(table) == 4

@@ -1,15 +1,18 @@
 """The command as a user types it."""
 
+import html
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import make_trial
 
-from dpbench import store, timing
+from dpbench import execution, history, store, timing
 from dpbench.trial import StepTiming
 
 QUICK = "--dataset digits --batch-size 64 --pairs 3 --device cpu".split()
@@ -83,9 +86,37 @@ def test_a_row_that_was_not_alone_is_marked(
     assert timing.main([*QUICK, "--engine", "opacus-hooks", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr()
     (line,) = (line for line in said.out.splitlines() if line.startswith("opacus-hooks"))
-    assert "2.00  [2.00, 2.00]" in line
+    assert "2.000  [2.000, 2.000]" in line  # two digits would not tell the ends apart
     assert line.split()[-2:] == ["-", "3" if alone else "3*"]
     assert ("while other processes ran" in said.err) is not alone
+
+
+def test_a_store_remembers_the_command_and_keeps_the_times_of_two_datasets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dpbench import runner
+
+    def planted_for(
+        engine: str, batch_size: int, dataset: str, *_: object, **__: object
+    ) -> list[dict[str, object]]:
+        asked = {"engine": engine, "batch_size": batch_size, "dataset": dataset}
+        return [row | asked for row in planted(alone=True)]
+
+    monkeypatch.setattr(runner, "time_engine", planted_for)
+    typed = [*QUICK, "--engine", "opacus-hooks", "--out", str(tmp_path)]
+    assert timing.main(typed) == 0
+    (record,) = history.read(tmp_path)
+    assert record.command == shlex.join(["python", "-m", "dpbench.timing", *typed])
+    assert record.command in html.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
+    place = runner.Here(
+        runner.Workers(
+            data_root=tmp_path, devices=("cpu",), jobs=1, threads=1, physical_batch_size=256
+        )
+    )
+    execution.run_timings([make_trial(dataset="mnist")], place, tmp_path, quiet=True)
+    timings = store.read_timings(tmp_path)
+    of_hooks = timings[timings["engine"] == "opacus-hooks"]
+    assert dict(of_hooks.groupby("dataset").size()) == {"digits": 3, "mnist": 3}
 
 
 BAD = {

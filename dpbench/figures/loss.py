@@ -1,107 +1,97 @@
 """What of the accuracy lost is clipping's, and what is the noise's."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from dpbench import analysis
 from dpbench.figures import parts
 
-_MOST_NOISES = 8  # along an axis, for their numbers to be read
+_MOST_CLIPS = 6  # along an axis, for their numbers to be read
 _LINE = [name for name in analysis.ARM if name != "noise_multiplier"]
 
 
 def accuracy_loss_numbers(trials: pd.DataFrame) -> pd.DataFrame:
-    """What `accuracy_loss` draws: a row a point, clip-only arms at noise_multiplier 0.
+    """What `accuracy_loss` draws: a row a point.
 
-    Columns: those of the arm; `points_lost`, with `low` and `high` (NaN for one seed), `seeds`. Of
-    each batch size six lines: of every clipping norm the learning rate that loses the least.
+    Columns: those of the arm; `part`, clipping or noise; `points_lost` to it, with `low` and `high`
+    (NaN for one seed), and `seeds`. The part of clipping has no noise_multiplier, for it is the
+    same for all. Of each batch size and clipping norm the learning rate that loses the least.
     """
     losses = analysis.loss_split(trials)
-    points = []
-    losses = losses[
-        losses["noise_multiplier"].isin(
-            parts.few(sorted(losses["noise_multiplier"].unique()), _MOST_NOISES)
-        )
-    ]
+    poisson = losses[losses["sampling"] == "poisson"]
+    losses = poisson if len(poisson) else losses
+    kept = []
     for batch_size in parts.few(sorted(losses["batch_size"].unique()), 2 * parts.COLUMNS):
-        lines = _readable(losses[losses["batch_size"] == batch_size])
-        for _, line in lines.groupby(_LINE, dropna=False, sort=False):
-            ordered = line.sort_values("noise_multiplier")
-            clip_only = ordered.iloc[[0]].assign(noise_multiplier=0.0)
-            points.append(clip_only.assign(lost=clip_only["clipping"]))
-            points.append(ordered.assign(lost=ordered["total"]))
-    frame = pd.concat(points, ignore_index=True)
+        here = losses[losses["batch_size"] == batch_size]
+        for name, most in (("max_grad_norm", _MOST_CLIPS), ("noise_multiplier", 5)):
+            here = here[here[name].isin(parts.few(sorted(here[name].unique()), most))]
+        kept.append(here)
+    tuned = _tuned(pd.concat(kept)).sort_values(["batch_size", "max_grad_norm", "noise_multiplier"])
+    clipping = tuned.drop_duplicates(_LINE).assign(part="clipping", noise_multiplier=float("nan"))
+    noise = tuned.assign(part="noise")
+    lost = pd.concat([clipping["clipping"], noise["noise"]], ignore_index=True)
+    frame = pd.concat([clipping, noise], ignore_index=True)[[*analysis.ARM, "part"]]
     for name, part in (("points_lost", "mean"), ("low", "low"), ("high", "high")):
-        frame[name] = [100 * getattr(each, part) for each in frame["lost"]]
-    frame["seeds"] = [each.seeds for each in frame["lost"]]
-    return frame.drop(columns=["lost", "total", "clipping", "noise"])
+        frame[name] = [100 * getattr(each, part) for each in lost]
+    return frame.assign(seeds=[each.seeds for each in lost])
 
 
-def _readable(losses: pd.DataFrame) -> pd.DataFrame:
-    """Of every clipping norm and sampling the line that loses least, and of those six."""
+def _tuned(losses: pd.DataFrame) -> pd.DataFrame:
+    """Of every batch size and clipping norm the line that loses least."""
     means = losses.assign(mean=[each.mean for each in losses["total"]])
     lines = means.groupby(_LINE, dropna=False, sort=False)["mean"].mean().reset_index()
-    lines = lines.sort_values("mean").drop_duplicates(["max_grad_norm", "sampling", "engine"])
-    lines = lines.sort_values(["max_grad_norm", "sampling", "engine"])
-    kept = lines.loc[parts.few(list(lines.index), parts.MOST_LINES), _LINE]
-    return losses.merge(kept)
+    lines = lines.sort_values("mean").drop_duplicates(["batch_size", "max_grad_norm"])
+    return losses.merge(lines[_LINE])
 
 
 def accuracy_loss(trials: pd.DataFrame) -> Figure:
-    """Accuracy lost against the noise multiplier, a panel for each batch size.
+    """Points lost to clipping, and to the noise on top of it, over clipping norms.
 
-    A line is a clipping norm. At noise 0 stands what clipping alone loses; what a point stands
-    above that is the noise's part. Differences to the non-private arm are paired by seed; bars are
-    their t intervals.
+    A panel a batch size; the grey line is clipping's part, each other that of a noise multiplier,
+    which stands at its end. Differences are paired by seed; bars are their t intervals.
 
     Args:
-        trials: Rows of `store.read_trials`; at least one arm in `analysis.loss_split`.
+        trials: Rows of `analysis.comparable`; at least one arm in `analysis.loss_split`.
     """
     points = accuracy_loss_numbers(trials)
     batch_sizes = sorted(points["batch_size"].unique())
-    noises = sorted(points["noise_multiplier"].unique())
     with parts.style():
-        figure, panels = parts.panels(len(batch_sizes))
+        figure, panels = parts.panels(len(batch_sizes), width=1.1, height=1.1)
         for panel, batch_size in zip(panels, batch_sizes, strict=True):
-            _draw(panel, points[points["batch_size"] == batch_size], noises, points)
+            here = points[points["batch_size"] == batch_size]
+            clips = sorted(here["max_grad_norm"].unique())
+            _draw(panel, here, clips)
             panel.axhline(0, color=parts.GREY, linestyle="--", linewidth=1)
             panel.set_title(f"batch size {batch_size:,}")
-            panel.set_xticks(range(len(noises)), ["0\nclip only", *(f"{n:g}" for n in noises[1:])])
-            panel.set_xlabel("noise_multiplier")
+            panel.set_xticks(range(len(clips)), [analysis.short(clip) for clip in clips])
+            panel.set_xlim(-0.5, len(clips) - 0.5)
+            panel.set_xlabel("max_grad_norm")
         for panel in panels[:: parts.COLUMNS]:
-            panel.set_ylabel(
-                f"points of accuracy on {parts.names(points['dataset'])}\n"
-                "lost against the non-private arm"
-            )
-        colours = parts.levels(points["max_grad_norm"], parts.COLOURS)
-        markers = parts.levels(points["max_grad_norm"], parts.MARKERS)
-        handles = [
-            Line2D([], [], color=colours[clip], marker=markers[clip], label=f"clip {clip:g}")
-            for clip in colours
-        ]
-        if "shuffle" in set(points["sampling"]):
-            handles.append(Line2D([], [], color="0.3", linestyle="--", label="shuffled batches"))
-        parts.legend_below(figure, handles)
+            panel.set_ylabel(f"points of accuracy lost\non {parts.names(points['dataset'])}")
+        parts.name_lines(figure, panels)
     return figure
 
 
-def _draw(panel: Axes, here: pd.DataFrame, noises: list[float], every: pd.DataFrame) -> None:
-    colours = parts.levels(every["max_grad_norm"], parts.COLOURS)
-    markers = parts.levels(every["max_grad_norm"], parts.MARKERS)
-    groups = list(here.groupby(_LINE, dropna=False, sort=False))
-    for index, (_, line) in enumerate(groups):
-        shift = 0.06 * (index - (len(groups) - 1) / 2)
-        clip = line["max_grad_norm"].iloc[0]
+def _draw(panel: Axes, here: pd.DataFrame, clips: list[float]) -> None:
+    noises = sorted(here["noise_multiplier"].dropna().unique())
+    styles: dict[str, dict[str, Any]] = {"clipping": {"color": parts.GREY, "marker": "X"}}
+    for index, noise in enumerate(noises):
+        style = {"color": parts.COLOURS[index], "marker": parts.MARKERS[index]}
+        styles[f"noise {analysis.short(noise)}"] = style
+    lines = [here[here["part"] == "clipping"]]
+    lines += [here[here["noise_multiplier"] == noise] for noise in noises]
+    for index, (line, (name, style)) in enumerate(zip(lines, styles.items(), strict=True)):
+        shift = 0.05 * (index - (len(lines) - 1) / 2)
         panel.errorbar(
-            [noises.index(noise) + shift for noise in line["noise_multiplier"]],
+            [clips.index(clip) + shift for clip in line["max_grad_norm"]],
             line["points_lost"],
             yerr=(line["high"] - line["points_lost"]).fillna(0),
-            color=colours[clip],
-            marker=markers[clip],
             markersize=5,
-            capsize=3,
-            linestyle="--" if line["sampling"].iloc[0] == "shuffle" else "-",
-            label=f"{clip:g}",
+            capsize=2,
+            elinewidth=1,
+            label=name,
+            **style,
         )

@@ -6,14 +6,32 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from dpbench import analysis
 from dpbench.figures import parts
-from dpbench.trial import ENGINES, NON_PRIVATE, PRIVATE_ENGINES, TUTORIAL_ARMS
+from dpbench.trial import ENGINES, NON_PRIVATE, TUTORIAL_ARMS
 
 _MEBIBYTE = 2**20
 _NAMES = (*ENGINES, *TUTORIAL_ARMS)
+_OWN = [name for name in ENGINES if name != NON_PRIVATE and not name.startswith("opacus-")]
+_OPACUS = [name for name in ENGINES if name.startswith("opacus-")]
+_COLUMNS: Mapping[str, Sequence[str]] = {
+    "dpbench's own": _OWN,
+    "Opacus": _OPACUS,
+    "the tutorial's loops": TUTORIAL_ARMS,
+}
+_STYLES: dict[str, dict[str, Any]] = {  # the same in every store
+    name: {
+        "color": parts.COLOURS[index % len(parts.COLOURS)],
+        "marker": parts.MARKERS[index % len(parts.MARKERS)],
+        "markersize": 5,
+        "linestyle": ":" if name in TUTORIAL_ARMS else "-",
+        "label": name,
+    }
+    for index, name in enumerate(_NAMES)
+}
+_STYLES[NON_PRIVATE] |= {"color": parts.GREY, "marker": "_", "markersize": 10, "linestyle": "--"}
 
 
 def overhead_numbers(timings: pd.DataFrame) -> pd.DataFrame:
@@ -26,34 +44,43 @@ def overhead_numbers(timings: pd.DataFrame) -> pd.DataFrame:
 def overhead(timings: pd.DataFrame) -> Figure:
     """Overhead over the non-private step and examples per second, against batch size.
 
-    Left: the median ratio of each engine with its interval, every pair a small dot, and a line at
-    1, in the band of what the non-private step against itself gives. Right: examples per second.
-    The non-private step is grey in both. The engines that train privately stand in the first row;
-    what is timed beside them, as the tutorial's loops with their loader, dotted in one of its own.
+    A column of panels for each of dpbench's own engines, those of Opacus, and the tutorial's loops
+    with their loader, dotted. Above: the median ratio of each with its interval, every pair a small
+    dot, and a line at 1, in the band of what the non-private step against itself gives. Below:
+    examples per second, on a log axis. The non-private step is grey in all.
 
     Args:
         timings: Rows of `store.read_timings`; at least one of another engine than `non-private`.
     """
     summary = overhead_numbers(timings)
     position = _positions(summary)
-    rows = _rows(summary)
+    groups = _groups(summary)
     with parts.style():
         figure, panels = parts.panels(
-            2 * len(rows), columns=2, share_y=False, width=1.4, height=1.1
+            2 * len(groups), columns=len(groups), share_y="row", width=1.35
         )
-        for row, engines in enumerate(rows):
-            ratio, speed = panels[2 * row : 2 * row + 2]
-            for engine, style, shift in _styled(engines):
+        for index, (title, engines) in enumerate(groups.items()):
+            panels[index].set_title(title)
+            ratio, speed = panels[index], panels[len(groups) + index]
+            for engine, shift in _shifts(engines):
                 of_engine = summary[summary["engine"] == engine]
                 x = [position[batch_size] + shift for batch_size in of_engine["batch_size"]]
-                _draw_pairs(ratio, timings[timings["engine"] == engine], position, shift, style)
-                _draw_ratio(ratio, x, of_engine, style)
-                speed.plot(x, of_engine["examples_per_second"], **style)
+                pairs = timings[timings["engine"] == engine]
+                _draw_pairs(ratio, pairs, position, shift, _STYLES[engine])
+                _draw_ratio(ratio, x, of_engine, _STYLES[engine])
+                speed.plot(x, of_engine["examples_per_second"], **_STYLES[engine])
             _draw_baseline(ratio, speed, summary, position)
-            _axes(ratio, "time of a step / non-private step", timings, position)
-            _axes(speed, "examples per second", timings, position)
-            speed.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        _label(figure, panels)
+            speed.set_yscale("log")
+            for panel in (ratio, speed):
+                _axes(panel, position)
+            speed.set_xlabel(_where(timings))
+        panels[0].set_ylim(bottom=0)
+        panels[0].set_ylabel("time of a step / non-private step")
+        panels[len(groups)].set_ylabel("examples per second")
+        panels[len(groups)].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panels[len(groups)].yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
+        panels[len(groups)].yaxis.set_minor_locator(NullLocator())
+        parts.name_lines(figure, panels)
     return figure
 
 
@@ -66,27 +93,29 @@ def step_memory(timings: pd.DataFrame) -> Figure:
     summary = overhead_numbers(timings)
     summary = summary[summary["peak_memory_bytes"].notna()]
     position = _positions(summary)
-    rows = _rows(summary)
+    groups = _groups(summary) or {NON_PRIVATE: []}
+    known = set(summary["engine"])
     with parts.style():
-        figure, panels = parts.panels(max(1, len(rows)), share_y=False, width=1.4, height=1.1)
-        for panel, engines in zip(panels, rows or [[]], strict=True):
-            itself = summary[summary["engine"] == NON_PRIVATE]
-            for engine, style, _ in [*_styled(engines), (NON_PRIVATE, _BASELINE, 0.0)]:
-                here = itself if engine == NON_PRIVATE else summary[summary["engine"] == engine]
+        figure, panels = parts.panels(len(groups), width=1.35)
+        for panel, (title, engines) in zip(panels, groups.items(), strict=True):
+            panel.set_title(title)
+            for engine in (name for name in (*engines, NON_PRIVATE) if name in known):
+                here = summary[summary["engine"] == engine]
                 x = [position[batch_size] for batch_size in here["batch_size"]]
-                panel.plot(x, here["peak_memory_bytes"] / _MEBIBYTE, **style)
-            _axes(panel, "memory of a step (MiB)", timings, position)
-        _label(figure, panels)
+                # what is next to nothing stands on the axis, and is not cut by it
+                panel.plot(
+                    x,
+                    here["peak_memory_bytes"] / _MEBIBYTE,
+                    clip_on=False,
+                    zorder=3,
+                    **_STYLES[engine],
+                )
+            _axes(panel, position)
+            panel.set_xlabel(_where(timings))
+        panels[0].set_ylim(bottom=0)
+        panels[0].set_ylabel("memory of a step (MiB)")
+        parts.name_lines(figure, panels)
     return figure
-
-
-_BASELINE: dict[str, Any] = {
-    "color": parts.GREY,
-    "linestyle": "--",
-    "marker": "_",
-    "markersize": 10,
-    "label": NON_PRIVATE,
-}
 
 
 def _positions(summary: pd.DataFrame) -> dict[int, int]:
@@ -94,43 +123,16 @@ def _positions(summary: pd.DataFrame) -> dict[int, int]:
     return {size: index for index, size in enumerate(sorted(summary["batch_size"].unique()))}
 
 
-def _rows(summary: pd.DataFrame) -> list[list[str]]:
-    """The engines of each row of panels: those that train privately, then the others."""
-    timed = [name for name in _NAMES if name in set(summary["engine"]) and name != NON_PRIVATE]
-    private: list[str] = [name for name in timed if name in PRIVATE_ENGINES]
-    others: list[str] = [name for name in timed if name not in PRIVATE_ENGINES]
-    return [row for row in (private, others) if row]
+def _groups(summary: pd.DataFrame) -> dict[str, list[str]]:
+    """The names of each column of panels under its title, of those that are there."""
+    there = set(summary["engine"])
+    groups = {title: [name for name in names if name in there] for title, names in _COLUMNS.items()}
+    return {title: names for title, names in groups.items() if names}
 
 
-def _styled(engines: Sequence[str]) -> list[tuple[str, dict[str, Any], float]]:
-    """Each engine with its colour, marker and line, the tutorial's loops dotted, and its shift."""
-    return [
-        (
-            name,
-            {
-                "color": parts.COLOURS[index % len(parts.COLOURS)],
-                "marker": parts.MARKERS[index % len(parts.MARKERS)],
-                "markersize": 5,
-                "linestyle": ":" if name in TUTORIAL_ARMS else "-",
-                "label": name,
-            },
-            0.05 * (index - (len(engines) - 1) / 2),
-        )
-        for index, name in enumerate(engines)
-    ]
-
-
-def _label(figure: Figure, panels: Sequence[Axes]) -> None:
-    """Names each line at its right end."""
-    figure.draw_without_rendering()  # the labels keep apart by the heights that panels then have
-    for panel in panels:
-        ends = {}
-        labelled: list[tuple[Any, Any]] = [(line, line) for line in panel.get_lines()]
-        labelled += [(bars, bars[0]) for bars in panel.containers]  # an interval's line has none
-        for artist, line in labelled:
-            if artist.get_label() in _NAMES and len(line.get_ydata()):
-                ends[artist.get_label()] = (float(line.get_ydata()[-1]), line.get_color())
-        parts.label_ends(figure, panel, ends)
+def _shifts(engines: Sequence[str]) -> list[tuple[str, float]]:
+    """Each engine with how far from its batch size it stands."""
+    return [(name, 0.05 * (i - (len(engines) - 1) / 2)) for i, name in enumerate(engines)]
 
 
 def _draw_pairs(
@@ -174,15 +176,16 @@ def _draw_baseline(
         ratio.axhspan(low, high, color=parts.GREY, alpha=0.15, lw=0)
     others = summary[summary["engine"] != NON_PRIVATE]
     rates = others.groupby("batch_size")["baseline_examples_per_second"].median()
-    speed.plot([position[batch_size] for batch_size in rates.index], rates, **_BASELINE)
+    speed.plot([position[batch_size] for batch_size in rates.index], rates, **_STYLES[NON_PRIVATE])
 
 
-def _axes(panel: Axes, label: str, timings: pd.DataFrame, position: Mapping[int, int]) -> None:
-    panel.set_ylabel(label)
-    panel.set_ylim(bottom=0)
+def _axes(panel: Axes, position: Mapping[int, int]) -> None:
     panel.set_xticks(range(len(position)), [f"{size:,}" for size in position])
     panel.set_xlim(-0.5, len(position) - 0.5)
-    panel.set_xlabel(f"batch size\n({parts.names(timings['dataset'])}, {_hardware(timings)})")
+
+
+def _where(timings: pd.DataFrame) -> str:
+    return f"batch size\n({parts.names(timings['dataset'])}, {_hardware(timings)})"
 
 
 def _hardware(timings: pd.DataFrame) -> str:

@@ -1,8 +1,9 @@
 """What the figures share: sizes, panels, a style for each level, labels at the ends of lines."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import matplotlib as mpl
 import pandas as pd
@@ -10,22 +11,25 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import NullLocator
 
-PANEL_INCHES = (3.4, 3.2)
+from dpbench import analysis
+
+PANEL_INCHES = (3.2, 3.1)
 COLUMNS = 3  # of panels: more, and a figure is not readable at half its width
 MOST_LINES = 6  # in a panel
-MOST_PANELS = 18
 GREY = "0.35"
 MARKERS = "osD^vPX*"
-COLOURS: Sequence[Any] = [
-    colour
-    for colour in sns.color_palette("colorblind")
-    if len(set(colour)) > 1  # grey is the non-private arm's
-]
+COLOURS: Sequence[Any] = sns.color_palette("colorblind")[:6]  # the others are too pale on white
 
 _T = TypeVar("_T")
 _LABEL_POINTS = 11.0  # between two labels at the ends of lines
+_TICKS = sorted(  # of epsilon: what is answered for, and powers of ten of 1 and 3
+    ({part * 10.0**power for power in range(-9, 10) for part in (1, 3)} | {*analysis.BEST_AT})
+    - {10.0}  # too near 8
+)
+_MOST_TICKS = 7
 
 
 @contextmanager
@@ -33,7 +37,7 @@ def style() -> Iterator[None]:
     """White panels with a grid; a dollar sign in a name is a dollar sign."""
     with (
         sns.axes_style("whitegrid"),
-        mpl.rc_context({"text.parse_math": False, "axes.titlesize": 10, "font.size": 10}),
+        mpl.rc_context({"text.parse_math": False, "axes.titlesize": 11, "font.size": 11}),
     ):
         yield
 
@@ -44,13 +48,13 @@ def panels(
     columns: int = COLUMNS,
     width: float = 1.0,
     height: float = 1.0,
-    share_y: bool = True,
+    share_y: bool | Literal["row"] = True,
 ) -> tuple[Figure, list[Axes]]:
     """A figure of so many panels, in rows of a few, each `width` by `height` of PANEL_INCHES."""
     columns = min(columns, count)
     rows = -(-count // columns)
     inches = (
-        PANEL_INCHES[0] * max(columns * width, 1.6),  # room for the legend below a single panel
+        PANEL_INCHES[0] * max(columns * width, 1.8),  # room for the legend beside a single panel
         PANEL_INCHES[1] * height * rows + 0.5,
     )
     figure = Figure(figsize=inches, layout="constrained", dpi=150)
@@ -87,55 +91,105 @@ def epsilon_label(rows: pd.DataFrame) -> str:
     """Epsilon with the accountants and deltas of the rows, for an axis title."""
     words = {"prv": "PRV", "rdp": "RDP", "gaussian": "Gaussian if shuffled"}
     accountants = " or ".join(words[name] for name in words if name in set(rows["accountant"]))
-    deltas = ", ".join(
-        f"{delta:g}".replace("e-0", "e-") for delta in sorted(rows["delta"].unique())
-    )
+    deltas = ", ".join(analysis.short(delta) for delta in sorted(rows["delta"].unique()))
     return f"epsilon spent (delta {deltas})\nby {accountants}"
 
 
-def epsilon_axis(panel: Axes, rows: pd.DataFrame) -> None:
-    """A log axis of epsilon; the rows are what is drawn on it."""
-    panel.set_xscale("log")
-    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    panel.xaxis.set_minor_formatter(NullFormatter())
-    panel.set_xlabel(epsilon_label(rows))
+def epsilon_axis(panel: Axes, rows: pd.DataFrame, least: float, most: float) -> None:
+    """A log axis of epsilon that ends at ticks beyond the least and the most, 1, 3 and 8 marked.
 
-
-def label_ends(figure: Figure, panel: Axes, ends: Mapping[str, tuple[float, Any]]) -> None:
-    """Writes each label, (y of its line's end, colour), right of the panel, none over another.
-
-    Call it once the panel's limits are set and the figure is laid out.
+    Args:
+        panel: Where.
+        rows: Of `analysis.over_seeds`, for the axis' title.
+        least: Epsilon of all that is drawn, so that panels of one figure have one axis.
+        most: As `least`.
     """
-    height = panel.get_position().height * figure.get_figheight() * 72
-    low, high = panel.get_ylim()
-    last = float("-inf")
-    for text, (y, colour) in sorted(ends.items(), key=lambda end: end[1][0]):
-        own = (y - low) / (high - low) * height  # points above the panel's lower edge
-        last = max(own, last + _LABEL_POINTS)
-        panel.annotate(
-            text,
-            (1, 0),
-            xycoords="axes fraction",
-            xytext=(5, last),
-            textcoords="offset points",
-            va="center",
-            fontsize=8.5,
-            color=[0.75 * part for part in to_rgb(colour)],  # dark enough to be read
-            annotation_clip=False,
-        )
+    low = max((tick for tick in _TICKS if tick < least), default=least)
+    high = min((tick for tick in _TICKS if tick > most), default=most)
+    ticks = [tick for tick in _TICKS if low <= tick <= high]
+    if len(ticks) > _MOST_TICKS:  # those of 3 are left out
+        ticks = [t for t in ticks if t in analysis.BEST_AT or math.log10(t) % 1 < 0.1]
+    panel.set_xscale("log")
+    panel.set_xlim(0.8 * low, 1.25 * high)
+    panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.set_xlabel(epsilon_label(rows))
+    for epsilon in analysis.BEST_AT:
+        if low <= epsilon <= high:
+            panel.axvline(epsilon, color="0.6", linestyle=(0, (1, 2)), linewidth=1.2, zorder=0.6)
 
 
-def legend_below(figure: Figure, handles: Sequence[Any], title: str | None = None) -> None:
-    """One legend under the panels, in as many columns as the width has room for."""
+def percent_axis(panels: Sequence[Axes]) -> None:
+    """No accuracy below 0 % or far above 100; some height where there is no spread, and at the top.
+
+    Args:
+        panels: That share their y axis.
+    """
+    low, high = panels[0].get_ylim()
+    low, high = max(0.0, min(low, high - 2)), min(100.0, max(high, low + 2))
+    margin = 0.08 * (high - low)  # of a text over the highest line
+    panels[0].set_ylim(low - margin / 4, high + margin)
+
+
+def label_point(
+    panel: Axes, text: str, at: tuple[float, float], away: tuple[float, float], colour: Any = "0.2"
+) -> None:
+    """Writes a small text so many points away from below a point, readable over a line."""
+    panel.annotate(
+        text,
+        at,
+        xytext=away,
+        textcoords="offset points",
+        va="top",
+        ha="left" if away[0] else "center",
+        fontsize=8.5,
+        color=[0.75 * part for part in to_rgb(colour)],  # dark enough to be read
+        path_effects=[withStroke(linewidth=2.5, foreground="white")],
+        zorder=5,
+    )
+
+
+def name_lines(figure: Figure, panels: Sequence[Axes]) -> None:
+    """Writes each line's name right of its panel, at the height of its end, none over another.
+
+    Call it last: names keep apart by the heights that the panels then have.
+    """
+    figure.draw_without_rendering()
+    for panel in panels:
+        named: list[tuple[Any, Any]] = [(line, line) for line in panel.get_lines()]
+        named += [(bars, bars[0]) for bars in panel.containers]  # an interval's line has no name
+        ends = [
+            (panel.transData.transform((0, line.get_ydata()[-1]))[1], str(named.get_label()), line)
+            for named, line in named
+            if not str(named.get_label()).startswith("_") and len(line.get_ydata())
+        ]
+        bottom = panel.get_window_extent().y0
+        last = float("-inf")
+        for y, name, line in sorted(ends, key=lambda end: end[:2]):
+            own = (y - bottom) * 72 / figure.dpi  # points above the panel's lower edge
+            last = max(own, last + _LABEL_POINTS)
+            panel.annotate(
+                name,
+                (1, 0),
+                xycoords="axes fraction",
+                xytext=(5, last),
+                textcoords="offset points",
+                va="center",
+                fontsize=9,
+                color=[0.75 * part for part in to_rgb(line.get_color())],  # dark enough to be read
+                annotation_clip=False,
+            )
+
+
+def legend(figure: Figure, handles: Sequence[Any]) -> None:
+    """One legend: under the panels, in as many columns as there is room for; or beside the one."""
     longest = max(len(str(handle.get_label())) for handle in handles)
+    alone = len(figure.axes) == 1
     columns = max(1, int(figure.get_figwidth() * 72 / (45 + 6.0 * longest)))
     figure.legend(
         handles=list(handles),
-        title=title,
-        loc="outside lower center",
-        ncols=min(columns, len(handles)),
+        loc="outside right upper" if alone else "outside lower center",
+        ncols=1 if alone else min(columns, len(handles)),
         frameon=False,
-        fontsize=9,
-        title_fontsize=9,
+        fontsize=9.5,
     )

@@ -1,75 +1,87 @@
-"""Test accuracy against the epsilon spent: where each arm ends, and the frontier."""
+"""Test accuracy against the epsilon spent: where each noise multiplier ends, and the frontier."""
 
-import math
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.transforms import ScaledTranslation
 
 from dpbench import analysis
 from dpbench.figures import parts
 
-_MOST_LEVELS = {
-    "batch_size": 2 * parts.COLUMNS,
-    "noise_multiplier": len(parts.MARKERS),
-    "max_grad_norm": len(parts.COLOURS),
+_MOST_NOISES = 8  # in a panel, for their markers to stand apart
+_FRONTIER: dict[str, Any] = {"color": "0.55", "linewidth": 2.5, "solid_capstyle": "butt"}
+_RING: dict[str, Any] = {
+    "color": "0.1",
+    "linestyle": "",
+    "marker": "o",
+    "markersize": 13,
+    "markerfacecolor": "none",
 }
-_APART_POINTS = 6.0  # between the markers of arms that spend the same epsilon
 
 
 def privacy_accuracy_numbers(trials: pd.DataFrame) -> pd.DataFrame:
-    """What `privacy_accuracy` draws: a row for each arm's end, and for each step of a frontier.
+    """What `privacy_accuracy` draws: a row for each marker, ring and step of a frontier.
 
-    Columns: those of `analysis.over_seeds`; `end`, whether it is drawn as an arm's last epoch; and
-    `frontier`, whether no epoch of an arm of its batch size beats it in both epsilon and accuracy.
+    Columns: those of `analysis.over_seeds`; `end`, whether it is a marker: of its batch size, noise
+    multiplier, sampling and epochs the best arm, at its last epoch; `frontier`, whether no epoch of
+    an arm of its batch size beats it in both epsilon and accuracy; and `best_within`, the least of
+    `analysis.BEST_AT` within which it is the best of all arms (NaN for others).
     """
     curves = _curves(trials)
-    frontiers = pd.concat([analysis.frontier(here) for _, here in curves.groupby("batch_size")])
-    on = frontiers.assign(frontier=True)
-    ends = _ends(trials).merge(on[[*analysis.ARM, "epoch", "frontier"]], how="left")
-    ends["frontier"] = ends["frontier"].eq(True)
-    others = on.merge(ends[[*analysis.ARM, "epoch"]], how="left", indicator=True)
-    others = others[others["_merge"] == "left_only"].drop(columns="_merge")
-    return pd.concat([ends.assign(end=True), others.assign(end=False)], ignore_index=True)
+    curves["end"] = curves.index.isin(_ends(curves).index)
+    curves["frontier"] = False
+    for _, here in curves.groupby("batch_size"):
+        curves.loc[analysis.frontier(here).index, "frontier"] = True
+    curves["best_within"] = float("nan")
+    for epsilon in reversed(analysis.BEST_AT):
+        arms = analysis.last_within(curves, epsilon)
+        if len(arms):
+            curves.loc[analysis.best(arms).name, "best_within"] = epsilon
+    drawn = curves["end"] | curves["frontier"] | curves["best_within"].notna()
+    shown = curves[curves["end"]]["batch_size"]
+    return curves[drawn & curves["batch_size"].isin(shown)].reset_index(drop=True)
 
 
 def privacy_accuracy(trials: pd.DataFrame) -> Figure:
     """Test accuracy against the epsilon spent, a panel for each batch size.
 
-    A marker is an arm at its last epoch, of the best learning rate where several were tried: colour
-    tells the clipping norm, shape the noise multiplier. With several seeds it is their mean, its
-    bar the t interval, and every seed a small dot beside it. Arms of one epsilon stand side by
-    side. The stepped line is the frontier over every epoch of every arm; the non-private result
-    is a labelled line in its band. Arms with shuffled batches are hollow, at the epsilon that holds
-    for them; a dotted line leads there from the epsilon that is quoted where they are taken for
-    Poisson batches.
+    A marker is a noise multiplier, at the last epoch of its best arm; colour and shape tell the
+    clipping norm of that. With several seeds it is their mean, its bar the t interval, and every
+    seed a small dot. The stepped line is the frontier over every epoch of every arm, a ring the
+    best of all arms within an epsilon of `analysis.BEST_AT`; the non-private result is a labelled
+    line in its band. Arms with shuffled batches are hollow, at the epsilon that holds for them; a
+    dotted line leads there from the epsilon that is quoted where they are taken for Poisson
+    batches.
 
     Args:
-        trials: Rows of `store.read_trials`; at least one private row with a finite epsilon.
+        trials: Rows of `analysis.comparable`; at least one private row with a finite epsilon.
     """
-    curves, ends = _curves(trials), _ends(trials)
+    points = privacy_accuracy_numbers(trials)
+    ends = points[points["end"]]
     batch_sizes = sorted(ends["batch_size"].unique())
     colours = parts.levels(ends["max_grad_norm"], parts.COLOURS)
-    markers = parts.levels(ends["noise_multiplier"], parts.MARKERS)
-    # the end of an arm that is still running is the last epoch that it has
-    shown = analysis.ok(trials).merge(ends[[*analysis.ARM, "epoch"]].reset_index(names="end"))
-    seeds = dict(list(shown.groupby("end")))
+    markers = parts.levels(ends["max_grad_norm"], parts.MARKERS)
+    epsilons = pd.concat([points["epsilon"], ends["epsilon_if_poisson"].astype(float)])
     with parts.style():
-        figure, panels = parts.panels(len(batch_sizes), height=1.15)
+        figure, panels = parts.panels(len(batch_sizes), height=1.1)
         for panel, batch_size in zip(panels, batch_sizes, strict=True):
-            _draw_frontier(panel, curves[curves["batch_size"] == batch_size])
-            here = ends[ends["batch_size"] == batch_size]
-            _draw_ends(panel, here, seeds, colours, markers)
-            _draw_baseline(panel, analysis.ok(trials), batch_size)
+            here = points[points["batch_size"] == batch_size]
+            for _, end in here[here["end"]].iterrows():
+                _draw_end(panel, end, colours[end["max_grad_norm"]], markers[end["max_grad_norm"]])
+                _draw_seeds(panel, end, trials)
+            best = here[here["best_within"].notna()]
+            panel.plot(best["epsilon"], 100 * best["test_accuracy"], zorder=4, **_RING)
+            frontier = _frontier(here)
+            panel.step(*frontier, where="post", zorder=1.2, **_FRONTIER)
+            _draw_baseline(panel, trials, batch_size)
             panel.set_title(f"batch size {batch_size:,}")
-            parts.epsilon_axis(panel, curves[curves["batch_size"] == batch_size])
-            panel.margins(x=0.1, y=0.08)
+            parts.epsilon_axis(panel, points, epsilons.min(), epsilons.max())
         for panel in panels[:: parts.COLUMNS]:
             panel.set_ylabel(f"test accuracy on {parts.names(trials['dataset'])} (%)")
-        parts.legend_below(figure, _handles(colours, markers, curves))
+        parts.percent_axis(panels)
+        parts.legend(figure, _handles(colours, markers, points))
     return figure
 
 
@@ -79,136 +91,112 @@ def _curves(trials: pd.DataFrame) -> pd.DataFrame:
     return analysis.over_seeds(rows[rows["epsilon"] < float("inf")])
 
 
-def _ends(trials: pd.DataFrame) -> pd.DataFrame:
-    """The last epoch of each arm, of those that differ by learning rate the best.
+def _ends(curves: pd.DataFrame) -> pd.DataFrame:
+    """Of each noise multiplier, batch size, sampling and epochs the best arm's last epoch.
 
-    Of more levels than can be told apart, those evenly between the first and the last.
+    The last that it has, where it is still running. Of more levels than can be told apart, those
+    evenly between the first and the last.
     """
-    curves = _curves(trials)
     ends = curves.loc[curves.groupby(analysis.ARM, dropna=False)["epoch"].idxmax()]
-    for name, most in _MOST_LEVELS.items():
-        kept = parts.few(sorted(ends[name].unique()), most)
-        ends = ends[ends[name].isin(kept)]
-    return analysis.tuned(ends).reset_index(drop=True)
+    ends = analysis.best_of_each(ends, ["batch_size", "noise_multiplier", "sampling", "epochs"])
+    kept = []
+    for batch_size in parts.few(sorted(ends["batch_size"].unique()), 2 * parts.COLUMNS):
+        here = ends[ends["batch_size"] == batch_size]
+        noises = parts.few(sorted(here["noise_multiplier"].unique()), _MOST_NOISES)
+        kept.append(here[here["noise_multiplier"].isin(noises)])
+    return pd.concat(kept)
 
 
-def _draw_ends(
-    panel: Axes,
-    ends: pd.DataFrame,
-    seeds: dict[int, pd.DataFrame],
-    colours: dict[float, Any],
-    markers: dict[float, str],
-) -> None:
-    inches = panel.get_figure().dpi_scale_trans  # type: ignore[union-attr]
-    for place, (index, end) in _side_by_side(ends):
-        aside = ScaledTranslation(place * _APART_POINTS / 72, 0, inches)
-        there = panel.transData + aside
-        colour = colours[end["max_grad_norm"]]
-        accuracy = 100 * end["test_accuracy"]
-        if end["sampling"] == "shuffle":
-            quoted = [end["epsilon_if_poisson"], end["epsilon"]]
-            panel.plot(quoted, [accuracy] * 2, color=colour, linestyle=":", zorder=1.5)
-        if end["seeds"] > 1:
-            half = 100 * (end["high"] - end["test_accuracy"])
-            panel.errorbar(
-                end["epsilon"], accuracy, half, color=colour, elinewidth=1.2, transform=there
-            )
-            each = seeds[int(str(index))]
-            panel.plot(
-                each["epsilon"],
-                100 * each["test_accuracy"],
-                color=colour,
-                linestyle="",
-                marker=".",
-                markersize=3.5,
-                transform=there + ScaledTranslation(3.5 / 72, 0, inches),
-            )
-        for y in (end["low"], end["test_accuracy"], end["high"]):
-            if math.isfinite(y):  # what is moved aside does not widen the axes by itself
-                panel.update_datalim([(end["epsilon"], 100 * y)])
-        panel.plot(
-            end["epsilon"],
-            accuracy,
-            transform=there,
-            zorder=3,
-            **_marker(colour, markers[end["noise_multiplier"]], end["sampling"]),
-        )
+def _frontier(points: pd.DataFrame) -> tuple[list[float], list[float]]:
+    """Its steps in a panel, as far as anything drawn there has spent."""
+    best = points[points["frontier"]].sort_values("epsilon")
+    epsilons, accuracies = list(best["epsilon"]), list(100 * best["test_accuracy"])
+    return [*epsilons, points["epsilon"].max()], [*accuracies, accuracies[-1]]
 
 
-def _marker(colour: Any, marker: str, sampling: str) -> dict[str, Any]:
-    """Filled with a white edge, or hollow for shuffled batches."""
-    shuffled = sampling == "shuffle"
-    return {
-        "color": colour,
-        "marker": marker,
-        "markersize": 6.5,
-        "markeredgecolor": colour if shuffled else "white",
-        "markeredgewidth": 1.2 if shuffled else 0.6,
-        "markerfacecolor": "white" if shuffled else colour,
-    }
+def _draw_end(panel: Axes, end: "pd.Series[Any]", colour: Any, marker: str) -> None:
+    """A marker with its bar and its noise multiplier."""
+    x, y = end["epsilon"], 100 * end["test_accuracy"]
+    shuffled = end["sampling"] == "shuffle"
+    if shuffled:
+        panel.plot([end["epsilon_if_poisson"], x], [y, y], color=colour, linestyle=":", zorder=1.5)
+    if end["seeds"] > 1:
+        low, high = 100 * max(end["low"], 0), 100 * min(end["high"], 1)
+        panel.errorbar(x, y, [[y - low], [high - y]], color=colour, elinewidth=1.4, zorder=2)
+    panel.plot(
+        x,
+        y,
+        color=colour,
+        marker=marker,
+        markersize=7.5,
+        markeredgecolor=colour if shuffled else "white",
+        markeredgewidth=1.2 if shuffled else 0.6,
+        markerfacecolor="white" if shuffled else colour,
+        zorder=3,
+    )
+    parts.label_point(panel, analysis.short(end["noise_multiplier"]), (x, y), (4, -4))
 
 
-def _side_by_side(ends: pd.DataFrame) -> list[tuple[float, Any]]:
-    """Each arm with its place among those of its noise and sampling, 0 in their middle."""
-    placed = []
-    for _, same in ends.groupby(["noise_multiplier", "sampling", "epochs"], sort=False):
-        ordered = same.sort_values(["max_grad_norm", "engine"])
-        middle = (len(ordered) - 1) / 2
-        placed += [(index - middle, row) for index, row in enumerate(ordered.iterrows())]
-    return placed
-
-
-def _draw_frontier(panel: Axes, curves: pd.DataFrame) -> None:
-    best = analysis.frontier(curves)
-    panel.step(  # as far as any arm has spent
-        [*best["epsilon"], curves["epsilon"].max()],
-        [*(100 * best["test_accuracy"]), 100 * best["test_accuracy"].iloc[-1]],
-        where="post",
-        color="0.8",
-        linewidth=5,
-        solid_capstyle="butt",
-        zorder=0,
+def _draw_seeds(panel: Axes, end: "pd.Series[Any]", trials: pd.DataFrame) -> None:
+    """Every seed as a dot over the bar, where there are several."""
+    if end["seeds"] < 2:
+        return
+    arm = {name: end[name] for name in (*analysis.ARM, "epoch")}
+    seeds = analysis.where(analysis.ok(trials), arm)
+    panel.plot(
+        seeds["epsilon"],
+        100 * seeds["test_accuracy"],
+        color="0.1",
+        linestyle="",
+        marker="o",
+        markersize=2.6,
+        markeredgecolor="white",
+        markeredgewidth=0.5,
+        zorder=3.5,
     )
 
 
-def _draw_baseline(panel: Axes, rows: pd.DataFrame, batch_size: int) -> None:
+def _draw_baseline(panel: Axes, trials: pd.DataFrame, batch_size: int) -> None:
     """The last epoch of the best non-private arm of the batch size, as a line."""
-    arms = analysis.over_seeds(
-        analysis.final(analysis.unclipped(rows[rows["batch_size"] == batch_size]))
-    )
+    rows = trials[trials["batch_size"] == batch_size]
+    arms = analysis.over_seeds(analysis.final(analysis.unclipped(rows)))
     if arms.empty:
         return
     best = analysis.best(arms)
-    panel.axhline(100 * best["test_accuracy"], color=parts.GREY, linestyle="--", linewidth=1)
+    y = 100 * best["test_accuracy"]
+    panel.axhline(y, color=parts.GREY, linestyle="--", linewidth=1, zorder=1)
     if best["seeds"] > 1:
         panel.axhspan(100 * best["low"], 100 * best["high"], color=parts.GREY, alpha=0.15, lw=0)
     panel.annotate(
-        f"non-private {100 * best['test_accuracy']:.1f} %",
-        (0.02, 100 * best["test_accuracy"]),
+        f"non-private {y:.2f} %",
+        (0.03, y),
         xycoords=("axes fraction", "data"),
         xytext=(0, 3),
         textcoords="offset points",
         color=parts.GREY,
+        fontsize=9.5,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+        zorder=1.1,
     )
 
 
 def _handles(
-    colours: dict[float, Any], markers: dict[float, str], curves: pd.DataFrame
+    colours: dict[float, Any], markers: dict[float, str], points: pd.DataFrame
 ) -> list[Line2D]:
-    """Clipping norms by colour, noise by marker, the frontier, and how shuffled arms look."""
+    """Clipping norms, what the numbers are, and of the rest what is drawn."""
     plain: dict[str, Any] = {"color": "0.3", "linestyle": ""}
     handles = [
-        *(
-            Line2D([], [], color=colours[clip], linewidth=4, label=f"clip {clip:g}")
-            for clip in colours
-        ),
-        *(
-            Line2D([], [], marker=markers[noise], label=f"noise {noise:g}", **plain)
-            for noise in markers
-        ),
-        Line2D([], [], color="0.8", linewidth=5, label="frontier"),
+        Line2D(
+            [], [], color=colours[clip], marker=markers[clip], linestyle="", label=f"clip {clip:g}"
+        )
+        for clip in colours
     ]
-    if "shuffle" in set(curves["sampling"]):
+    handles.append(Line2D([], [], label="number: noise_multiplier", **plain))
+    if points["best_within"].notna().any():
+        handles.append(Line2D([], [], label="best within 1, 3 or 8", **_RING | {"markersize": 9}))
+    if any(len(set(_frontier(here)[0])) > 1 for _, here in points.groupby("batch_size")):
+        handles.append(Line2D([], [], label="frontier", **_FRONTIER))
+    if "shuffle" in set(points[points["end"]]["sampling"]):
         handles += [
             Line2D([], [], marker="o", markerfacecolor="white", label="shuffled batches", **plain),
             Line2D([], [], color="0.3", linestyle=":", label="quoted as if Poisson"),

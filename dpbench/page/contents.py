@@ -41,6 +41,7 @@ class Contents:
         pictures: The figures.
         tables: Every arm, the failures, the provenance.
         sweeps: Who asked for the trials.
+        shuffled: Whether any of them drew shuffled batches.
     """
 
     name: str
@@ -51,3 +52,4 @@ class Contents:
     pictures: Sequence[Picture]
     tables: Sequence[Table]
     sweeps: Sequence[Sweep]
+    shuffled: bool

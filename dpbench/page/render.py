@@ -6,29 +6,9 @@ from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from dpbench import __version__, wording
+from dpbench import __version__, command, wording
+from dpbench.page import references
 from dpbench.page.contents import Contents
-
-_ACCOUNTANTS = """\
-@inproceedings{gopi2021numerical,
-  title = {Numerical Composition of Differential Privacy},
-  author = {Gopi, Sivakanth and Lee, Yin Tat and Wutschitz, Lukas},
-  booktitle = {Advances in Neural Information Processing Systems 34},
-  year = {2021}
-}
-@inproceedings{mironov2017renyi,
-  title = {R{\\'e}nyi Differential Privacy},
-  author = {Mironov, Ilya},
-  booktitle = {30th IEEE Computer Security Foundations Symposium},
-  year = {2017}
-}
-@article{mironov2019sampled,
-  title = {R{\\'e}nyi Differential Privacy of the Sampled {Gaussian} Mechanism},
-  author = {Mironov, Ilya and Talwar, Kunal and Zhang, Li},
-  journal = {arXiv:1908.10530},
-  year = {2019}
-}
-"""
 
 
 def render(contents: Contents) -> str:
@@ -43,6 +23,8 @@ def render(contents: Contents) -> str:
         lstrip_blocks=True,
     )
     environment.filters["data_uri"] = _data_uri
+    environment.filters["counted"] = command.counted
+    chosen = any(each.best and each.best.epsilon_of_choice for each in contents.answers)
     return environment.get_template("page.html").render(
         page=contents,
         baseline=wording.baseline(contents.baseline),
@@ -53,7 +35,8 @@ def render(contents: Contents) -> str:
         script=script,
         # the browser runs this script and no other, whatever the results' texts hold
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        accountants=_ACCOUNTANTS,
+        chosen=chosen,
+        references=references.bibtex(shuffled=contents.shuffled, chosen=chosen),
         version=__version__,
     )
 

@@ -1,12 +1,21 @@
 """Frames -> a page's tables: texts in aligned columns, and the same rows as CSV."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import pandas as pd
 
 from dpbench import analysis
 from dpbench.trial import Environment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column: its name, and how its cells are laid out."""
+
+    name: str
+    kind: Literal["number", "word", "prose"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,37 +25,45 @@ class Table:
     Attributes:
         name: Of its download.
         title: Above it.
-        columns: Names, and whether each holds numbers.
+        same: What all rows have in common, and no column says.
+        columns: Of the rows.
         rows: Texts, as many as there are columns.
-        csv: The rows with all digits.
+        csv: The rows with all digits and all columns.
         empty: What to say where there is no row.
     """
 
     name: str
     title: str
-    columns: Sequence[tuple[str, bool]]
+    same: str
+    columns: Sequence[Column]
     rows: Sequence[Sequence[str]]
     csv: str
     empty: str
 
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a formula begins with, in one program or another
+_PROSE = {"reason"}
 
+# What was asked, and its format
 _ASKED = {
-    "engine": "",
-    "sampling": "",
     "noise_multiplier": "g",
     "max_grad_norm": "g",
     "batch_size": "d",
     "learning_rate": "g",
-    "momentum": "g",
     "epochs": "d",
+    "engine": "",
+    "sampling": "",
+    "momentum": "g",
+    "dataset": "",
+    "delta": "short",
+    "validation_examples": "d",
 }
 
 
 def arms_table(trials: pd.DataFrame) -> Table:
-    """Every arm that has finished: its last epoch, over its seeds."""
+    """Every arm that has finished: its last epoch, over its seeds; the most accurate first."""
     arms = analysis.over_seeds(analysis.final(trials))
+    arms = arms.sort_values("test_accuracy", ascending=False, kind="stable")
     shown = arms.assign(
         accuracy=100 * arms["test_accuracy"],
         interval=100 * (arms["high"] - arms["test_accuracy"]),
@@ -66,6 +83,7 @@ def arms_table(trials: pd.DataFrame) -> Table:
         "Every arm",
         shown=shown,
         formats=formats,
+        common=_ASKED if len(arms) > 1 else (),
         rows=arms,
         empty="No trial has finished yet.",
     )
@@ -74,12 +92,13 @@ def arms_table(trials: pd.DataFrame) -> Table:
 def failures_table(trials: pd.DataFrame) -> Table:
     """Every trial that failed, with its reason."""
     failed = analysis.failures(trials)
-    formats = _ASKED | {"seed": "d", "epoch": "d", "status": "", "reason": ""}
+    formats = {"status": "", "reason": "", **_ASKED, "seed": "d", "epoch": "d"}
     return _table(
         "failures",
         "Failures",
         shown=failed,
         formats=formats,
+        common=_ASKED if len(failed) > 1 else (),
         rows=failed,
         empty="No trial has failed.",
     )
@@ -98,13 +117,14 @@ def provenance_table(trials: pd.DataFrame, timings: pd.DataFrame) -> Table:
     for name in ("first", "last"):
         counted[name] = [f"{time:%Y-%m-%d %H:%M}" for time in counted[name]]
     numbers = {"threads", "physical_batch_size", "workers_beside"}
-    formats = {"measured": "", "count": "d", "first": "", "last": ""}
+    formats = {"measured": "", "implementation": "", "count": "d", "first": "", "last": ""}
     formats |= {name: "d" if name in numbers else "" for name in where}
     return _table(
         "provenance",
         "Provenance",
         shown=counted,
         formats=formats,
+        common=[name for name in where if name != "implementation"],
         rows=counted,
         empty="Nothing was measured.",
     )
@@ -115,19 +135,34 @@ def _table(
     title: str,
     *,
     shown: pd.DataFrame,
-    formats: dict[str, str],
+    formats: Mapping[str, str],
+    common: Collection[str],
     rows: pd.DataFrame,
     empty: str,
 ) -> Table:
+    """The shown rows in their formats; of the common columns, those of one value go before it."""
+    alike = [name for name in common if _filled(shown, name).nunique() < 2]
+    said = {name: _texts(_filled(shown, name).head(1), formats[name]) for name in alike}
+    same = ", ".join(f"{name} {text}" for name, texts in said.items() for text in texts)
+    formats = {name: form for name, form in formats.items() if name not in alike}
     columns = [_texts(shown[column], form) for column, form in formats.items()]
     return Table(
         name=name,
         title=title,
-        columns=[(column, form != "") for column, form in formats.items()],
+        same=f"In every row: {same}." if same else "",
+        columns=[
+            Column(name=column, kind="number" if form else "prose" if column in _PROSE else "word")
+            for column, form in formats.items()
+        ],
         rows=list(zip(*columns, strict=True)),
         csv=_csv(rows),
         empty=empty,
     )
+
+
+def _filled(shown: pd.DataFrame, name: str) -> "pd.Series[Any]":
+    """The column's values; no validation_examples are 0, and what does not apply is left out."""
+    return shown[name].fillna(0) if name == "validation_examples" else shown[name].dropna()
 
 
 def _csv(rows: pd.DataFrame) -> str:
@@ -146,6 +181,10 @@ def _csv(rows: pd.DataFrame) -> str:
 def _texts(values: "pd.Series[float]", form: str) -> list[str]:
     """Each value in the format, whole numbers as `d` even where the column has gaps; no nulls."""
     return [
-        "" if pd.isna(value) else format(int(value) if form == "d" else value, form)
+        ""
+        if pd.isna(value)
+        else analysis.short(value)
+        if form == "short"
+        else format(int(value) if form == "d" else value, form)
         for value in values
     ]

@@ -1,0 +1,26 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from dpbench import command
+
+
+def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
+    asked = f"{sys.executable} -m dpbench.sweep --dataset digits --dry-run"
+    shell = shutil.which("bash")
+    assert shell is not None
+    done = subprocess.run(
+        [shell, "-c", f"set -o pipefail; {asked} | true"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.returncode == command.EXIT_NO_READER
+
+
+def test_a_count_has_its_noun() -> None:
+    assert command.counted(1, "trial") == "1 trial"
+    assert command.counted(1200, "trial") == "1,200 trials"
