@@ -197,8 +197,12 @@ def cores() -> int:
     return int(joblib.cpu_count())
 
 
+def printable(text: object) -> str:
+    """The text as one line that is safe to print: no line ends, no control characters."""
+    return " ".join("".join(each if each.isprintable() else " " for each in str(text)).split())
+
+
 def one_line(text: object) -> str:
-    """The start of the text, safe to print: no line ends, no control characters."""
-    shown = "".join(each if each.isprintable() else " " for each in str(text))
-    shown = " ".join(shown.split())
+    """The start of the text, safe to print."""
+    shown = printable(text)
     return shown if len(shown) <= LINE_CHARACTERS else shown[: LINE_CHARACTERS - 3] + "..."

@@ -183,9 +183,10 @@ def answer(written: Written, *, as_json: bool) -> str:
     head, _, rest = wording.table(written.answers).partition("\n")
     return "\n".join(
         [
-            written.facts,
-            *written.warnings,
-            wording.baseline(written.baseline),
+            *map(
+                command.printable,
+                (written.facts, *written.warnings, wording.baseline(written.baseline)),
+            ),
             command.bold(head),
             rest,
             f"page: {written.page}",

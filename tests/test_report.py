@@ -142,6 +142,15 @@ def test_a_store_with_only_failures_says_so(
     assert "1 trial failed" in said
 
 
+def test_a_name_does_not_move_the_terminals_cursor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = stores.empty(tmp_path / "results")
+    stores.add(root, make_trial("non-private", dataset="a\x1b[2Jb"), stores.seen(1, 0.9))
+    assert report.main([str(root)]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
 def test_what_does_not_compare_is_in_the_table_and_the_page_says_so(tmp_path: Path) -> None:
     root = stores.one_trial(tmp_path / "results")
     for seed in range(2):
