@@ -24,14 +24,12 @@ from dpbench import (
     store,
 )
 from dpbench.progress import duration
-from dpbench.runner import Here, Place, Workers
+from dpbench.runner import Here, Place, Workers, usual_physical_batch_size
 from dpbench.trial import (
     ENGINES,
     BadInput,
     Trial,
 )
-
-PHYSICAL_BATCH_SIZE = 256  # bounds per-example gradients to 27 MB; larger ones are no faster
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -150,9 +148,9 @@ def _parser() -> command.Parser:
     run.add_argument(
         "--physical-batch-size",
         type=int,
-        default=PHYSICAL_BATCH_SIZE,
         metavar="N",
-        help="most examples in one forward pass; bounds memory, not results (default: %(default)s)",
+        help="most examples in one forward pass; bounds memory, not results (default: "
+        "256 on a CPU, 2048 on a GPU)",
     )
     run.add_argument(
         "--trial-timeout",
@@ -306,7 +304,7 @@ def _workers(
         devices=devices,
         jobs=jobs,
         threads=given.threads,
-        physical_batch_size=given.physical_batch_size,
+        physical_batch_size=given.physical_batch_size or usual_physical_batch_size(devices[0]),
         trial_timeout_seconds=given.trial_timeout,
         stack=_stack(given.stack, devices),
     )

@@ -24,7 +24,6 @@ NAMES: tuple[TimedName, ...] = get_args(TimedName)
 # non-private against itself is the noise floor; the tutorial's loops run on a CPU alone
 DEFAULT: tuple[TimedName, ...] = (NON_PRIVATE, *PRIVATE_ENGINES, *TUTORIAL_ARMS)
 PAIRS = 15
-PHYSICAL_BATCH_SIZE = 256  # as the sweep's
 HEADER = (
     "engine",
     "batch",
@@ -75,9 +74,8 @@ def _parser() -> command.Parser:
     parser.add_argument(
         "--physical-batch-size",
         type=int,
-        default=PHYSICAL_BATCH_SIZE,
         metavar="N",
-        help="most examples in one forward pass (default: %(default)s)",
+        help="most examples in one forward pass (default: 256 on a CPU, 2048 on a GPU)",
     )
     parser.add_argument(
         "--dataset",
@@ -93,8 +91,9 @@ def _parser() -> command.Parser:
 def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
     """Measures every combination and prints what it came to."""
     for name in ("threads", "pairs", "physical_batch_size"):
-        if getattr(given, name) < 1:
-            raise BadInput(f"Expected {name}={getattr(given, name)} >= 1.")
+        value = getattr(given, name)
+        if value is not None and value < 1:
+            raise BadInput(f"Expected {name}={value} >= 1.")
     data_root = command.data_root(given.data_root)
     dataset = command.dataset(given.dataset, data_root)
     names = _names(given.engine)
@@ -162,7 +161,8 @@ def _measure(
                 devices=(device,),
                 jobs=1,
                 threads=given.threads,
-                physical_batch_size=given.physical_batch_size,
+                physical_batch_size=given.physical_batch_size
+                or runner.usual_physical_batch_size(device),
             )
             timed = runner.time_engine(name, batch_size, dataset, workers, pairs=given.pairs)
             name_of_file = execution.timing_name(dataset, name, batch_size, device)
