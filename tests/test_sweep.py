@@ -59,7 +59,7 @@ def test_a_sweep_on_digits_end_to_end(
     assert set(timings["engine"]) == {"non-private", *PRIVATE_ENGINES}
     assert (timings.groupby("engine").size() >= 7).all()
     assert "[3/3 trials, 0 failed" in done.stderr
-    assert "The best non-private setting reaches" in done.stdout
+    assert "On digits, the best non-private setting reaches" in done.stdout
     assert "page: results/digits-sweep/report.html" in done.stdout
 
 
