@@ -1,5 +1,5 @@
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import dp_accounting
 import numpy as np
@@ -85,18 +85,50 @@ def test_shuffled_trials_spend_the_bound_without_amplification(digits: data.Data
     assert (last.epsilon_prv, last.epsilon_rdp, last.epsilon_gdp) == (None, None, None)
 
 
+Batches = Iterator[np.ndarray]
+right = sampling.poisson_batches
+
+
+def at_twice_the_rate(*, examples: int, sample_rate: float, rng: np.random.Generator) -> Batches:
+    return right(examples=examples, sample_rate=2 * sample_rate, rng=rng)
+
+
+def half_of_them(*, examples: int, sample_rate: float, rng: np.random.Generator) -> Batches:
+    return right(examples=examples // 2, sample_rate=2 * sample_rate, rng=rng)
+
+
+def shuffled(*, examples: int, sample_rate: float, rng: np.random.Generator) -> Batches:
+    return sampling.shuffled_batches(
+        examples=examples, steps_per_epoch=round(1 / sample_rate), rng=rng
+    )
+
+
+def of_fixed_size(*, examples: int, sample_rate: float, rng: np.random.Generator) -> Batches:
+    while True:
+        yield rng.choice(examples, round(examples * sample_rate), replace=False)
+
+
+def always_the_same(*, examples: int, sample_rate: float, rng: np.random.Generator) -> Batches:
+    while True:
+        yield np.arange(round(examples * sample_rate))
+
+
+@pytest.mark.parametrize(
+    ("faulty", "said"),
+    [
+        (at_twice_the_rate, r"at rate 0\.08\d+, not 0\.04"),
+        (half_of_them, "too unevenly"),
+        (shuffled, "too evenly"),
+        (of_fixed_size, "sizes too alike"),
+        (always_the_same, "too unevenly"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
 def test_a_trial_whose_sampler_draws_otherwise_fails(
-    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+    faulty: Callable[..., Batches], said: str, digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = sampling.poisson_batches
-
-    def careless(*, examples: int, sample_rate: float, rng: np.random.Generator) -> Any:
-        return right(examples=examples, sample_rate=2 * sample_rate, rng=rng)
-
-    monkeypatch.setattr(sampling, "poisson_batches", careless)
-    with pytest.raises(
-        train.TrainingError, match=r"no epsilon holds: .* at rate 0.08\d+, not 0.04"
-    ):
+    monkeypatch.setattr(sampling, "poisson_batches", faulty)
+    with pytest.raises(train.TrainingError, match=f"no epsilon holds: .* {said}"):
         list(train.train(make_trial(), digits))
 
 
