@@ -8,6 +8,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -78,6 +79,12 @@ def bold(text: str) -> str:
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
         return text
     return f"\x1b[1m{text}\x1b[0m"
+
+
+def say(line: str) -> None:
+    """Prints the line on stderr, if anybody can read it there: a sweep goes on where nobody can."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def one_object(**parts: Any) -> str:

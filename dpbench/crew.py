@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 
 from joblib.externals.loky.backend.process import LokyProcess
 
-from dpbench import worker
+from dpbench import interrupt, worker
 
 _LAST_WORDS_BYTES = 65_536  # what a pipe holds
 _STACK_SECONDS = 2.0  # that a stuck worker gets to say where it is
@@ -92,7 +92,8 @@ class Crew:
             daemon=True,
             env=self._environment,
         )
-        process.start()
+        with interrupt.held_back():
+            process.start()
         their_tasks.close()  # so that the worker's end is the only one, and closes with it
         their_last_words.close()
         self._workers[slot] = _Worker(process=process, tasks=tasks, last_words=last_words)

@@ -1,7 +1,6 @@
 """A sweep: what is missing is run where it is to run, and written as it ends."""
 
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -64,12 +63,11 @@ def run_trials(
     measured = measured_rates(out)
     cost = {trial.trial_id: estimate.training_seconds(trial, measured) for trial in todo}
     if not quiet:
-        print(
+        command.say(
             f"{len(trials)} trials on {trials[0].dataset}"
             + (f", {done} of them done before" if done else "")
             + (f", {failed} failed before (--retry-failed tries them again)" if failed else "")
-            + f": {len(todo)} to run, {place}; results in {out}",
-            file=sys.stderr,
+            + f": {len(todo)} to run, {place}; results in {out}"
         )
     by_id = {trial.trial_id: trial for trial in todo}
     longest_first = sorted(todo, key=lambda trial: -cost[trial.trial_id])

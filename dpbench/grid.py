@@ -9,6 +9,7 @@ import functools
 import itertools
 import math
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,9 +74,9 @@ class Grid:
             values = getattr(self, name)
             if values == ():
                 raise BadInput(f"Expected {name} to hold at least one value, not [].")
-            twice = [value for value in values or () if values.count(value) > 1]
-            if twice:
-                raise BadInput(f"Expected each {name} once, not {twice[0]!r} twice.")
+            ((most, times),) = Counter(values or (None,)).most_common(1)
+            if times > 1:
+                raise BadInput(f"Expected each {name} once, not {most!r} twice.")
         if (self.noise_multiplier is None) == (self.target_epsilon is None):
             given = "neither" if self.noise_multiplier is None else "both"
             raise BadInput(f"Expected noise_multiplier or target_epsilon, and {given} is given.")

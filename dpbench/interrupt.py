@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_ASKS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_OF_THE_TERMINAL = (signal.SIGINT, signal.SIGHUP)
+_ASKS = (*_OF_THE_TERMINAL, signal.SIGTERM)
 
 
 @contextmanager
@@ -34,3 +35,23 @@ def heeded() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Keeps Ctrl-C and a hang-up waiting; a process that is started meanwhile has them wait, too.
+
+    Until it says what to do with them (`ignored`), it would print a traceback of its start.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_TERMINAL)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignored() -> None:
+    """For a process that leaves them to its driver: a terminal sends them to all."""
+    for number in _OF_THE_TERMINAL:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_THE_TERMINAL)

@@ -1,13 +1,14 @@
 """Engine and batch size -> how much memory its steps take, of a process or of a GPU."""
 
 import multiprocessing
+import os
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import torch
 
-from dpbench import stopwatch
+from dpbench import interrupt, stopwatch, worker
 from dpbench.data import Dataset, normalise
 from dpbench.trial import TimedName
 
@@ -37,8 +38,12 @@ def resident_growth(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     try:
-        with ProcessPoolExecutor(1, mp_context=context) as pool:
-            return pool.submit(_grown, engine, batch_size, threads, physical_batch_size).result()
+        with ProcessPoolExecutor(
+            1, mp_context=context, initializer=worker.end_with, initargs=(os.getpid(),)
+        ) as pool:
+            with interrupt.held_back():
+                growth = pool.submit(_grown, engine, batch_size, threads, physical_batch_size)
+            return growth.result()
     except BrokenProcessPool:
         return None
 

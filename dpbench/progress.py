@@ -2,10 +2,13 @@
 
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
 from tqdm import tqdm
+
+from dpbench import command
 
 
 class Progress:
@@ -46,7 +49,8 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError):
+                self._bar.close()
 
     def done(self, line: str, *, work: float, failed: bool) -> None:
         """Counts one that has ended; `line` says how."""
@@ -58,12 +62,13 @@ class Progress:
         if self._bar is None:
             elapsed = time.monotonic() - self._start
             left = elapsed * (self._work - self._work_done) / self._work_done
-            print(f"[{self._counts()}, {duration(left)} left] {line}", file=sys.stderr)
+            command.say(f"[{self._counts()}, {duration(left)} left] {line}")
             return
-        if failed:
-            self._bar.write(line, file=sys.stderr)
-        self._bar.set_description_str(self._counts(), refresh=False)
-        self._bar.update(work)
+        with suppress(OSError):  # a terminal that has gone away
+            if failed:
+                self._bar.write(line, file=sys.stderr)
+            self._bar.set_description_str(self._counts(), refresh=False)
+            self._bar.update(work)
 
     def _counts(self) -> str:
         return f"{self._done}/{self._count} {self._what}, {self._failed} failed"

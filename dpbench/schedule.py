@@ -14,6 +14,7 @@ from dpbench.trial import BadInput, Status, Trial
 Row = dict[str, Any]
 
 _POLL_SECONDS = 1.0  # between questions whether another sweep has ended a trial
+_LONGEST_WAIT_SECONDS = 3600.0  # the system takes no number beyond a month
 _STILLBORN = 3  # workers in a row that die before their first trial
 
 
@@ -120,8 +121,11 @@ class Schedule:
             self._assign(workers)
             if not (self._running or self._waiting):
                 return
-            for event in list(self._crew.events(self._patience_seconds())):
-                yield from self._ended(event)
+            waits = self._patience_seconds()
+            while events := list(self._crew.events(waits)):
+                for event in events:
+                    yield from self._ended(event)
+                waits = 0.0  # until all is heard: a trial may have ended while we were busy
             for slot in self._overdue():
                 yield from self._stop(slot)
 
@@ -187,7 +191,8 @@ class Schedule:
         if self._timeout_seconds is not None:
             first = min((run.started for run in self._running.values()), default=None)
             if first is not None:
-                waits.append(max(0.0, first + self._timeout_seconds - time.monotonic()))
+                left = first + self._timeout_seconds - time.monotonic()
+                waits.append(min(max(0.0, left), _LONGEST_WAIT_SECONDS))
         return min(waits, default=None)
 
     def _ended(self, event: Event) -> Iterator[list[Row]]:
@@ -212,8 +217,12 @@ class Schedule:
             self._stillborn += 1
             if self._stillborn >= _STILLBORN:
                 raise BadInput(
-                    f"Workers die before they can run a trial ({event.value}): is there memory for "
-                    "them? Fewer --jobs take less."
+                    f"Workers die before they can run a trial ({event.value}): "
+                    + (
+                        "is there memory for them? Fewer --jobs take less."
+                        if "SIGKILL" in event.value
+                        else "they say why above; python -c 'import dpbench.train' may, too."
+                    )
                 )
         elif not run.alone:
             self._suspects.extend(run.trials)

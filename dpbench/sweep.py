@@ -10,26 +10,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dpbench import (
-    __version__,
-    catalogue,
-    command,
-    estimate,
-    execution,
-    grid,
-    history,
-    interrupt,
-    stacks,
-    store,
-)
-from dpbench.progress import duration
-from dpbench.runner import Here, Place, Workers, usual_physical_batch_size
-from dpbench.trial import (
-    ENGINES,
-    BadInput,
-    Trial,
-)
+# What takes long to import is imported where it is used: until `interrupt.heeded`, Ctrl-C is a
+# traceback.
+from dpbench import __version__, catalogue, command, interrupt, stacks
+from dpbench.trial import ENGINES, BadInput, Trial
+
+if TYPE_CHECKING:
+    from dpbench.runner import Place, Workers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,10 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return command.run(_parser(), typed, lambda given: _sweep(given, typed))
         except KeyboardInterrupt:
-            print(
+            command.say(
                 "\nInterrupted; run the same command again to carry on: "
-                f"python -m dpbench.sweep {shlex.join(typed)}",
-                file=sys.stderr,
+                f"python -m dpbench.sweep {shlex.join(typed)}"
             )
             return command.EXIT_INTERRUPTED
 
@@ -202,6 +190,8 @@ def _add_cluster_flags(parser: argparse.ArgumentParser) -> None:
 
 def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
     """Plans, and runs what is missing."""
+    from dpbench import execution, grid, history, store
+
     for name in ("jobs", "threads", "physical_batch_size"):
         value = getattr(given, name)
         if value is not None and value < 1:
@@ -230,6 +220,7 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
         return 0
 
     from dpbench import folding, wording
+    from dpbench.runner import Here
 
     with _place(given, dataset, data_root) as place:
         if isinstance(place, Here) and not catalogue.unpacked(dataset, data_root):
@@ -247,13 +238,15 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
     _print_answer(out, given)
     unfinished = list(wording.unfinished(rows, asked))
     for line in unfinished:
-        print(line, file=sys.stderr)
+        command.say(line)
     return command.EXIT_FAILED_TRIALS if unfinished else 0
 
 
 @contextmanager
-def _place(given: argparse.Namespace, dataset: str, data_root: Path) -> Iterator[Place]:
+def _place(given: argparse.Namespace, dataset: str, data_root: Path) -> Iterator["Place"]:
     """Where the trials run: on this machine, or on the cluster that is named."""
+    from dpbench.runner import Here
+
     asked = (given.scheduler, given.scheduler_file)
     for name in ("tls_ca_file", "tls_cert", "tls_key", "gpu_share"):
         if getattr(given, name) is not None and asked == (None, None):
@@ -298,7 +291,9 @@ def _place(given: argparse.Namespace, dataset: str, data_root: Path) -> Iterator
 
 def _workers(
     given: argparse.Namespace, data_root: Path, devices: tuple[str, ...], jobs: int
-) -> Workers:
+) -> "Workers":
+    from dpbench.runner import Workers, usual_physical_batch_size
+
     return Workers(
         data_root=data_root,
         devices=devices,
@@ -323,7 +318,8 @@ def _print_plan(
     trials: Sequence[Trial], todo: Sequence[Trial], *, workers: int, out: Path, timed: bool
 ) -> None:
     """Prints the trials, what each will spend, and the time that the missing ones will take."""
-    from dpbench import accounting
+    from dpbench import accounting, estimate, execution
+    from dpbench.progress import duration
 
     missing = {trial.trial_id for trial in todo}
     print(f"{'epsilon':>9}  {'epochs':>6}  trial ({trials[0].dataset})")

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from types import MappingProxyType
 from typing import Literal, get_args
 
@@ -31,6 +32,9 @@ PRIVATE_ENGINES = tuple(engine for engine in ENGINES if engine not in NON_PRIVAT
 
 Sampling = Literal["poisson", "shuffle"]
 SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
+
+# Noise multipliers that the accountants can take, besides 0
+LEAST_NOISE, MOST_NOISE = 1e-12, 1e6
 
 # Timed beside the engines, end to end with its own loader, and never trained: the tutorial's loop
 TutorialArm = Literal["tutorial-non-private", "opacus-as-shipped"]
@@ -68,8 +72,8 @@ class Trial:
         sampling: How batches are drawn. `poisson`: every example joins every batch independently
             with probability batch_size / N. `shuffle`: each epoch cuts a fresh permutation of the
             examples into its steps' batches, as even as can be.
-        noise_multiplier: Standard deviation of the noise over max_grad_norm; 0 clips without
-            noise. None for a non-private engine.
+        noise_multiplier: Standard deviation of the noise over max_grad_norm, from 1e-12 to 1e6; 0
+            clips without noise. None for a non-private engine.
         max_grad_norm: L2 bound on each example's gradient. None for a non-private engine.
         batch_size: Expected size of a Poisson batch, and the divisor of the summed gradients.
         learning_rate: Of plain SGD.
@@ -117,15 +121,18 @@ class Trial:
                 "Expected noise_multiplier, max_grad_norm and delta to be numbers for "
                 f"engine={self.engine!r}, not {privacy}."
             )
-        _expect("noise_multiplier", self.noise_multiplier, ">= 0", lambda v: v >= 0)
+        noise = self.noise_multiplier
+        most, least = f">= 0 and <= {MOST_NOISE:,.0f}", f">= {LEAST_NOISE:g}, or 0"
+        _expect("noise_multiplier", noise, most, lambda v: 0 <= v <= MOST_NOISE)
+        _expect("noise_multiplier", noise, least, lambda v: v == 0 or v >= LEAST_NOISE)
         _expect("max_grad_norm", self.max_grad_norm, "> 0", lambda v: v > 0)
         _expect("delta", self.delta, "> 0 and < 1", lambda v: 0 < v < 1)
-        _expect("batch_size", self.batch_size, ">= 1", lambda v: v >= 1)
+        _expect("batch_size", self.batch_size, ">= 1 and < 2**31", lambda v: 1 <= v < 2**31)
         _expect("learning_rate", self.learning_rate, "> 0", lambda v: v > 0)
         _expect("momentum", self.momentum, ">= 0 and < 1", lambda v: 0 <= v < 1)
-        _expect("epochs", self.epochs, ">= 1", lambda v: v >= 1)
+        _expect("epochs", self.epochs, ">= 1 and < 2**31", lambda v: 1 <= v < 2**31)
         _expect("validation_examples", self.validation_examples, ">= 1", lambda v: v >= 1)
-        _expect("seed", self.seed, ">= 0", lambda v: v >= 0)
+        _expect("seed", self.seed, ">= 0 and < 2**63", lambda v: 0 <= v < 2**63)
         for name in ("noise_multiplier", "max_grad_norm", "learning_rate", "momentum", "delta"):
             value = getattr(self, name)
             if value is not None:  # so that 1 and 1.0 are the same trial
@@ -139,9 +146,7 @@ class Trial:
     @property
     def trial_id(self) -> str:
         """Sixteen hex digits, a hash of every field that is not None."""
-        values = ((name, getattr(self, name)) for name in sorted(self.__slots__))
-        fields = {name: value for name, value in values if value is not None}
-        return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]
+        return _id(self)
 
     def __str__(self) -> str:
         parts: list[str] = [self.engine]
@@ -153,6 +158,13 @@ class Trial:
         if self.sampling != "poisson":
             parts.append(self.sampling)
         return " ".join([*parts, f"seed {self.seed}"])
+
+
+@cache  # the fields are hashed faster than written out
+def _id(trial: Trial) -> str:
+    values = ((name, getattr(trial, name)) for name in sorted(trial.__slots__))
+    fields = {name: value for name, value in values if value is not None}
+    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]
 
 
 def _expect(name: str, value: float | None, bound: str, holds: Callable[[float], bool]) -> None:

@@ -14,6 +14,10 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
+import psutil
+
+from dpbench import interrupt
+
 Message = tuple[Literal["ready", "item", "end"], Any]
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -39,8 +43,7 @@ def serve(
         work: What a task is.
     """
     _die_with(driver)
-    for ignored in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to all; the driver acts
-        signal.signal(ignored, signal.SIG_IGN)
+    interrupt.ignored()
     faulthandler.enable(last_words.fileno(), all_threads=False)
     faulthandler.register(signal.SIGUSR1, last_words.fileno(), all_threads=False)
     try:
@@ -64,3 +67,16 @@ def _watch(driver: int) -> None:
     while os.getppid() == driver:
         time.sleep(_WATCH_SECONDS)
     os._exit(1)
+
+
+def end_with(driver: int) -> None:
+    """Ends this process when the driver has, which need not have started it itself."""
+    interrupt.ignored()
+    known = psutil.Process(driver)  # with the time of its start: its id may be used again
+
+    def watch() -> None:
+        while known.is_running():
+            time.sleep(_WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

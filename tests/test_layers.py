@@ -16,7 +16,6 @@ FLOORS = (
     ("runner",),
     ("schedule",),
     ("crew",),
-    ("worker",),
     ("folding", "page", "sharing"),
     ("page.render",),
     ("page.contents",),
@@ -52,7 +51,8 @@ FLOORS = (
     ("engines.simd",),
     ("canaries", "data", "models", "sampling"),
     ("claim", "environment", "estimate", "grid", "one_run"),
-    ("accounting", "catalogue", "interrupt", "stacks", "trade_off"),
+    ("accounting", "catalogue", "stacks", "trade_off", "worker"),
+    ("interrupt",),
     ("trial",),
 )
 MODULES = {module for modules in FLOORS for module in modules}

@@ -1,0 +1,83 @@
+"""Real signals to real sweeps, at moments when processes are starting."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dpbench import store
+
+SWEEP = [
+    *[sys.executable, "-m", "dpbench.sweep", "--dataset", "digits", "--noise-multiplier", "1"],
+    *["--max-grad-norm", "1", "--batch-size", "64", "--no-timing", "--device", "cpu", "--out"],
+]
+MEASURE = """
+from dpbench import memory
+while True:
+    memory.resident_growth("fused", 64, threads=1, physical_batch_size=None)
+"""
+GONE_SECONDS = 10.0
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not psutil.wait_procs(processes, timeout=GONE_SECONDS)[1]
+
+
+@pytest.mark.parametrize("delay_seconds", [0.0, 0.3, 0.8])
+def test_ctrl_c_of_a_terminal_while_workers_start_is_one_line(
+    tmp_path: Path, delay_seconds: float
+) -> None:
+    """A terminal sends it to the whole group: to workers, too, that cannot yet say what to do."""
+    driver = subprocess.Popen(
+        [*SWEEP, str(tmp_path / "store"), "--epochs", "500", "--jobs", "2"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert driver.stderr is not None
+    assert "to run" in driver.stderr.readline()
+    time.sleep(delay_seconds)
+    family = psutil.Process(driver.pid).children(recursive=True)
+    os.killpg(driver.pid, signal.SIGINT)
+    said = driver.communicate(timeout=60)[1]
+    assert driver.returncode == 130, said
+    assert "Traceback" not in said
+    assert "run the same command again" in said
+    assert gone(family)
+
+
+def test_a_driver_that_dies_while_it_measures_memory_leaves_no_process() -> None:
+    driver = subprocess.Popen([sys.executable, "-c", MEASURE])
+    known = psutil.Process(driver.pid)
+    deadline = time.monotonic() + 60
+    while len(known.children(recursive=True)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)  # resource tracker, fork server, and what is measured
+    family = known.children(recursive=True)
+    assert len(family) >= 3
+    driver.kill()
+    driver.wait()
+    assert gone(family)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
+def test_a_sweep_goes_on_where_nobody_can_read_what_it_says(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w", encoding="ascii") as full:
+        done = subprocess.run(
+            [*SWEEP, str(tmp_path / "store"), "--epochs", "1", "--seeds", "0", "1", "--quiet"],
+            stderr=full,
+            check=False,
+        )
+        loud = subprocess.run(
+            [*SWEEP, str(tmp_path / "loud"), "--epochs", "1", "--seeds", "0", "1"],
+            stderr=full,
+            stdout=subprocess.DEVNULL,
+            check=False,
+        )
+    assert (done.returncode, loud.returncode) == (0, 0)
+    for name in ("store", "loud"):
+        assert len(store.read_trials(tmp_path / name)) == 4  # two of each, with the baseline
