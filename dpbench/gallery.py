@@ -43,7 +43,11 @@ def figures_of(
         timings: Rows of `store.read_timings`, of the same dataset.
         answers: What they say, for the figures' alternative texts.
     """
-    return [*_of_trials(trials, answers), *_of_timings(timings)]
+    by_device = [part for _, part in timings.groupby("device", sort=False)] or [timings]
+    return [
+        *_of_trials(trials, answers),
+        *(each for part in by_device for each in _of_timings(part, len(by_device) > 1)),
+    ]
 
 
 def _of_trials(trials: pd.DataFrame, answers: Sequence[summary.Answer]) -> list[Drawn]:
@@ -117,11 +121,16 @@ def _of_trials(trials: pd.DataFrame, answers: Sequence[summary.Answer]) -> list[
     ]
 
 
-def _of_timings(timings: pd.DataFrame) -> list[Drawn]:
+def _of_timings(timings: pd.DataFrame, several: bool) -> list[Drawn]:
+    """Of one device; named by it where there are several."""
+    device = timings["device"].iloc[0] if several else ""
+    name_end, title_end = (
+        (f"_{device.replace(':', '_')}", f", on {device}") if several else ("", "")
+    )
     return [
         _drawn(
-            name="overhead",
-            title="What a step costs in time",
+            name=f"overhead{name_end}",
+            title=f"What a step costs in time{title_end}",
             caption="Above: how many times as long a step takes as the non-private one, both timed "
             "in turn in one process; dots are pairs, the marker is their median with its 95 % "
             "interval. Below: examples per second.",
@@ -135,10 +144,10 @@ def _of_timings(timings: pd.DataFrame) -> list[Drawn]:
             notes=tuple(candour.of_timings(timings)),
         ),
         _drawn(
-            name="step_memory",
-            title="What a step costs in memory",
-            caption="On a CPU, how far steps raise the memory of a process; on a GPU, the most "
-            "that was allocated.",
+            name=f"step_memory{name_end}",
+            title=f"What a step costs in memory{title_end}",
+            caption="How far steps raise the memory of a process on a CPU, or what is allocated "
+            "on a GPU.",
             drawable=bool(timings["peak_memory_bytes"].notna().any()),
             frame=timings,
             draw=figures.step_memory,

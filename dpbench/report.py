@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -67,7 +68,7 @@ def write(root: Path) -> Written | None:
     main = analysis.comparable(trials)
     dataset = analysis.of_most(timings if main.empty else main, "dataset")["dataset"].iloc[0]
     timed = timings[timings["dataset"] == dataset]
-    answers = summary.answers(main, timed)
+    answers = summary.answers(main, analysis.of_most(timed, "device"))
     drawn = gallery.figures_of(main, timed, answers)
     contents = page.Contents(
         name=root.resolve().name,
@@ -90,7 +91,7 @@ def write(root: Path) -> Written | None:
         shuffled=bool((trials["sampling"] == "shuffle").any()),
     )
     path = root / "report.html"
-    _write(path, page.render(contents).encode())
+    _write(path, page.render(contents))
     return Written(
         page=path,
         facts=contents.facts,
@@ -141,7 +142,7 @@ def _picture(root: Path, drawn: "Drawn") -> "Picture":
     csv = drawn.numbers.to_csv(index=False)
     _write(root / f"{drawn.name}.svg", svg)
     _write(root / f"{drawn.name}.png", _image(drawn, "png"))
-    _write(root / f"{drawn.name}.csv", csv.encode())
+    _write(root / f"{drawn.name}.csv", csv)
     width, height = (round(_CSS_PIXELS * inches) for inches in drawn.figure.get_size_inches())
     return Picture(drawn=drawn, svg=svg, csv=csv, width=width, height=height)
 
@@ -165,9 +166,13 @@ def _image(drawn: "Drawn", kind: str) -> bytes:
     return content.getvalue()
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: str | bytes) -> None:
+    from dpbench import files
+
+    if isinstance(content, str):  # with names of files that may not be UTF-8
+        content = content.encode("utf-8", "backslashreplace")
     try:
-        path.write_bytes(content)
+        files.write_bytes(path, content)
     except OSError as error:
         raise BadInput(f"Cannot write {path}: {error.strerror}.") from error
 
@@ -210,7 +215,7 @@ def _parser() -> command.Parser:
 
 def _report(given: argparse.Namespace) -> int:
     root = given.store
-    if not root.is_dir():
+    if not os.path.isdir(root):  # noqa: PTH112  # pathlib's raises where a name is too long
         raise BadInput(f"There is no folder {root}: name one that a sweep has written.")
     written = write(root)
     if written is None:

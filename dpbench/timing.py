@@ -189,8 +189,9 @@ def text(frame: "pd.DataFrame", dataset: str) -> str:
         f"{where['torch_version']}, opacus {where['opacus_version']}; time of a step over the "
         f"{NON_PRIVATE} step's",
         command.table(HEADER, map(_cells, summary.to_dict("records"))),
-        f"{NON_PRIVATE} against itself is the noise floor.",
     ]
+    if NON_PRIVATE in set(summary["engine"]):
+        lines.append(f"{NON_PRIVATE} against itself is the noise floor.")
     shipped = summary[summary["engine"].isin(TUTORIAL_ARMS)].pivot(
         index=["batch_size", "device"], columns="engine", values="overhead_ratio"
     )

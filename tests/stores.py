@@ -114,7 +114,13 @@ def full(root: Path) -> Path:
     return root
 
 
-def time(root: Path, engine: Any, ratios: Sequence[float], dataset: str = "digits") -> None:
+def time(
+    root: Path,
+    engine: Any,
+    ratios: Sequence[float],
+    dataset: str = "digits",
+    device: str = "cpu",
+) -> None:
     rows = [
         store.timing_row(
             StepTiming(
@@ -130,8 +136,8 @@ def time(root: Path, engine: Any, ratios: Sequence[float], dataset: str = "digit
                 peak_memory_bytes=2**20 * (pair + 1),
                 alone=pair > 0,
             ),
-            replace(WHERE, implementation=engine),
+            replace(WHERE, implementation=engine, device=device),
         )
         for pair, ratio in enumerate(ratios)
     ]
-    store.write_timings(root, execution.timing_name(dataset, engine, 64, "cpu"), rows)
+    store.write_timings(root, execution.timing_name(dataset, engine, 64, device), rows)

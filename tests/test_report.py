@@ -101,6 +101,17 @@ def test_a_figure_that_can_no_longer_be_drawn_does_not_stay_and_quiet_is_quiet(
     assert capsys.readouterr() == ("", "")
 
 
+def test_each_device_has_its_own_figure_of_overheads(tmp_path: Path) -> None:
+    root = stores.one_trial(tmp_path / "results")
+    for device, ratio in (("cpu", 4.0), ("cuda:0", 2.0)):
+        stores.time(root, "opacus-hooks", [ratio] * 3, device=device)
+    assert report.main([str(root), "--quiet"]) == 0
+    for name, ratio in (("overhead_cpu", 4.0), ("overhead_cuda_0", 2.0)):
+        assert pd.read_csv(root / f"{name}.csv")["overhead_ratio"].tolist() == [ratio]
+    page = (root / "report.html").read_text(encoding="utf-8")
+    assert "What a step costs in time, on cuda:0" in page
+
+
 def test_one_seed_and_few_arms_are_said_beside_the_figure(rendered: Rendered) -> None:
     page = (rendered(stores.one_trial) / "report.html").read_text(encoding="utf-8")
     assert "Every arm has one seed" in page
