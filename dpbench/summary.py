@@ -61,7 +61,8 @@ class Best:
         chosen_by: `validation_accuracy`, or `test_accuracy` where not all have that.
         ahead: Its accuracy over the next's, paired by seed; None where it has no rival.
         next: The setting that is next.
-        epsilon_of_choice: If the choice among the arms was made on private data; None where it has
+        epsilon_of_choice: Of the best, by its mean over the seeds, of as many settings drawn at
+            random, if their number were random (`accounting.epsilon_of_best`); None where it has
             no rival, or steps were not counted.
     """
 
@@ -177,22 +178,27 @@ def _epsilon_of_choice(arms: pd.DataFrame) -> float | None:
 def _least_private(arms: pd.DataFrame) -> list[accounting.Run]:
     """The runs of which no other has at most as much noise in at least as many steps."""
     runs = []
+    arms = arms.assign(all_steps=arms["steps"] * arms["seeds"])
     for _, same in arms.groupby(["sampling", "sample_rate"], sort=True):
         steps = 0
-        for _, arm in same.sort_values(["noise_multiplier", "steps"], ascending=[1, 0]).iterrows():
-            if arm["steps"] > steps:
-                steps = int(arm["steps"])
+        ordered = same.sort_values(["noise_multiplier", "all_steps"], ascending=[True, False])
+        for _, arm in ordered.iterrows():
+            if arm["all_steps"] > steps:
+                steps = int(arm["all_steps"])
                 runs.append(_run(arm))
     return runs
 
 
 def _run(arm: "pd.Series[Any]") -> accounting.Run:
-    """The arm's mechanism; with shuffled batches, each example's one step an epoch."""
+    """The arm's mechanism: all of its seeds, for it is chosen by their mean.
+
+    With shuffled batches, it is each example's one step an epoch.
+    """
     poisson = arm["sampling"] == "poisson"
     return accounting.Run(
         noise_multiplier=arm["noise_multiplier"],
         sample_rate=arm["sample_rate"] if poisson else 1.0,
-        steps=int(arm["steps"] if poisson else arm["epoch"]),
+        steps=int(arm["seeds"]) * int(arm["steps"] if poisson else arm["epoch"]),
     )
 
 

@@ -68,9 +68,10 @@ def remarks(answer: Answer) -> Iterator[str]:
         )
     if best.epsilon_of_choice is not None:
         yield (
-            f"Its epsilon of {best.epsilon:.2g} is that of one run; chosen on private data among "
-            f"about {best.arms}, epsilon is {best.epsilon_of_choice:.2g} (Papernot and Steinke "
-            "2022)."
+            f"Its epsilon of {best.epsilon:.2g} is that of one run; no such bound holds for the "
+            "best of a fixed grid. The best of a random number of settings drawn at random, "
+            f"{best.arms} on average, spends {best.epsilon_of_choice:.2g} (Papernot and Steinke "
+            "2022), which does not protect the examples that it is chosen by."
         )
 
 

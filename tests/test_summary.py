@@ -49,11 +49,31 @@ def test_the_answer_with_its_interval_and_the_distance_to_the_next() -> None:
 
 
 def test_choosing_is_charged_for() -> None:
-    run = accounting.Run(noise_multiplier=1.0, sample_rate=64 / 1437, steps=22)
+    # the best is that of the means over three seeds, so one run is all of their steps
+    run = accounting.Run(noise_multiplier=1.0, sample_rate=64 / 1437, steps=3 * 22)
     both = accounting.epsilon_of_best([run, run], delta=1e-5)
     best = at_three(rows(3)).best
     assert best is not None
     assert best.epsilon_of_choice == pytest.approx(both)
+    *_, said = wording.remarks(at_three(rows(3)))
+    assert said == (
+        "Its epsilon of 2.5 is that of one run; no such bound holds for the best of a fixed grid. "
+        "The best of a random number of settings drawn at random, 2 on average, spends "
+        f"{both:.2g} (Papernot and Steinke 2022), which does not protect the examples that it is "
+        "chosen by."
+    )
+
+
+def test_choosing_among_shuffled_runs_is_charged_for_every_epoch_of_every_seed() -> None:
+    trials = rows(3)
+    private = trials["noise_multiplier"].notna()
+    trials.loc[private, "sampling"] = "shuffle"
+    best = at_three(trials).best
+    run = accounting.Run(noise_multiplier=1.0, sample_rate=1.0, steps=3)
+    assert best is not None
+    assert best.epsilon_of_choice == pytest.approx(
+        accounting.epsilon_of_best([run, run], delta=1e-5)
+    )
 
 
 def test_choosing_is_charged_at_the_least_private_of_the_runs() -> None:
@@ -61,7 +81,7 @@ def test_choosing_is_charged_at_the_least_private_of_the_runs() -> None:
     quiet = trials["max_grad_norm"] == 2.0
     trials.loc[quiet, "noise_multiplier"] = 2.0
     best = at_three(trials).best
-    loud = accounting.Run(noise_multiplier=1.0, sample_rate=64 / 1437, steps=22)
+    loud = accounting.Run(noise_multiplier=1.0, sample_rate=64 / 1437, steps=3 * 22)
     assert best is not None
     assert best.epsilon_of_choice == pytest.approx(
         accounting.epsilon_of_best([loud, loud], delta=1e-5)
