@@ -31,6 +31,7 @@ RDP_ORDERS = (
 )
 PRV_EPSILON_ERROR = 0.01  # Opacus' default: the PRV epsilon is an upper end, this far above
 PRV_MAX_POINTS = 2**22  # of its discretised privacy loss: some seconds; beyond, epsilon is > 40
+PRV_LEAST_DELTA = 1e-11  # below, its rounding shows, and it can be under the true epsilon
 NOISE_DIGITS = 4  # a solved noise multiplier is rounded up to so many decimals
 LEAST_SOLVED_NOISE, MOST_SOLVED_NOISE = 0.1, 10_000.0
 
@@ -40,7 +41,7 @@ class Spent:
     """What some steps have spent.
 
     Attributes:
-        epsilon: The primary one, by `accountant`.
+        epsilon: The primary one, by `accountant`; at least 0, as are the others.
         accountant: `prv`, or `rdp` where PRV gave no number; `gaussian` for shuffled batches.
         epsilon_prv: Privacy loss random variables (Gopi et al. 2021); None where it failed.
         epsilon_rdp: Renyi differential privacy (Mironov 2017; Mironov et al. 2019).
@@ -159,10 +160,12 @@ def epsilon_of_best(runs: Collection[Run], *, delta: float) -> float:
     A fixed number of runs, as a sweep makes, has no bound this good. This one is for a number whose
     mean is that of the runs given, each with settings drawn at random from theirs: the lower of the
     bounds for a Poisson and for a geometric number (Papernot and Steinke 2022, "Hyperparameter
-    Tuning with Renyi Differential Privacy", theorems 6 and 2 with eta = 1).
+    Tuning with Renyi Differential Privacy", theorems 6 and 2 with eta = 1). It protects the
+    examples trained on; the best is chosen by a look at others, which it does not protect.
 
     Args:
-        runs: At least one. The bound is that of the least private of them.
+        runs: At least one. The bound is that of the least private of them. What is chosen by its
+            mean over several seeds is one run, of all their steps.
         delta: In (0, 1).
     """
     mean = len(runs)
@@ -184,7 +187,7 @@ def epsilon_of_best(runs: Collection[Run], *, delta: float) -> float:
                 orders=orders, rdp=bound + math.log(mean) / (orders - 1), delta=delta
             )
         found.append(float(epsilon))
-    return min(found)
+    return max(0.0, min(found))
 
 
 def noise_multiplier_for(
@@ -205,7 +208,8 @@ def noise_multiplier_for(
     """
     from scipy.optimize import brentq
 
-    if target_epsilon <= PRV_EPSILON_ERROR:
+    by_prv = shuffled_epochs is None and delta >= PRV_LEAST_DELTA
+    if by_prv and target_epsilon <= PRV_EPSILON_ERROR:
         raise BadInput(
             f"Expected target_epsilon={target_epsilon:g} > {PRV_EPSILON_ERROR:g}, the margin that "
             "the PRV accountant adds."
@@ -303,11 +307,13 @@ def _rdp(history: _History, delta: float) -> float:
         epsilon, _ = _rdp_analysis().get_privacy_spent(
             orders=list(RDP_ORDERS), rdp=curve, delta=delta
         )
-    return float(epsilon)
+    return max(0.0, float(epsilon))
 
 
 def _prv(history: _History, delta: float) -> tuple[float | None, str | None]:
     """(epsilon, None), or (None, why there is none)."""
+    if delta < PRV_LEAST_DELTA:
+        return None, f"prv: not exact enough for delta below {PRV_LEAST_DELTA:g}"
     points = _prv_points(history, delta)
     if not points <= PRV_MAX_POINTS:
         return None, f"prv: would need {points:.1e} points"
@@ -318,9 +324,9 @@ def _prv(history: _History, delta: float) -> tuple[float | None, str | None]:
             epsilon = float(accountant.get_epsilon(delta, eps_error=PRV_EPSILON_ERROR))
     except (ArithmeticError, MemoryError, RuntimeError, ValueError) as error:
         return None, f"prv: {error or type(error).__name__}"
-    if not math.isfinite(epsilon) or epsilon < 0:
+    if not math.isfinite(epsilon):
         return None, f"prv: gave {epsilon}"
-    return epsilon, None
+    return max(0.0, epsilon), None
 
 
 def _prv_points(history: _History, delta: float) -> float:
@@ -341,7 +347,9 @@ def _gdp(history: _History, delta: float) -> tuple[float | None, str | None]:
             epsilon = float(accountant.get_epsilon(delta))
     except (ArithmeticError, RuntimeError, ValueError):
         return None, "gdp: found no epsilon from 0 to 500"
-    return (epsilon, None) if math.isfinite(epsilon) else (None, f"gdp: gave {epsilon}")
+    if not math.isfinite(epsilon):
+        return None, f"gdp: gave {epsilon}"
+    return max(0.0, epsilon), None
 
 
 @contextmanager

@@ -4,10 +4,17 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dpbench import accounting
-from dpbench.accounting import noise_multiplier_for, spent
+from dpbench.accounting import (
+    Run,
+    epsilon_of_best,
+    noise_multiplier_for,
+    spent,
+    spent_shuffled,
+)
 from dpbench.trial import BadInput
 
 MNIST = 60_000
@@ -30,6 +37,10 @@ def test_the_tutorials_own_epsilon() -> None:
 @pytest.mark.parametrize(
     ("noise", "rate", "steps", "rdp", "prv"),
     [
+        # runs A, B and C of Opacus' examples/mnist_README.md, by Opacus 1.6
+        pytest.param(0.7, 0.004, 45 * 250, 6.0925, 5.4415, id="opacus-table-A"),
+        pytest.param(1.1, 0.004, 60 * 250, 2.5029, 2.3055, id="opacus-table-B"),
+        pytest.param(1.3, 0.004, 15 * 250, 0.9220, 0.8436, id="opacus-table-C"),
         # opacus/tests/accountants_test.py
         pytest.param(1.5, 0.04, 2250, 7.3291, 6.7774, id="opacus-test"),
         # Abadi et al. 2016, section 5, whose moments accountant says 1.26; PLD says 0.9470
@@ -42,6 +53,58 @@ def test_golden_rows(noise: float, rate: float, steps: int, rdp: float, prv: flo
     assert at.epsilon == at.epsilon_prv
     assert at.epsilon_rdp == pytest.approx(rdp, abs=2e-3)
     assert at.epsilon_prv == pytest.approx(prv, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("noise", "rate", "steps", "published", "recomputed"),
+    [
+        # Abadi et al. 2016, section 5
+        pytest.param(4.0, 0.01, 10_000, 1.26, 1.2586, id="abadi-2016"),
+        # Opacus' examples/mnist_README.md
+        pytest.param(0.7, 0.004, 45 * 250, 6.86, 6.859, id="opacus-table-A"),
+        pytest.param(1.1, 0.004, 60 * 250, 2.91, 2.905, id="opacus-table-B"),
+        pytest.param(1.3, 0.004, 15 * 250, 1.16, 1.160, id="opacus-table-C"),
+    ],
+)
+def test_the_conversion_of_old_gives_the_published_epsilons(
+    noise: float, rate: float, steps: int, published: float, recomputed: float
+) -> None:
+    """The same divergences by Mironov 2017, proposition 3: rdp - log(delta) / (order - 1)."""
+    divergences = accounting._rdp_curve(noise, rate, steps)
+    old = min(divergences - math.log(1e-5) / (np.array(accounting.RDP_ORDERS) - 1))
+    assert old == pytest.approx(recomputed, abs=6e-4)
+    assert round(old, 2) == pytest.approx(published, abs=0.0051)
+    at = spent(noise_multiplier=noise, sample_rate=rate, steps=steps, delta=1e-5)
+    assert at.epsilon_rdp is not None
+    assert at.epsilon_rdp < old
+
+
+@pytest.mark.parametrize("delta", [0.3, 0.5, 0.9, 0.999])
+def test_no_epsilon_is_negative(delta: float) -> None:
+    at = spent(noise_multiplier=2.0, sample_rate=64 / MNIST, steps=100, delta=delta)
+    told = (at.epsilon, at.epsilon_prv, at.epsilon_rdp, at.epsilon_gdp)
+    assert all(epsilon >= 0 for epsilon in told if epsilon is not None)
+    assert at.epsilon == 0
+    few = [Run(noise_multiplier=2.0, sample_rate=64 / MNIST, steps=100)]
+    assert epsilon_of_best(few, delta=delta) >= 0
+
+
+def test_prv_is_not_asked_where_its_rounding_shows() -> None:
+    """Opacus 1.6 says 4.952 at delta 1e-13, where Google's PLD says 5.207."""
+    asked = {"noise_multiplier": 0.8, "sample_rate": 0.004, "steps": 2340}
+    at = spent(**asked, delta=1e-13)
+    assert (at.accountant, at.epsilon_prv, at.epsilon) == ("rdp", None, at.epsilon_rdp)
+    assert at.note == "prv: not exact enough for delta below 1e-11"
+    assert at.epsilon > 5.207
+    assert spent(**asked, delta=1e-11).accountant == "prv"
+
+
+@pytest.mark.parametrize("noise", [1e-12, 1e-3, 1e6])
+def test_the_accountants_take_every_noise_that_a_trial_may_have(noise: float) -> None:
+    for rate in (1e-4, 0.01, 0.3, 1.0):
+        at = spent(noise_multiplier=noise, sample_rate=rate, steps=10, delta=1e-5)
+        assert at.epsilon >= 0
+        assert math.isfinite(at.epsilon)
 
 
 def test_gdp_is_only_a_diagnostic() -> None:
@@ -70,6 +133,14 @@ def test_a_solved_noise_multiplier_never_spends_more(target_epsilon: float) -> N
     noise = noise_multiplier_for(target_epsilon=target_epsilon, **asked)
     assert spent(noise_multiplier=noise, **asked).epsilon <= target_epsilon
     assert spent(noise_multiplier=noise - 1e-3, **asked).epsilon > target_epsilon
+
+
+def test_shuffled_batches_need_no_margin_of_prv() -> None:
+    noise = noise_multiplier_for(
+        target_epsilon=0.009, sample_rate=64 / 1437, steps=44, delta=1e-5, shuffled_epochs=2
+    )
+    got = spent_shuffled(noise_multiplier=noise, epochs=2, delta=1e-5, if_poisson=0)
+    assert 0.0089 < got.epsilon <= 0.009
 
 
 @pytest.mark.parametrize("target_epsilon", [0.005, 1e6])

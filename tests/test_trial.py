@@ -44,6 +44,8 @@ def test_one_and_one_point_zero_are_the_same_trial() -> None:
     [
         ("noise_multiplier", -1, ">= 0"),
         ("noise_multiplier", float("nan"), ">= 0"),
+        ("noise_multiplier", 1e300, "<= 1,000,000"),
+        ("noise_multiplier", 1e-300, ">= 1e-12, or 0"),
         ("max_grad_norm", 0, "> 0"),
         ("max_grad_norm", float("inf"), "> 0"),
         ("batch_size", 0, ">= 1"),
