@@ -8,6 +8,7 @@ from dpbench.trial import PRIVATE_ENGINES, BadInput, EngineName, Trial
 Break = Literal["noise-halved", "no-clipping", "noise-once-per-epoch"]
 BREAKS: tuple[Break, ...] = get_args(Break)
 
+PARAMETERS = 26_010  # of the model: whoever guesses needs more of them than there are canaries
 STEP_LENGTH = 0.01  # learning rate x clipping norm: the weights move, and stay near where they were
 
 
@@ -59,6 +60,11 @@ class Claim:
             )
         if self.canaries < 16:
             raise BadInput(f"Expected canaries={self.canaries} >= 16: fewer can show nothing.")
+        if self.canaries >= PARAMETERS:
+            raise BadInput(
+                f"Expected canaries={self.canaries} < {PARAMETERS:,}, the parameters of the model: "
+                "in fewer numbers than canaries they cannot be told apart; give more --runs."
+            )
         if self.batch_size > self.canaries:
             raise BadInput(
                 f"Expected batch_size={self.batch_size} <= canaries={self.canaries}, which are the "
@@ -69,6 +75,11 @@ class Claim:
         if not 0 < self.confidence < 1:
             raise BadInput(f"Expected confidence={self.confidence} > 0 and < 1, such as 0.95.")
         _ = self.trial  # checks the rest
+        if self.broken == "noise-once-per-epoch" and self.steps_per_epoch < 2:
+            raise BadInput(
+                f"Expected batch_size={self.batch_size} to be at most two thirds of canaries="
+                f"{self.canaries} with broken={self.broken!r}: an epoch of one step has its noise."
+            )
 
     @property
     def sample_rate(self) -> float:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from dpbench import audit, canaries, models
+from dpbench import audit, canaries, models, one_run, trade_off
 from dpbench.audited_run import audited_run
-from dpbench.claim import BREAKS, Break, Claim
+from dpbench.claim import BREAKS, PARAMETERS, Break, Claim
 from dpbench.one_run import Guesses
 from dpbench.trial import PRIVATE_ENGINES, EngineName
 
@@ -112,6 +112,36 @@ def test_the_verdict_needs_more_than_luck() -> None:
     assert finding.lower_bound == max(finding.family_bound, finding.any_bound)
 
 
+def test_each_of_the_two_bounds_may_err_half_as_often() -> None:
+    claim = Claim(engine="fused", confidence=0.9)
+    runs = [Guesses(canaries=512, made=128, right=right) for right in (100, 101, 99, 100)]
+    finding = audit.judge(claim, runs)
+
+    def curve(noise: float) -> trade_off.Curve:
+        return trade_off.curve(noise_multiplier=noise, sample_rate=0.5, steps=8)
+
+    def bounds(confidence: float) -> tuple[float, float]:
+        noise = one_run.noise_bound(runs, curve, claimed=2.0, confidence=confidence)
+        assert noise is not None
+        any_bound = one_run.epsilon_bound(runs, delta=1e-5, confidence=confidence)
+        return curve(noise).epsilon(1e-5), any_bound
+
+    assert (finding.family_bound, finding.any_bound) == bounds(0.95)
+    assert all(one < other for one, other in zip(bounds(0.95), bounds(0.9), strict=True))
+
+
+def test_at_a_large_delta_nothing_is_claimed_and_nothing_refuted() -> None:
+    right = [Guesses(canaries=512, made=128, right=100)] * 4
+    finding = audit.judge(Claim(engine="fused", delta=0.9), right)
+    assert (finding.claimed, finding.lower_bound) == (0, 0)
+    assert finding.consistent
+
+
+def test_the_model_has_as_many_parameters_as_a_claim_says() -> None:
+    model = models.tutorial_cnn(seed=0, device="cpu")
+    assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS
+
+
 def test_the_command_prints_a_line_an_engine_and_exits_3_on_a_defect(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -121,10 +151,15 @@ def test_the_command_prints_a_line_an_engine_and_exits_3_on_a_defect(
     assert said[0].startswith("engine")
     assert said[1].startswith("fused ")
     assert said[1].endswith("NOT AS PRIVATE AS CLAIMED")
-    assert said[2].startswith("Threat model: white box.")
+    assert said[0].split()[3:7] == ["lower", "bound", "any", "mechanism"]
+    assert float(said[1].split()[2]) > float(said[1].split()[1]) > float(said[1].split()[3])
+    assert said[2] == audit.BOUNDS
+    assert said[3].startswith("Threat model: white box.")
     assert audit.main([*given, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["canaries"] == 128
+    assert told["bounds"] == audit.BOUNDS
+    assert told["rows"][0]["any_bound"] <= told["rows"][0]["lower_bound"]
     assert told["rows"][0]["engine"] == "fused"
     assert told["rows"][0]["consistent"]
 
@@ -136,6 +171,12 @@ BAD = {
     "no noise": ("--noise-multiplier 0", "noise_multiplier=0.0 > 0"),
     "large batch": ("--canaries 100", "batch_size=256 <= canaries=100"),
     "few canaries": ("--canaries 4 --batch-size 2", "canaries=4 >= 16"),
+    "many canaries": ("--canaries 26010", "canaries=26010 < 26,010, the parameters of the model"),
+    "nothing to break": (
+        "--break noise-once-per-epoch --batch-size 342",
+        "batch_size=342 to be at most two thirds of canaries=512",
+    ),
+    "endless noise": ("--noise-multiplier 1e300", "noise_multiplier=1e+300 >= 0 and <= 1,000,000"),
     "no run": ("--runs 0", "runs=0 >= 1"),
     "too sure": ("--confidence 1", "confidence=1.0 > 0 and < 1"),
     "no delta": ("--delta 0", "delta=0.0 > 0 and < 1"),
