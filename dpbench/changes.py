@@ -9,25 +9,70 @@ import pandas as pd
 Table = tuple[Sequence[str], list[Sequence[str]]]  # header and rows
 
 
+_TELLING = {  # said in a label only where rows differ in it
+    "dataset": "{}",
+    "model": "{}",
+    "validation_examples": "{:.0f} held out",
+    "delta": "delta {:g}",
+    "device_name": "({})",
+    "threads": "{:.0f} threads",
+    "physical_batch_size": "{:.0f} at once",
+}
+
+
 def labelled(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with a text column `label`: the settings of an arm or a timing in a few words."""
-    return frame.assign(label=[_label(row) for row in frame.to_dict("records")])
+    telling = [name for name in _TELLING if name in frame and _differ(frame, name)]
+    return frame.assign(label=[_label(row, telling) for row in frame.to_dict("records")])
 
 
-def _label(row: Mapping[Any, Any]) -> str:
+def _differ(frame: pd.DataFrame, name: str) -> bool:
+    """Whether arms or timings differ in the column; a null is a value, but not of delta."""
+    alone = frame[frame["arms"] == 1] if "arms" in frame else frame
+    return int(alone[name].nunique(dropna=name == "delta")) > 1
+
+
+def _label(row: Mapping[Any, Any], telling: Sequence[str]) -> str:
+    also = [_TELLING[name].format(row[name]) for name in telling if not pd.isna(row[name])]
     if row.get("arms", 1) > 1:
-        return f"{row['engine']}, all {row['arms']:.0f} arms"
+        return " ".join([f"{row['engine']}, all {row['arms']:.0f} arms", *also])
     words = [str(row["engine"])]
     if not math.isnan(row.get("noise_multiplier", math.nan)):
         words.append(f"noise {row['noise_multiplier']:g} clip {row['max_grad_norm']:g}")
     words.append(f"batch {row['batch_size']:.0f}")
     if "learning_rate" in row:
         words.append(f"lr {row['learning_rate']:g} epochs {row['epochs']:.0f}")
-    if "seed" in row:
-        words.append(f"seed {row['seed']:.0f}")
+    if row.get("momentum"):
+        words.append(f"momentum {row['momentum']:g}")
+    if row.get("sampling", "poisson") != "poisson":
+        words.append(str(row["sampling"]))
     if "device" in row:
         words.append(f"on {row['device']}")
-    return " ".join(words)
+    return " ".join([*words, *also, *([f"seed {row['seed']:.0f}"] if "seed" in row else [])])
+
+
+def moved(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """The engines' rows, and those of arms of which the accuracy of any seed differs."""
+    if accuracy.empty:
+        return accuracy
+    same = (accuracy["difference"] == 0) & ~(accuracy["high"] > 0)
+    return accuracy[(accuracy["arms"] > 1) | ~same]
+
+
+def worst(frame: pd.DataFrame, most: int) -> pd.DataFrame:
+    """At most so many rows, in their order: engines' means, regressions, and the next to be so."""
+    if len(frame) <= most:
+        return frame
+    by = next(name for name in ("difference", "growth", "rise") if name in frame)
+    rank = pd.DataFrame(
+        {
+            "mean": frame["arms"] > 1 if "arms" in frame else False,
+            "regression": frame["regression"],
+            "by": frame[by] * (-1 if by == "difference" else 1),
+        }
+    )
+    kept = rank.sort_values(list(rank), ascending=False, na_position="first").index[:most]
+    return frame[frame.index.isin(kept)]
 
 
 def regressions(
@@ -35,15 +80,17 @@ def regressions(
 ) -> Iterator[str]:
     """A line for each regression in the labelled frames."""
     for row in _worse(trials):
-        yield f"{row['label']}: was ok, and fails now: {row['reason']}"
+        how = "" if row["status_after"] == "failed" else f" ({row['status_after']})"
+        yield f"{row['label']}: was ok, and fails now{how}: {row['reason']}"
     for row in _worse(accuracy):
-        yield f"{row['label']}: accuracy {100 * row['difference']:+.2f} points"
+        over = f" over {row['seeds']} seeds" if row["seeds"] > 1 else ""
+        yield f"{row['label']}: accuracy {100 * row['difference']:+.2f} points{over}"
     for row in _worse(overhead):
         before, after = row["overhead_ratio_before"], row["overhead_ratio_after"]
         yield f"{row['label']}: overhead ratio {before:.2f} -> {after:.2f}"
     for row in _worse(epsilon):
-        before, after = row["epsilon_before"], row["epsilon_after"]
-        yield f"{row['label']}: epsilon {before:.6g} -> {after:.6g}"
+        before, after = (_number(row[f"epsilon_{side}"]) for side in ("before", "after"))
+        yield f"{row['label']}: epsilon {before} -> {after}"
 
 
 def _worse(frame: pd.DataFrame) -> list[dict[Any, Any]]:
@@ -59,15 +106,15 @@ def versions_table(versions: pd.DataFrame) -> Table:
 
 
 def accuracy_table(accuracy: pd.DataFrame) -> Table:
-    """Every arm's and engine's accuracy, in per cent."""
-    return ("test accuracy (%)", "pairs", "before", "after", "difference", "95 % interval", ""), [
+    """Arms' and engines' accuracies, in per cent."""
+    return ("test accuracy (%)", "seeds", "before", "after", "difference", "95 % interval", ""), [
         (
             row["label"],
-            str(row["pairs"]),
+            str(row["seeds"]),
             f"{100 * row['test_accuracy_before']:.2f}",
             f"{100 * row['test_accuracy_after']:.2f}",
             f"{100 * row['difference']:+.2f}",
-            f"[{100 * row['low']:+.2f}, {100 * row['high']:+.2f}]" if row["pairs"] > 1 else "none",
+            f"[{100 * row['low']:+.2f}, {100 * row['high']:+.2f}]" if row["seeds"] > 1 else "none",
             _mark(row),
         )
         for row in accuracy.to_dict("records")
@@ -89,19 +136,29 @@ def overhead_table(overhead: pd.DataFrame) -> Table:
 
 def epsilon_table(epsilon: pd.DataFrame) -> Table:
     """The arms whose epsilon or accountant differs."""
-    changed = epsilon[
-        (epsilon["rise"] != 0) | (epsilon["accountant_before"] != epsilon["accountant_after"])
-    ]
+    accountants = epsilon[["accountant_before", "accountant_after"]].fillna("")
+    other = accountants["accountant_before"] != accountants["accountant_after"]
+    changed = epsilon[(epsilon["rise"] != 0) | other]
     return ("epsilon", "before", "after", "change", ""), [
         (
             row["label"],
-            f"{row['epsilon_before']:.6g} ({row['accountant_before']})",
-            f"{row['epsilon_after']:.6g} ({row['accountant_after']})",
-            f"{100 * row['rise']:+.4f} %",
+            _spent(row, "before"),
+            _spent(row, "after"),
+            "" if math.isnan(row["rise"]) else f"{100 * row['rise']:+.4f} %",
             _mark(row),
         )
         for row in changed.to_dict("records")
     ]
+
+
+def _spent(row: Mapping[Any, Any], side: str) -> str:
+    """Epsilon of a side with its accountant."""
+    number, accountant = _number(row[f"epsilon_{side}"]), row[f"accountant_{side}"]
+    return number if pd.isna(accountant) else f"{number} ({accountant})"
+
+
+def _number(epsilon: float) -> str:
+    return "none" if math.isnan(epsilon) else f"{epsilon:.6g}"
 
 
 def _mark(row: Mapping[Any, Any]) -> str:

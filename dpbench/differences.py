@@ -4,29 +4,36 @@ RULES says what a regression is.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 from scipy import stats
 
-from dpbench import analysis
+from dpbench import analysis, catalogue
 from dpbench.analysis import ARM, CONFIDENCE
 
 RULES = """A regression is, each rule erring on the side of silence:
-- a trial that was ok and is failed now;
-- accuracy, over seeds: the 95 % Student t interval of the seed-paired differences lies wholly below
-  -tolerance. Many arms are compared at once, so the one-sided tests at 2.5 % that this amounts to
-  are corrected by Holm's method (Holm 1979), which holds whatever the dependence between them. Each
-  arm of two seeds or more is tested, and each engine over all of its trials where there are five
-  or more, so that a sweep of one seed is not blind;
-- accuracy, in an arm of one seed: a fall of more than ten points, since one has no interval;
+- a trial that was ok and is not now: failed, crashed, out of time or memory, or without a test
+  accuracy. One that is missing is not a regression;
+- accuracy over two seeds or more: a fall beyond tolerance, by a one-sided t test at 2.5 % of the
+  seed-paired differences. Each arm is tested, and each engine's mean over its arms, which is taken
+  within each seed first, since arms of one seed share their initial weights and batches. Holm's
+  method (Holm 1979) corrects for the number of arms, and of engines, whatever their dependence.
+  Differences that spread by less than one test image count as if they spread by one;
+- accuracy of however many seeds, one included: a fall of more than a point (and than tolerance)
+  that doubles an arm's error or halves its accuracy, or adds a quarter to the mean error of an
+  engine's five arms or more;
 - overhead, on the same hardware: the whole interval of the ratio lies above headroom times the
   whole interval before;
-- epsilon of the same settings: a rise of more than a millionth."""
+- epsilon of the same settings, of whatever seeds: a rise of more than a millionth, or its loss."""
 
 TOLERANCE = 0.002  # of accuracy; about the error that 10,000 test images leave at 97 %
-COLLAPSE = 0.1  # a fall of accuracy that no spread over seeds explains
-POOL_AT_LEAST = 5
+# A collapse: what no spread over seeds explains. That of an arm's error is 5 to 15 % of it on MNIST
+# and up to 30 % on digits; that of an engine's mean error is 5 to 10 %
+COLLAPSE = 0.01  # of accuracy, at least
+ARM_COLLAPSE = 2.0  # times the error before
+ENGINE_COLLAPSE, ENGINE_ARMS = 1.25, 5  # times the mean error of so many arms before
 HEADROOM = 1.5  # ratios move by a quarter on a shared machine
 EPSILON_TOLERANCE = 1e-6  # relative
 
@@ -49,45 +56,77 @@ WHERE = [
     "device_name",
     "threads",
 ]
+BY = ["engine", "implementation"]  # whose step was asked for, and whose it was
+NO_ACCURACY = "no-accuracy"
 _TRIAL = [*ARM, "seed"]
+_NONE = {"regression": pd.Series(dtype=bool)}  # of a frame without rows
 
 
 def versions(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     """One row per column of WHERE: its values `before` and `after`, and whether they are `same`.
 
+    And one for each engine of both sides whose implementation differs, as where numba is missing.
+
     Args:
-        before: Rows of trials and timings together.
+        before: Rows of trials and timings together: their columns WHERE and BY.
         after: As before.
     """
-    rows = []
-    for column in WHERE:
-        sides = [
-            ", ".join(sorted(map(str, side[column].dropna().unique()))) for side in (before, after)
-        ]
-        rows.append({"what": column, "before": sides[0], "after": sides[1]})
+    rows = [
+        {"what": column, "before": _values(before[column]), "after": _values(after[column])}
+        for column in WHERE
+    ]
+    for engine in sorted(set(before["engine"]) & set(after["engine"])):
+        old, new = (
+            _values(side.loc[side["engine"] == engine, "implementation"])
+            for side in (before, after)
+        )
+        if old != new:
+            rows.append({"what": f"implementation of {engine}", "before": old, "after": new})
     frame = pd.DataFrame(rows)
     return frame.assign(same=frame["before"] == frame["after"])
+
+
+def _values(column: "pd.Series[Any]") -> str:
+    return ", ".join(sorted(map(str, column.dropna().unique())))
+
+
+def apart(before: pd.DataFrame, after: pd.DataFrame) -> Iterator[str]:
+    """The settings, as `dataset`, of which trials of both sides have no value in common."""
+    if before.empty or after.empty:
+        return
+    for column in _TRIAL:
+        if not before[column].isin(after[column]).any():
+            yield column
 
 
 def trials(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     """One row per trial of either side: `status_before` and `status_after`, `reason`, `regression`.
 
-    A status is `ok` where the last epoch is there, `failed`, or `missing`.
+    A status is `ok` where the last epoch is there with a test accuracy, NO_ACCURACY where it is
+    there without, one of `trial.FAILURES`, or `missing`.
     """
+    statuses = ["status_before", "status_after"]
+    if before.empty and after.empty:  # which pandas cannot merge
+        return pd.DataFrame(columns=[*_TRIAL, *statuses, "reason"]).assign(**_NONE)
     frame = _status(before).merge(
         _status(after), on=_TRIAL, how="outer", suffixes=("_before", "_after")
     )
-    statuses = ["status_before", "status_after"]
     frame[statuses] = frame[statuses].fillna("missing")
+    failed = ~frame["status_after"].isin(["ok", "missing"])
     return (
         frame.drop(columns="reason_before")
         .rename(columns={"reason_after": "reason"})
-        .assign(regression=(frame["status_before"] == "ok") & (frame["status_after"] == "failed"))
+        .assign(regression=(frame["status_before"] == "ok") & failed)
     )
 
 
 def _status(frame: pd.DataFrame) -> pd.DataFrame:
     done, bad = analysis.final(frame), analysis.failures(frame)
+    blank = done["test_accuracy"].isna()
+    done = done.assign(
+        status=done["status"].mask(blank, NO_ACCURACY),
+        reason=done["reason"].mask(blank, "its last epoch has no test accuracy"),
+    )
     every = pd.concat([done, bad]) if len(bad) else done
     return every.drop_duplicates(_TRIAL)[[*_TRIAL, "status", "reason"]]
 
@@ -95,54 +134,74 @@ def _status(frame: pd.DataFrame) -> pd.DataFrame:
 def accuracy(
     before: pd.DataFrame, after: pd.DataFrame, *, tolerance: float = TOLERANCE
 ) -> pd.DataFrame:
-    """One row per arm that has finished trials of the same seeds on both sides, and per engine.
+    """One row per arm that has accuracies of the same seeds on both sides, and per engine.
 
-    Columns: those of the arm (null but for the engine in an engine's row), `arms` and `pairs`, how
-    many of each the row is about; the mean `test_accuracy_before` and `test_accuracy_after`; their
-    paired `difference` with its t interval `low` to `high`, NaN for one pair; `p_value` of the
-    one-sided t test that the mean difference is -tolerance or more, NaN for one pair;
-    `regression`.
+    An engine's row, of its mean over two arms or more, has `dataset` and `engine` alone of the
+    arm's columns.
+
+    Columns: those of the arm; `arms`, `seeds` and `pairs`, how many of each the row is about; the
+    mean `test_accuracy_before` and `test_accuracy_after`; their `difference`, paired by seed, with
+    its t interval `low` to `high`, NaN for one seed; `p_value` of the one-sided t test that the
+    mean difference is -tolerance or more, NaN for one seed; `regression`.
     """
     columns = [*_TRIAL, "test_accuracy"]
-    paired = analysis.final(before)[columns].merge(
-        analysis.final(after)[columns], on=_TRIAL, suffixes=("_before", "_after")
+    old, new = (
+        analysis.final(side)[columns].dropna(subset="test_accuracy") for side in (before, after)
     )
+    paired = old if old.empty else old.merge(new, on=_TRIAL, suffixes=("_before", "_after"))
+    if paired.empty:
+        return pd.DataFrame(columns=[*ARM, "arms", "seeds", "pairs", "difference"]).assign(**_NONE)
     rows: list[dict[str, Any]] = [
         dict(zip(ARM, key, strict=True)) | {"arms": 1} | _tested(group, tolerance)
         for key, group in paired.groupby(ARM, dropna=False, sort=False)
     ]
-    for engine, group in paired.groupby("engine", sort=False):
-        arms = sum(row["engine"] == engine for row in rows)
-        if arms > 1 and len(group) >= POOL_AT_LEAST:
-            rows.append({"engine": engine, "arms": arms} | _tested(group, tolerance))
-    if not rows:
-        return pd.DataFrame(columns=[*ARM, "arms", "pairs", "difference", "regression"])
+    for (dataset, engine), group in paired.groupby(["dataset", "engine"], sort=False):
+        arms = len(group.drop_duplicates(ARM))
+        if arms > 1:
+            names = {"dataset": dataset, "engine": engine, "arms": arms}
+            rows.append(names | _tested(group, tolerance))
     frame = pd.DataFrame(rows)
-    collapsed = (frame["pairs"] == 1) & (frame["difference"] < -COLLAPSE)
-    return frame.assign(regression=_holm(frame["p_value"]) | collapsed)
+    one = frame["arms"] == 1
+    fallen = pd.concat([_holm(frame.loc[one, "p_value"]), _holm(frame.loc[~one, "p_value"])])
+    return frame.assign(regression=fallen | _collapsed(frame, tolerance))
 
 
 def _tested(group: pd.DataFrame, tolerance: float) -> dict[str, float]:
-    differences = group["test_accuracy_after"] - group["test_accuracy_before"]
-    n, mean = len(differences), float(differences.mean())
+    """The means over seeds of the arms' means, and the t test of their differences."""
+    sides = ["test_accuracy_before", "test_accuracy_after"]
+    seeds = group.groupby("seed")[sides].mean()
+    differences = seeds["test_accuracy_after"] - seeds["test_accuracy_before"]
+    n, mean, spread = len(differences), float(differences.mean()), float(differences.std())
     low = high = p_value = math.nan
     if n > 1:
-        error = float(differences.std()) / math.sqrt(n)
-        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
+        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * spread / math.sqrt(n)
         low, high = mean - half, mean + half
-        if error > 0:
-            p_value = float(stats.t.cdf((mean + tolerance) / error, n - 1))
-        else:  # all differ by the same, which two runs of one build do by 0
-            p_value = 0.0 if mean < -tolerance else 1.0
+        # accuracies count images, so that two or three differences may be equal by chance
+        error = max(spread, _image(group["dataset"].iloc[0])) / math.sqrt(n)
+        p_value = float(stats.t.cdf((mean + tolerance) / error, n - 1))
     return {
-        "pairs": n,
-        "test_accuracy_before": group["test_accuracy_before"].mean(),
-        "test_accuracy_after": group["test_accuracy_after"].mean(),
+        "seeds": n,
+        "pairs": len(group),
+        **seeds.mean().to_dict(),
         "difference": mean,
         "low": low,
         "high": high,
         "p_value": p_value,
     }
+
+
+def _image(dataset: str) -> float:
+    """What one test image adds to an accuracy."""
+    known = catalogue.DATASETS.get(dataset, catalogue.DATASETS["mnist"])
+    return 1 / known.test_examples
+
+
+def _collapsed(frame: pd.DataFrame, tolerance: float) -> "pd.Series[bool]":
+    """Which rows of `accuracy` fall by more than any spread over seeds explains."""
+    old, new = frame["test_accuracy_before"], frame["test_accuracy_after"]
+    arm = (1 - new > ARM_COLLAPSE * (1 - old)) | (new < old / ARM_COLLAPSE)
+    engine = (1 - new > ENGINE_COLLAPSE * (1 - old)) & (frame["arms"] >= ENGINE_ARMS)
+    return (old - new > max(COLLAPSE, tolerance)) & engine.mask(frame["arms"] == 1, arm)
 
 
 def _holm(p_values: "pd.Series[float]") -> "pd.Series[bool]":
@@ -165,7 +224,7 @@ def overhead(
     ratio after over the ratio before; `regression`.
     """
     if before.empty or after.empty:
-        return pd.DataFrame(columns=[*TIMED, "growth", "regression"])
+        return pd.DataFrame(columns=[*TIMED, "growth"]).assign(**_NONE)
     frame = analysis.overhead(before, TIMED).merge(
         analysis.overhead(after, TIMED), on=TIMED, suffixes=("_before", "_after")
     )
@@ -183,6 +242,9 @@ def epsilon(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     the accountants that gave them; `rise`, relative; `regression`. An epsilon that is no longer
     there is a regression, too.
     """
+    columns = ["epsilon_before", "accountant_before", "epsilon_after", "accountant_after", "rise"]
+    if before.empty or after.empty:
+        return pd.DataFrame(columns=[*ARM, *columns]).assign(**_NONE)
     sides = []
     for side in (before, after):
         last = analysis.private(analysis.final(side)).groupby(ARM, dropna=False, sort=False)
