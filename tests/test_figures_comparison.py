@@ -1,5 +1,7 @@
 """The drawn artists hold the frames' numbers."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 
 from dpbench import figures
+from dpbench.figures import comparison
 
 
 def points(panel: Axes) -> list[list[float]]:
@@ -39,3 +42,31 @@ def test_nothing_to_draw_is_an_empty_panel() -> None:
     none = pd.DataFrame(columns=["label", "difference", "growth", "rise", "regression"])
     figure = figures.differences(none, none, none, 0.002)
     assert [points(panel) for panel in figure.axes] == [[], [], []]
+
+
+def test_of_very_many_arms_the_worst_are_drawn() -> None:
+    """All of them were more pixels than an image can hold."""
+    many = 5_000
+    epsilon = pd.DataFrame(
+        {
+            "label": [f"arm {index}" for index in range(many)],
+            "rise": [index / many for index in range(many)],
+            "regression": [index < 2 for index in range(many)],
+        }
+    )
+    none = pd.DataFrame(columns=["label", "regression"])
+    figure = figures.differences(none, none, epsilon, 0.002)
+    panel = figure.axes[2]
+    assert figure.get_figheight() < 15
+    assert len(points(panel)[1]) == 2  # the regressions
+    assert [text.get_text() for text in panel.get_yticklabels()][-1] == "arm 4999"
+    assert panel.get_title() == f"the {comparison.MOST_LINES} worst of 5,000"
+
+
+def test_what_has_no_place_on_the_axis_is_written() -> None:
+    epsilon = pd.DataFrame(
+        {"label": ["a", "$b$"], "rise": [math.inf, math.nan], "regression": [True, True]}
+    )
+    none = pd.DataFrame(columns=["label", "regression"])
+    panel = figures.differences(none, none, epsilon, 0.002).axes[2]
+    assert [text.get_text() for text in panel.texts] == ["infinite", "none"]

@@ -1,13 +1,17 @@
 """Frames of `differences` -> one figure. No files."""
 
+import math
+
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dpbench import changes
 from dpbench.figures import parts
 
 LINE_INCHES, WIDTH_INCHES = 0.28, 11.0
+MOST_LINES = 40  # in a panel: more, and no screen holds it
 _SAME, _WORSE = sns.color_palette("colorblind")[0], sns.color_palette("colorblind")[3]
 
 
@@ -17,7 +21,7 @@ def differences(
     """What changed, a line an arm: accuracy with its interval, overhead ratio, epsilon.
 
     Regressions are drawn as orange diamonds. Zero is the line of no change; the grey bands are what
-    is allowed.
+    is allowed. Of very many lines, the worst are drawn.
 
     Args:
         accuracy: Rows of `differences.accuracy`, with a text column `label`.
@@ -25,8 +29,10 @@ def differences(
         epsilon: Rows of `differences.epsilon`, with a text column `label`.
         tolerance: Fall of accuracy that is allowed, a fraction.
     """
+    frames = accuracy, overhead, epsilon
+    accuracy, overhead, epsilon = (changes.worst(frame, MOST_LINES) for frame in frames)
     lines = max(3, len(accuracy), len(overhead), len(epsilon))
-    with sns.axes_style("whitegrid"):
+    with parts.style():
         figure = Figure(
             figsize=(1.6 * WIDTH_INCHES, 1.2 + LINE_INCHES * lines), layout="constrained", dpi=100
         )
@@ -43,8 +49,10 @@ def differences(
         if len(epsilon):
             _draw(epsilons, epsilon, 100 * epsilon["rise"], None)
         epsilons.set_xlabel("epsilon, change (%)")
-        for panel in (points, ratios, epsilons):
+        for panel, frame in zip((points, ratios, epsilons), frames, strict=True):
             panel.axvline(0, color=parts.GREY, linestyle="--")
+            if len(frame) > MOST_LINES:
+                panel.set_title(f"the {MOST_LINES} worst of {len(frame):,}")
     return figure
 
 
@@ -67,5 +75,9 @@ def _draw(
             linestyle="",
             capsize=3,
         )
-    panel.set_yticks(list(lines), list(rows["label"]), fontsize=8)
+    for line, value, worse in zip(lines, middle, rows["regression"], strict=True):
+        if not math.isfinite(value):
+            text = "infinite" if value > 0 else "none"
+            panel.text(0, line, text, color=_WORSE if worse else _SAME, ha="center", va="center")
+    panel.set_yticks(list(lines), [parts.printable(each) for each in rows["label"]], fontsize=8)
     panel.set_ylim(len(rows) - 0.5, -0.5)
