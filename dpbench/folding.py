@@ -7,6 +7,7 @@ never sees a part of the rows. (Files that grow in place would not do: duckdb an
 file twice, and fail when it has changed in between.)
 """
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from dpbench.schema import SCHEMAS
 
 MANY = 500  # files of one trial each; reading more of them takes a second and more
 
+_log = logging.getLogger(__name__)
 _GENERATION = re.compile(r"-g(\d+)$")  # ends the names of files that have been through it
 
 
@@ -27,7 +29,8 @@ def tidy(root: Path) -> None:
     """Folds finished trials where they have many files; rewrites files that lack a column.
 
     Readers take one file's columns for those of all, so they must be the same. A trial that failed
-    keeps its own file, to be replaced when it is tried again. Damaged files are set aside.
+    keeps its own file, to be replaced when it is tried again; and so does one that another file
+    holds, too. Damaged files are set aside. A folder that is a link stays as it is.
 
     Raises:
         BadInput: The store cannot be written to. It is as it was.
@@ -38,8 +41,10 @@ def tidy(root: Path) -> None:
             old = {path for path, columns in names.items() if columns != schema.names}
             single = {path for path in names if not path.name.startswith(store.PART)}
             many = single if name == "trials" and len(single) >= MANY else set()
-            if old or many:
-                _exchange(root, name, sorted(names), rewritten=old | many, folded=many)
+            if (old or many) and (root / name).is_symlink():
+                _log.warning("%s is a link: its files stay as they are, one a trial.", root / name)
+            elif old or many:
+                _exchange(root, name, list(names), rewritten=old | many, folded=many)
 
 
 def _exchange(
@@ -50,8 +55,12 @@ def _exchange(
     tables: dict[str, pa.Table] = {}
     finished: list[pa.Table] = []
     kept: dict[str, Path] = {}
+    parts = [path for path in paths if path.name.startswith(store.PART)] if folded else []
+    known = set().union(*map(store.ids_of, parts))
     for path in paths:
         label = f"{_split(path)[0]}-g{generation}.parquet"
+        while label in kept or label in tables:  # of a copy of another generation
+            label = f"again-{label}"
         if path not in rewritten:
             kept[label] = path
             continue
@@ -60,13 +69,15 @@ def _exchange(
         except files.Damaged as damage:
             store.set_aside(root, damage)
             continue
-        if path in folded and set(store.outcomes(rows).values()) == {"ok"}:
+        outcomes = store.outcomes(rows)
+        if path in folded and set(outcomes.values()) == {"ok"} and known.isdisjoint(outcomes):
             finished.append(rows)
+            known.update(outcomes)
         else:
             tables[label] = rows
     for number, part in enumerate(_chunks(finished)):
         tables[f"{store.PART}{generation}.{number}-g{generation}.parquet"] = pa.concat_tables(part)
-    files.replace_folder(root, name, kept, tables)
+    files.replace_folder(root, name, paths, kept, tables)
 
 
 def _column_names(root: Path, name: str) -> dict[Path, list[str]]:
@@ -78,7 +89,7 @@ def _column_names(root: Path, name: str) -> dict[Path, list[str]]:
         except files.Damaged as damage:
             return damage
 
-    paths = list((root / name).glob("*.parquet"))
+    paths = store.parquet_files(root / name)
     with ThreadPoolExecutor(pa.cpu_count()) as threads:
         found = dict(zip(paths, threads.map(one, paths), strict=True))
     for damage in found.values():

@@ -5,17 +5,20 @@ A record says what the user typed and no more: no folder of the machine that was
 
 import hashlib
 import json
-import os
+import logging
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from dpbench import __version__
+from dpbench import __version__, files
 from dpbench.trial import BadInput
 
 _FOLDER = "sweeps"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +43,11 @@ class Sweep:
 
 
 def asked(
-    module: str, typed: Sequence[str], file: Path | None = None, trial_ids: Sequence[str] = ()
+    module: str,
+    typed: Sequence[str],
+    file: Path | None = None,
+    trial_ids: Sequence[str] = (),
+    file_text: str | None = None,
 ) -> Sweep:
     """What the user asks for now.
 
@@ -49,11 +56,13 @@ def asked(
         typed: The arguments after it.
         file: The sweep file among them.
         trial_ids: What it comes to.
+        file_text: What the file said when the trials were read off it; None reads it again, which
+            a pipe does not allow.
     """
     return Sweep(
         command=shlex.join(["python", "-m", module, *typed]),
         file_name=None if file is None else str(file),
-        file_text=None if file is None else file.read_text(encoding="utf-8"),
+        file_text=file.read_text(encoding="utf-8") if file and file_text is None else file_text,
         dpbench_version=__version__,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         trial_ids=tuple(trial_ids),
@@ -68,26 +77,44 @@ def write(root: Path, sweep: Sweep) -> None:
     """
     asked = json.dumps([sweep.command, sweep.file_text])
     path = root / _FOLDER / f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}.json"
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(asdict(sweep), indent=1), encoding="utf-8")
-        temporary.replace(path)
+        files.write_bytes(path, json.dumps(asdict(sweep), indent=1).encode())
     except OSError as error:
         raise BadInput(f"Cannot write {path}: {error.strerror}.") from error
 
 
 def read(root: Path) -> list[Sweep]:
-    """The store's records, the oldest first; empty for one that an older dpbench has written.
+    """The store's records, the oldest first; those of an older dpbench are none.
+
+    A damaged record is passed over with a warning: no row depends on it.
+    """
+    folder = root / _FOLDER
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix == ".json")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        _log.warning("Cannot read %s: %s; its commands are left out.", folder, error.strerror)
+        return []
+    found = []
+    for path in paths:
+        try:
+            found.append(_sweep(json.loads(path.read_bytes())))
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            _log.warning("%s is damaged (%s): its command is left out.", path, error)
+    return sorted(found, key=lambda sweep: sweep.started_at)
+
+
+def _sweep(content: Any) -> Sweep:
+    """The record, without what a newer dpbench has added.
 
     Raises:
-        BadInput: A record is damaged.
+        KeyError, TypeError: It is none.
     """
-    found = []
-    for path in sorted((root / _FOLDER).glob("*.json")):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            found.append(Sweep(**content | {"trial_ids": tuple(content["trial_ids"])}))
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise BadInput(f"{path} is damaged; move it away: only the report needs it.") from error
-    return sorted(found, key=lambda sweep: sweep.started_at)
+    known = {field.name: content[field.name] for field in fields(Sweep)}
+    texts = [known["command"], known["dpbench_version"], known["started_at"], *known["trial_ids"]]
+    texts += [known[name] for name in ("file_name", "file_text") if known[name] is not None]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("it holds what is no text")
+    return Sweep(**known | {"trial_ids": tuple(known["trial_ids"])})

@@ -80,6 +80,8 @@ def conform(found: pa.Table, schema: pa.Schema, columns: Sequence[str] | None = 
     """
     if "schema_version" not in found.column_names:
         raise ValueError("it has no column schema_version")
+    if not pa.types.is_integer(found["schema_version"].type):
+        raise ValueError("its column schema_version holds no integers")
     newest = pc.max(found["schema_version"]).as_py() or 0
     if newest > SCHEMA_VERSION:
         raise BadInput(

@@ -6,12 +6,15 @@ writes: a damaged file is passed over with a warning, unless the caller says wha
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,6 +39,7 @@ PART = "part-"  # begins the names of files that hold many trials, all of them f
 
 _log = logging.getLogger(__name__)
 _STATE = ("trial_id", "epoch", "epochs", "status")  # the columns that tell what is finished
+_OWN = re.compile(r"(-g\d+)?\.parquet$")  # what follows a trial's id, in its own file's name
 _ATTEMPTS = 20  # at reading a folder whose files another process folds meanwhile
 
 OnDamage = Callable[[Path, files.Damaged], None]
@@ -45,19 +49,21 @@ def create(root: Path) -> None:
     """Makes the store's folders, or mends what a writer that died has left of them.
 
     Raises:
-        BadInput: They cannot be made or written to.
+        BadInput: They cannot be made or written to, or the store holds rows of a newer schema; then
+            nothing is written.
     """
+    for name in SCHEMAS:
+        if _is_folder(root / name):
+            load(root, name, ["schema_version"], on_damage=lambda *_: None)
     with _cannot_write(root):
         (root / files.SCRATCH).mkdir(parents=True, exist_ok=True)
         with writing(root):
             for name in SCHEMAS:
                 files.recover(root, name)
-                (root / name).mkdir(exist_ok=True)
                 probe = root / name / ".probe"
                 probe.touch()
                 probe.unlink()
-            for left in (root / files.SCRATCH).glob("*.tmp"):
-                left.unlink()
+            files.remove_unfinished(root, list(SCHEMAS))
 
 
 def write_trial(root: Path, rows: Sequence[Row]) -> None:
@@ -131,7 +137,7 @@ def state(root: Path, trial_id: str) -> str | None:
         return None
     except FileNotFoundError:
         folder = root / "trials"
-        known = (_ids(folder / name) for name in _names(folder, PART))
+        known = (ids_of(folder / name) for name in _names(folder, PART))
         return "ok" if any(trial_id in ids for ids in known) else None
 
 
@@ -141,9 +147,8 @@ def set_aside(root: Path, damage: files.Damaged) -> None:
     target = folder / damage.path.name
     with _cannot_write(root), suppress(FileNotFoundError):  # another sweep has done it
         folder.mkdir(exist_ok=True)
-        while target.exists():
-            target = target.with_name(f"again-{target.name}")
-        damage.path.rename(target)
+        target = files.unused(target)
+        shutil.move(damage.path, target)
     _log.warning("%s: set aside as %s; what it held runs again.", damage, target)
 
 
@@ -164,7 +169,10 @@ def load(
     columns: Sequence[str] | None = None,
     on_damage: OnDamage | None = None,
 ) -> pa.Table:
-    """The rows of `trials` or `timings` in the schema's columns, or only some of them."""
+    """The rows of `trials` or `timings` in the schema's columns, or only some of them.
+
+    Where files hold a trial twice, as a user's copy does, one of them is left out with a warning.
+    """
     folder = root / name
 
     def one(path: Path) -> pa.Table | files.Damaged:
@@ -176,8 +184,9 @@ def load(
     try:
         for _ in range(_ATTEMPTS):
             try:
+                paths = parquet_files(folder)
                 with ThreadPoolExecutor(pa.cpu_count()) as threads:
-                    loaded = list(threads.map(one, sorted(folder.glob("*.parquet"))))
+                    loaded = list(threads.map(one, paths))
                 break
             except FileNotFoundError:
                 continue  # it has been folded since it was listed
@@ -185,29 +194,72 @@ def load(
             raise BadInput(f"{folder} changes too fast to be read; try again.")
     except OSError as error:
         raise BadInput(f"Cannot read {folder}: {error.strerror}.") from error
-    for damage in loaded:
-        if isinstance(damage, files.Damaged):
-            (on_damage or _pass_over)(root, damage)
-    whole = [table for table in loaded if not isinstance(table, files.Damaged)]
+    whole: dict[Path, pa.Table] = {}
+    for path, found in zip(paths, loaded, strict=True):
+        if isinstance(found, files.Damaged):
+            (on_damage or _pass_over)(root, found)
+        else:
+            whole[path] = found
     empty = SCHEMAS[name].empty_table()
-    return pa.concat_tables(
-        [empty.select(columns) if columns else empty, *whole], promote_options="default"
+    rows = pa.concat_tables(
+        [empty.select(columns) if columns else empty, *whole.values()], promote_options="default"
     )
+    if set(_STATE) <= set(rows.column_names) and len(_keys(rows)) < len(rows):
+        return _once(rows, whole)
+    return rows
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """The folder's parquet files, none where there is no such folder: copies after their originals.
+
+    Raises:
+        OSError: It cannot be listed, which pathlib's `glob` keeps to itself.
+    """
+    try:
+        names = sorted(_names(folder, ""), key=lambda it: (not it.startswith(PART), len(it), it))
+    except FileNotFoundError:
+        return []
+    return [folder / name for name in names]
+
+
+def _keys(rows: pa.Table) -> pa.Table:
+    """What no two rows of a store share."""
+    return rows.select(["trial_id", "epoch"]).group_by(["trial_id", "epoch"]).aggregate([])
+
+
+def _once(rows: pa.Table, whole: Mapping[Path, pa.Table]) -> pa.Table:
+    """Of each trial the rows of one file, and of those each epoch once.
+
+    The file is one in which the trial is finished, if there is one, or else the first.
+    """
+    file = np.repeat(range(len(whole)), [len(table) for table in whole.values()])
+    frame = rows.select(_STATE).to_pandas().assign(file=file)
+    ends = (frame["status"] == "ok") & (frame["epoch"] == frame["epochs"])
+    frame["finished"] = ends.groupby([frame["trial_id"], file]).transform("any")
+    best = frame.sort_values("finished", ascending=False, kind="stable")
+    chosen = frame["trial_id"].map(best.groupby("trial_id")["file"].first())
+    kept = (frame["file"] == chosen) & ~frame.duplicated(["trial_id", "epoch", "file"])
+    for path, count in zip(whole, np.bincount(file[~kept], minlength=len(whole)), strict=True):
+        if count:
+            _log.warning("%s repeats what is there: %d rows of it are left out.", path, count)
+    return rows.filter(pa.array(kept))
 
 
 def load_file(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
     """The file's rows in the schema's columns, or in some of them.
 
     Raises:
-        BadInput: Its rows are of a newer schema.
+        BadInput: Its rows are of a newer schema, or there is too little memory for them.
         Damaged: It is not whole, or of another kind.
     """
-    found = files.read(path, columns and ["schema_version", *columns])
     try:
+        found = files.read(path, columns and [*{"schema_version", *columns}])
         return conform(found, schema, columns)
     except BadInput as error:
         raise BadInput(f"{path} {error}") from error
-    except ValueError as error:  # arrow's are such, too
+    except MemoryError as error:
+        raise BadInput(f"Cannot read {path}: there is too little memory for it.") from error
+    except (ValueError, pa.ArrowNotImplementedError) as error:  # arrow's others are ValueErrors
         raise files.Damaged(path, str(error).partition("\n")[0]) from error
 
 
@@ -215,7 +267,8 @@ def file_of(root: Path, trial_id: str) -> Path:
     """The trial's own file, there or not."""
     folder = root / "trials"
     # folding gives it another name, so that no name stands for a file before and after it
-    return folder / next(_names(folder, trial_id), f"{trial_id}.parquet")
+    own = (name for name in _names(folder, trial_id) if _OWN.match(name, len(trial_id)))
+    return folder / next(own, f"{trial_id}.parquet")
 
 
 def _names(folder: Path, start: str) -> Iterator[str]:
@@ -233,7 +286,7 @@ def outcomes(rows: pa.Table) -> dict[str, str]:
     return dict(zip(last["trial_id"].to_pylist(), last["status"].to_pylist(), strict=True))
 
 
-def _ids(part: Path) -> frozenset[str]:
+def ids_of(part: Path) -> frozenset[str]:
     """The trials of a part, which never changes but in name."""
     status = part.stat()
     key = status.st_ino, status.st_mtime_ns
@@ -249,6 +302,10 @@ def _ids(part: Path) -> frozenset[str]:
 _ids_of_parts: dict[tuple[int, int], frozenset[str]] = {}  # by inode and time of writing
 
 
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112  # pathlib's may raise what its caller is handling
+
+
 def _pass_over(root: Path, damage: files.Damaged) -> None:
     _log.warning(
         "%s: its rows are left out; the next sweep into %s sets it aside and runs them again.",
@@ -262,8 +319,8 @@ def _cannot_write(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kept = " What is finished there is intact." if (root / "trials").is_dir() else ""
+        kept = " What is finished there is intact." if _is_folder(root / "trials") else ""
         raise BadInput(
-            f"Cannot write results to {root}: {error.strerror}.{kept} Mend that or name another "
-            "folder with --out, and run the same command again."
+            f"Cannot write results to {root}: {error.strerror or error}.{kept} Mend that or name "
+            "another folder with --out, and run the same command again."
         ) from error

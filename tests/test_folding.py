@@ -1,8 +1,10 @@
 """Stores while they are written to, folded and killed: real processes, real readers."""
 
+import errno
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +19,8 @@ import pytest
 from conftest import make_trial
 from test_store import WHERE, rows
 
-from dpbench import folding, locks, store
+from dpbench import files, folding, locks, store
+from dpbench.schema import table
 from dpbench.trial import Epoch, Trial
 
 MANY = 20  # in these tests, so that stores are folded often
@@ -150,6 +153,135 @@ def test_finished_trials_are_folded_and_failed_ones_are_not(
     assert len(frame) == MANY
     assert (frame["status"] == "ok").all()
     assert {path.name for path in (root / "trials").iterdir()} == names
+
+
+def again(root: Path, first: int) -> None:
+    """Writes MANY more trials, and folds."""
+    for seed in range(first, first + MANY):
+        store.write_trial(root, rows(make_trial(seed=seed)))
+    folding.tidy(root)
+
+
+@pytest.mark.parametrize("exchange", [True, False], ids=["exchanged", "renamed"])
+def test_what_else_lies_in_the_folder_stays_there(
+    folded: tuple[Path, list[Trial]], monkeypatch: pytest.MonkeyPatch, exchange: bool
+) -> None:
+    root, _ = folded
+    if not exchange:
+        monkeypatch.setattr("dpbench.files._exchange", lambda *_: False)
+    folder = root / "trials"
+    (folder / "notes.txt").write_text("mine")
+    (folder / "plots" / "old").mkdir(parents=True)
+    (folder / "plots" / "old" / "a.csv").write_text("1")
+    (folder / ".hidden").touch()
+    (folder / "link").symlink_to("nowhere")
+    foreign = {"notes.txt", "plots", ".hidden", "link"}
+    for count in (1, 2, 3):
+        again(root, count * MANY)
+        names = {path.name for path in folder.iterdir()}
+        assert foreign < names
+        assert all(name.endswith(".parquet") for name in names - foreign)
+        assert (folder / "notes.txt").read_text() == "mine"
+        assert (folder / "plots" / "old" / "a.csv").read_text() == "1"
+        assert len(store.states(root)) == (count + 1) * MANY
+
+
+def test_what_a_fold_that_was_killed_has_left_behind_comes_back(
+    folded: tuple[Path, list[Trial]],
+) -> None:
+    root, _ = folded
+    old = root / ".writing" / "trials"
+    (old / "notes.txt").write_text("mine")  # it was killed before it could move them
+    (old / "plots.parquet").mkdir()
+    (root / "trials" / "notes.txt").write_text("newer")
+    store.create(root)
+    again(root, MANY)
+    assert (root / "trials" / "notes.txt").read_text() == "newer"
+    assert (root / "trials" / "again-notes.txt").read_text() == "mine"
+    assert len(list(root.rglob("plots.parquet"))) == 1
+
+
+def test_a_file_that_comes_while_others_are_folded_stays(
+    folded: tuple[Path, list[Trial]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, _ = folded
+    exchange = files._exchange
+
+    def late(one: Path, other: Path) -> bool:
+        pq.write_table(table(rows(make_trial(seed=99)), store.TRIALS), other / "late.parquet")
+        return exchange(one, other)
+
+    monkeypatch.setattr(files, "_exchange", late)
+    again(root, MANY)
+    assert make_trial(seed=99).trial_id in store.states(root)
+
+
+@pytest.mark.parametrize("code", ["EPERM", "EOPNOTSUPP", "EMLINK"])
+def test_where_files_cannot_be_linked_they_are_copied(
+    folded: tuple[Path, list[Trial]], monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    root, _ = folded
+
+    def no(*_: object) -> None:
+        raise OSError(getattr(errno, code), code)
+
+    monkeypatch.setattr("os.link", no)
+    again(root, MANY)
+    again(root, 2 * MANY)
+    assert len(store.states(root)) == 3 * MANY
+    assert len(list((root / "trials").iterdir())) == 4
+
+
+@pytest.mark.parametrize("elsewhere", [Path("/dev/shm"), None], ids=["shm", "here"])  # noqa: S108
+def test_a_folder_that_is_a_link_stays_one_and_is_written_to(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    elsewhere: Path | None,
+) -> None:
+    if elsewhere is not None and not elsewhere.is_dir():
+        pytest.skip(f"there is no {elsewhere}")
+    monkeypatch.setattr(folding, "MANY", MANY)
+    with tempfile.TemporaryDirectory(dir=elsewhere or tmp_path) as name:
+        root, link = tmp_path / "store", tmp_path / "store" / "trials"
+        root.mkdir()
+        link.symlink_to(name)
+        store.create(root)
+        again(root, 0)
+        again(root, MANY)
+        assert link.is_symlink()
+        assert f"{link} is a link" in caplog.text
+        assert len(by_pandas(link)) == 2 * MANY
+        some = next(link.iterdir())
+        some.write_bytes(b"damaged")
+        (link / f".{some.name}.tmp").write_bytes(b"of a writer that died")
+        store.create(root)
+        assert len(store.states(root, store.set_aside)) == 2 * MANY - 1
+        assert (root / "damaged" / some.name).read_bytes() == b"damaged"
+        assert len(list(Path(name).iterdir())) == 2 * MANY - 1
+
+
+def test_copies_are_not_folded_and_none_is_lost(
+    folded: tuple[Path, list[Trial]], caplog: pytest.LogCaptureFixture
+) -> None:
+    root, trials = folded
+    store.write_trial(root, rows(make_trial(seed=50)))
+    own = store.file_of(root, make_trial(seed=50).trial_id)
+    own.with_name(f"{own.stem} (copy).parquet").write_bytes(own.read_bytes())
+    own.with_name(f"{own.stem}-g1.parquet").write_bytes(own.read_bytes())
+    done = trials[1].trial_id  # which a part holds
+    pq.write_table(table(rows(trials[1]), store.TRIALS), own.with_name(f"{done}.parquet"))
+    again(root, MANY)
+    frame = store.read_trials(root)
+    assert len(frame) == 2 * MANY + 1
+    assert not frame.duplicated(["trial_id", "epoch"]).any()
+    copies = {
+        f"{own.stem} (copy)-g2.parquet",
+        f"{own.stem}-g2.parquet",
+        f"{done}-g2.parquet",
+    }
+    assert copies < {path.name for path in (root / "trials").iterdir()}
+    assert all(name in caplog.text for name in copies)
 
 
 def test_a_folder_is_put_back_where_renaming_was_cut_short(

@@ -1,3 +1,6 @@
+import errno
+import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,8 +40,71 @@ def test_an_older_store_has_none(tmp_path: Path) -> None:
     assert history.read(tmp_path) == []
 
 
-def test_a_damaged_record_is_named(tmp_path: Path) -> None:
-    (tmp_path / "sweeps").mkdir()
-    (tmp_path / "sweeps" / "a.json").write_text("{")
-    with pytest.raises(BadInput, match=r"a\.json is damaged"):
-        history.read(tmp_path)
+def test_a_damaged_record_is_passed_over_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    history.write(tmp_path, ASKED)
+    (record,) = (tmp_path / "sweeps").iterdir()
+    whole = json.loads(record.read_text())
+    damaged = {
+        "cut": "{",
+        "list": "[1]",
+        "deep": "[" * 100_000,
+        "lacking": json.dumps({"command": "x"}),
+        "number": json.dumps(whole | {"started_at": 5}),
+        "ids": json.dumps(whole | {"trial_ids": [["a"]]}),
+    }
+    for name, content in damaged.items():
+        (tmp_path / "sweeps" / f"{name}.json").write_text(content)
+    (tmp_path / "sweeps" / "bytes.json").write_bytes(b"\xff")
+    (tmp_path / "sweeps" / "folder.json").mkdir()
+    assert history.read(tmp_path) == [ASKED]
+    for name in (*damaged, "bytes", "folder"):
+        assert f"{name}.json is damaged" in caplog.text
+
+
+def test_sweeps_that_cannot_be_listed_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "sweeps").symlink_to("sweeps")
+    assert history.read(tmp_path) == []
+    assert f"Cannot read {tmp_path / 'sweeps'}: Too many levels" in caplog.text
+
+
+def test_what_a_newer_dpbench_has_added_is_passed_over(tmp_path: Path) -> None:
+    history.write(tmp_path, ASKED)
+    (record,) = (tmp_path / "sweeps").iterdir()
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"novel": 1}))
+    assert history.read(tmp_path) == [ASKED]
+
+
+def test_a_file_that_was_a_pipe_is_recorded_as_it_was_read(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    asked = history.asked("dpbench.sweep", [str(pipe)], pipe, ["a"], 'dataset = "digits"')
+    assert asked.file_text == 'dataset = "digits"'
+    ordinary = tmp_path / "mine.toml"
+    ordinary.write_text("epochs = 2")
+    assert history.asked("dpbench.sweep", [], ordinary).file_text == "epochs = 2"
+
+
+def test_names_that_are_not_utf_8_are_kept(tmp_path: Path) -> None:
+    root = tmp_path / os.fsdecode(b"b\xff")
+    odd = replace(ASKED, command="x bad\udcff.toml", file_name="bad\udcff.toml")
+    history.write(root, odd)
+    assert history.read(root) == [odd]
+
+
+def test_a_record_that_could_not_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history.write(tmp_path, ASKED)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(BadInput, match="No space left"):
+        history.write(tmp_path, replace(ASKED, started_at="2026-02-02T00:00:00"))
+    assert len(list((tmp_path / "sweeps").iterdir())) == 1
+    assert history.read(tmp_path) == [ASKED]

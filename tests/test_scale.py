@@ -51,6 +51,7 @@ def large(tmp_path_factory: pytest.TempPathFactory, trials: list[Trial]) -> Path
 
 def test_planning_takes_two_seconds_at_most(large: Path, trials: list[Trial]) -> None:
     start = time.perf_counter()
+    store.create(large)
     folding.tidy(large)
     states = store.states(large)
     missing = [trial for trial in trials if trial.trial_id not in states]

@@ -1,6 +1,10 @@
 import dataclasses
+import os
 import random
+import resource
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +15,8 @@ import pytest
 import writer
 from conftest import make_trial
 
-from dpbench import environment, folding, report, store
+from dpbench import environment, files, folding, history, report, store
+from dpbench.schema import table
 from dpbench.trial import BadInput, Environment, Epoch, StepTiming, Trial
 
 WHERE = environment.describe(
@@ -134,8 +139,20 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     store.create(tmp_path)
     (row,) = rows(make_trial())
     store.write_trial(tmp_path, [row | {"schema_version": 99}])
-    with pytest.raises(BadInput, match=r"schema version 99 .* upgrade dpbench"):
-        store.read_trials(tmp_path)
+    for reading in (store.read_trials, store.states, store.create):
+        with pytest.raises(BadInput, match=r"schema version 99 .* upgrade dpbench"):
+            reading(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["trials", "timings"])
+def test_a_newer_store_is_not_written_to(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    novel = pa.table({"schema_version": [99], "novel": [1]})
+    pq.write_table(novel, tmp_path / name / "new.parquet")
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(BadInput, match="schema version 99"):
+        store.create(tmp_path)
+    assert set(tmp_path.rglob("*")) == before
 
 
 def test_readers_pass_over_a_damaged_file_and_a_sweep_sets_it_aside(
@@ -159,6 +176,162 @@ def test_readers_pass_over_a_damaged_file_and_a_sweep_sets_it_aside(
     assert store.finished(tmp_path) == {whole.trial_id}
     store.write_trial(tmp_path, rows(cut))
     assert store.finished(tmp_path) == {whole.trial_id, cut.trial_id}
+
+
+def test_what_is_no_file_of_ours_is_passed_over_and_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.create(tmp_path)
+    store.write_trial(tmp_path, rows(make_trial()))
+    (own,) = (tmp_path / "trials").iterdir()
+    good = pq.ParquetFile(own).read()
+    columns = {"version": "schema_version", "epoch": "epoch", "status": "status"}
+    for name, column in columns.items():
+        at = good.schema.get_field_index(column)
+        odd = pa.array([["x"]] * len(good))
+        pq.write_table(good.set_column(at, column, odd), own.with_name(f"{name}.parquet"))
+    (tmp_path / "trials" / "dangling.parquet").symlink_to("nowhere")
+    (tmp_path / "trials" / "folder.parquet").mkdir()
+    names = {*columns, "dangling", "folder"}
+    assert len(store.read_trials(tmp_path)) == 1
+    for name in names:
+        assert f"{name}.parquet is damaged" in caplog.text
+    assert len(store.states(tmp_path, store.set_aside)) == 1
+    assert {path.stem for path in (tmp_path / "damaged").iterdir()} == names
+    assert (tmp_path / "damaged" / "dangling.parquet").is_symlink()
+    caplog.clear()
+    assert len(store.states(tmp_path)) == 1
+    assert caplog.text == ""
+
+
+def test_too_little_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.create(tmp_path)
+    store.write_trial(tmp_path, rows(make_trial()))
+    (own,) = (tmp_path / "trials").iterdir()
+
+    def short(*_: object, **__: object) -> None:
+        raise pa.ArrowMemoryError("malloc of size 64 failed")
+
+    monkeypatch.setattr(pq.ParquetFile, "read", short)
+    with pytest.raises(MemoryError):
+        files.read(own)
+    for reading in (store.states, store.read_trials):
+        with pytest.raises(BadInput, match=rf"Cannot read {own}: .* too little memory"):
+            reading(tmp_path, store.set_aside)
+    assert own.exists()
+
+
+def test_a_folder_that_cannot_be_listed_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "trials").symlink_to("trials")  # as one without leave to list it, for root, too
+    with pytest.raises(BadInput, match=r"Cannot read .*/trials: Too many levels"):
+        store.states(tmp_path)
+    assert report.main([str(tmp_path)]) == 2
+    assert "Cannot read" in capsys.readouterr().err
+
+
+def test_a_name_that_is_too_long_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / ("x" * 300)
+    with pytest.raises(BadInput, match=r"Cannot write results to .*: File name too long"):
+        store.create(root)
+    assert report.main([str(root)]) == 2
+    assert "There is no folder" in capsys.readouterr().err
+
+
+def test_a_trial_that_two_files_hold_is_read_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.create(tmp_path)
+    once, twice, tried = (make_trial(epochs=2, seed=seed) for seed in range(3))
+    for trial in (once, twice, tried):
+        store.write_trial(tmp_path, rows(trial))
+    alone = store.read_trials(tmp_path)
+    assert caplog.text == ""
+    own = store.file_of(tmp_path, twice.trial_id)
+    copy = own.with_name(f"{own.stem} (copy).parquet")
+    copy.write_bytes(own.read_bytes())
+    failed = [store.trial_row(tried, Epoch(epoch=1, status="failed", reason="x"), WHERE)]
+    first = own.with_name("0.parquet")
+    pq.write_table(table(failed, store.TRIALS), first)
+    pd.testing.assert_frame_equal(store.read_trials(tmp_path), alone)
+    assert f"{first} repeats what is there: 1 rows" in caplog.text
+    assert f"{copy} repeats what is there: 2 rows" in caplog.text
+    assert once.trial_id not in caplog.text
+    assert store.states(tmp_path) == dict.fromkeys(alone["trial_id"], "ok")
+    assert store.file_of(tmp_path, twice.trial_id) == own
+    own.unlink()
+    assert store.file_of(tmp_path, twice.trial_id) == own
+
+
+def test_names_that_are_not_utf_8_are_names(tmp_path: Path) -> None:
+    root = tmp_path / os.fsdecode(b"b\xff")
+    store.create(root)
+    store.write_trial(root, rows(make_trial()))
+    folding.tidy(root)
+    assert store.finished(root) == {make_trial().trial_id}
+    assert len(store.read_trials(root, store.set_aside)) == 1
+    history.write(
+        root,
+        history.Sweep(
+            command="python -m dpbench.sweep bad\udcff.toml",
+            file_name="bad\udcff.toml",
+            file_text="",
+            dpbench_version="0",
+            started_at="2026-01-02T03:04:05+00:00",
+            trial_ids=(),
+        ),
+    )
+    written = report.write(root)
+    assert written is not None
+    page = written.page.read_text(encoding="utf-8")
+    assert "bad\\udcff.toml" in page
+    assert "b\\udcff" in page
+    assert not (root / "damaged").exists()
+
+
+@contextmanager
+def small_disk(size: int) -> Iterator[None]:
+    """Files cannot grow beyond the size, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_no_file_of_any_kind_is_half_written(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    with small_disk(1000), pytest.raises(OSError, match="File too large"):
+        files.write_bytes(path, b"x" * 2000)
+    assert list(tmp_path.iterdir()) == []
+    files.write_bytes(path, b"whole")
+    with small_disk(1000), pytest.raises(OSError, match="File too large"):
+        files.write_bytes(path, b"x" * 2000)
+    assert path.read_bytes() == b"whole"
+    link = tmp_path / "link"
+    link.symlink_to("page.html")
+    files.write_bytes(link, b"through the link")
+    assert link.is_symlink()
+    assert path.read_bytes() == b"through the link"
+    assert {each.name for each in tmp_path.iterdir()} == {"page.html", "link"}
+
+
+def test_a_report_on_a_full_disk_leaves_no_half_file(tmp_path: Path) -> None:
+    store.create(tmp_path)
+    store.write_trial(tmp_path, rows(make_trial(epochs=3)))
+    report.write(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    size = min(len(content) for path, content in before.items() if path.suffix == ".svg") // 2
+    for path in before:
+        path.unlink()
+    with small_disk(size), pytest.raises(BadInput, match=r"Cannot write .*: File too large"):
+        report.write(tmp_path)
+    left = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert left.items() < before.items()
 
 
 def test_no_flipped_bit_in_the_data_is_read(tmp_path: Path) -> None:
