@@ -87,7 +87,8 @@ def comparable(trials: pd.DataFrame) -> pd.DataFrame:
         return trials
     rows = alike(trials)
     clips = ~rows["engine"].isin(NON_PRIVATE_ENGINES)
-    order = rows["engine"].map({name: index for index, name in enumerate(ENGINES)})
+    known = {name: index for index, name in enumerate(ENGINES)}
+    order = rows["engine"].map(known).fillna(len(ENGINES))
     rank = order - len(ENGINES) * _seeds(rows)
     setting = [rows[name] for name in ARM if name != "engine"]
     rows = rows[~clips | (rank == rank.groupby(setting, dropna=False).transform("min"))]
