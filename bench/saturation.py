@@ -1,15 +1,19 @@
 """python bench/saturation.py: at what length of a trial the driver of a cluster is the limit.
 
 Runs a grid of 100,000 simulated trials of a few milliseconds through a real scheduler and real
-worker processes, by the sweep's own code: claims, parquet files and folding included. Prints what
-a trial costs the driver, how its memory grows, and the shortest trial that keeps a cluster busy.
+workers, each a process of its own, by the sweep's own code: claims, parquet files and folding
+included. Prints what a trial costs the driver, how its memory grows, and the shortest trial that
+keeps a cluster busy.
 """
 
 import argparse
+import json
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +50,7 @@ def simulated(trials: Sequence[Trial], _workers: Any, _kit: Any) -> list[dict[st
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = command.Parser("python bench/saturation.py", __doc__, "0 all well; 2 bad input")
     parser.add_argument("--trials", type=int, default=100_000, metavar="N")
-    parser.add_argument("--milliseconds", type=float, default=5.0, metavar="X", help="of a trial")
+    parser.add_argument("--milliseconds", type=float, default=3.0, metavar="X", help="of a trial")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes")
     parser.add_argument("--threads", type=int, default=8, metavar="N", help="of each worker")
     parser.add_argument("--json", action="store_true", help="one object on stdout")
@@ -96,14 +100,10 @@ def _run(given: argparse.Namespace) -> int:
     kit = station.Kit(dataset="digits", versions=None)
     with (
         tempfile.TemporaryDirectory() as folder,
-        distributed.LocalCluster(
-            n_workers=given.workers,
-            threads_per_worker=given.threads,
-            dashboard_address=None,
-            local_directory=folder,
-        ) as local,
-        distributed.Client(local) as client,
+        _cluster(Path(folder), given.workers, given.threads) as address,
+        distributed.Client(address) as client,
     ):
+        client.wait_for_workers(given.workers)
         out = Path(folder) / "store"
         store.create(out)
         place: Any = Watched(
@@ -146,6 +146,33 @@ def _run(given: argparse.Namespace) -> int:
     ]
     print(command.table(("trials at a time", "busy while a trial takes at least"), rows))
     return 0
+
+
+@contextmanager
+def _cluster(folder: Path, workers: int, threads: int) -> Iterator[str]:
+    """The address of a scheduler with so many workers; all are gone when the context ends."""
+    file = folder / "scheduler.json"
+    scheduler = ["distributed.cli.dask_scheduler", "--host", "tcp://127.0.0.1", "--port", "0"]
+    worker = ["distributed.cli.dask_worker", "--no-nanny", "--nthreads", str(threads)]
+    worker += ["--local-directory", str(folder)]
+    shared = ["--scheduler-file", str(file), "--no-dashboard"]
+    running = [
+        subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", *module, *shared],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for module in (scheduler, *[worker] * workers)
+    ]
+    try:
+        while not file.exists():
+            time.sleep(0.1)
+        yield str(json.loads(file.read_text(encoding="utf-8"))["address"])
+    finally:
+        for process in running:
+            process.kill()
+        for process in running:
+            process.wait()
 
 
 def _cpu_seconds() -> float:
