@@ -10,6 +10,7 @@ from conftest import make_trial
 from torch import nn
 
 from dpbench import data, engines, runner, schema, stacks, store, sweep, train
+from dpbench.engines.stacked import _patches
 from dpbench.trial import BadInput, Trial
 
 # Relative of losses, absolute of accuracies, after two epochs: rounding, and which of two equal
@@ -101,6 +102,16 @@ def runner_model() -> nn.Sequential:
     from dpbench import models
 
     return models.tutorial_cnn(seed=1, device="cpu")
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_patches_are_those_of_unfold(dilation: int) -> None:
+    layer = nn.Conv2d(3, 4, (3, 2), stride=(1, 2), padding=(1, 0), dilation=dilation)
+    images = torch.randn(5, 3, 12, 11, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.unfold(
+        images, layer.kernel_size, layer.dilation, (1, 0), layer.stride
+    )
+    assert torch.equal(_patches(layer, images), expected.transpose(1, 2))
 
 
 def test_one_that_diverges_does_not_stop_the_others(digits: data.Dataset) -> None:

@@ -204,9 +204,25 @@ def _conv_part(
     batch, shared = len(inputs), inputs.shape[1] == layer.in_channels
     images = inputs if shared else inputs.reshape(-1, layer.in_channels, *inputs.shape[2:])
     assert not isinstance(layer.padding, str)
-    patches = F.unfold(images, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+    patches = _patches(layer, images)
     flat = back.flatten(2)  # [B, T O, L]
     rows = flat if shared else flat.reshape(batch * trials, layer.out_channels, -1)
-    weight = torch.bmm(rows, patches.transpose(1, 2)).view(batch, trials, -1)
+    weight = torch.bmm(rows, patches).view(batch, trials, -1)
     bias = flat.sum(2).view(batch, trials, -1)
     return weight.transpose(0, 1), bias.transpose(0, 1)
+
+
+def _patches(layer: nn.Conv2d, images: Tensor) -> Tensor:
+    """What each output sees, [N, I, H, W] -> [N, h w, I k k], in one copy.
+
+    On a GPU `F.unfold` launches a kernel for each image.
+    """
+    assert not isinstance(layer.padding, str)
+    tall, wide = layer.padding
+    windows = F.pad(images, (wide, wide, tall, tall))
+    for axis in (0, 1):
+        dilation = layer.dilation[axis]
+        span = dilation * (layer.kernel_size[axis] - 1) + 1
+        windows = windows.unfold(2 + axis, span, layer.stride[axis])[..., ::dilation]
+    places = windows.shape[2] * windows.shape[3]
+    return windows.permute(0, 2, 3, 1, 4, 5).reshape(len(images), places, -1)
