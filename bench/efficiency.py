@@ -36,8 +36,8 @@ def _run(given: argparse.Namespace) -> int:
         trials = analysis.final(store.read_trials(Path(folder)))
     share = trials["train_seconds"].sum() / (jobs * wall)
     print(
-        f"{len(trials)} trials by {jobs} workers in {wall:.0f} s: {100 * share:.0f} % of their time "
-        f"was in training steps (wanted: {100 * WANTED:.0f} %)"
+        f"{len(trials)} trials by {jobs} workers in {wall:.0f} s: {100 * share:.0f} % of their "
+        f"time was in training steps (wanted: {100 * WANTED:.0f} %)"
     )
     return 0 if share >= WANTED else command.EXIT_REGRESSION
 
