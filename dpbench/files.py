@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 SCRATCH = ".writing"
@@ -47,6 +48,23 @@ def column_names(path: Path) -> list[str]:
     """The names of the file's columns; raises what `read` raises."""
     with _opened(path) as file:
         return list(file.schema_arrow.names)
+
+
+def greatest(path: Path, column: str) -> int:
+    """The column's greatest value, off the file's statistics alone where it has them; 0 for none.
+
+    Raises what `read` raises, and Damaged where the column is not there or holds no integers.
+    """
+    with _opened(path) as file:
+        found = file.metadata
+        paths = [found.schema.column(index).path for index in range(found.num_columns)]
+        if column not in paths or not pa.types.is_integer(file.schema_arrow.field(column).type):
+            raise Damaged(path, f"it has no column {column} of integers")
+        groups = [found.row_group(index) for index in range(found.num_row_groups)]
+        statistics = [group.column(paths.index(column)).statistics for group in groups]
+        if all(each is not None and each.has_min_max for each in statistics):
+            return max((int(each.max) for each in statistics), default=0)
+        return pc.max(file.read(columns=[column])[column]).as_py() or 0
 
 
 @contextmanager

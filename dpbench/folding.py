@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dpbench import files, store
+from dpbench import files, outcomes, store
 from dpbench.schema import SCHEMAS
 
 MANY = 500  # files of one trial each; reading more of them takes a second and more
@@ -69,10 +69,10 @@ def _exchange(
         except files.Damaged as damage:
             store.set_aside(root, damage)
             continue
-        outcomes = store.outcomes(rows)
-        if path in folded and set(outcomes.values()) == {"ok"} and known.isdisjoint(outcomes):
+        ended = outcomes.of(rows)
+        if path in folded and set(ended.values()) == {"ok"} and known.isdisjoint(ended):
             finished.append(rows)
-            known.update(outcomes)
+            known.update(ended)
         else:
             tables[label] = rows
     for number, part in enumerate(_chunks(finished)):

@@ -71,6 +71,15 @@ _OPTIONAL = {
 }
 
 
+def refuse_newer(version: int) -> None:
+    """Raises BadInput, whose message lacks a file, where rows are of a newer schema than ours."""
+    if version > SCHEMA_VERSION:
+        raise BadInput(
+            f"is of schema version {version} and this dpbench reads up to {SCHEMA_VERSION}: "
+            "upgrade dpbench to read it."
+        )
+
+
 def conform(found: pa.Table, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows in the schema's columns, or in some of them; null in those they are too old to have.
 
@@ -82,12 +91,7 @@ def conform(found: pa.Table, schema: pa.Schema, columns: Sequence[str] | None = 
         raise ValueError("it has no column schema_version")
     if not pa.types.is_integer(found["schema_version"].type):
         raise ValueError("its column schema_version holds no integers")
-    newest = pc.max(found["schema_version"]).as_py() or 0
-    if newest > SCHEMA_VERSION:
-        raise BadInput(
-            f"is of schema version {newest} and this dpbench reads up to {SCHEMA_VERSION}: upgrade "
-            "dpbench to read it."
-        )
+    refuse_newer(pc.max(found["schema_version"]).as_py() or 0)
     if unknown := set(found.column_names) - set(schema.names):
         raise ValueError(f"it has the unknown column {min(unknown)}")
     wanted = pa.schema([schema.field(name) for name in columns or schema.names])

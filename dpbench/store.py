@@ -8,18 +8,17 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
+from typing import TypeVar
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from dpbench import files, locks
+from dpbench import files, locks, outcomes
 from dpbench.schema import (
     SCHEMA_VERSION,
     SCHEMAS,
@@ -27,6 +26,7 @@ from dpbench.schema import (
     TRIALS,
     Row,
     conform,
+    refuse_newer,
     table,
     timing_row,
     trial_row,
@@ -38,10 +38,10 @@ __all__ = ["SCHEMA_VERSION", "TIMINGS", "TRIALS", "timing_row", "trial_row"]  # 
 PART = "part-"  # begins the names of files that hold many trials, all of them finished
 
 _log = logging.getLogger(__name__)
-_STATE = ("trial_id", "epoch", "epochs", "status")  # the columns that tell what is finished
 _OWN = re.compile(r"(-g\d+)?\.parquet$")  # what follows a trial's id, in its own file's name
 _ATTEMPTS = 20  # at reading a folder whose files another process folds meanwhile
 
+T = TypeVar("T")
 OnDamage = Callable[[Path, files.Damaged], None]
 
 
@@ -53,8 +53,7 @@ def create(root: Path) -> None:
             nothing is written.
     """
     for name in SCHEMAS:
-        if _is_folder(root / name):
-            load(root, name, ["schema_version"], on_damage=lambda *_: None)
+        _refuse_newer(root / name)
     with _cannot_write(root):
         (root / files.SCRATCH).mkdir(parents=True, exist_ok=True)
         with writing(root):
@@ -117,7 +116,7 @@ def read_timings(root: Path, on_damage: OnDamage | None = None) -> pd.DataFrame:
 
 def states(root: Path, on_damage: OnDamage | None = None) -> dict[str, str]:
     """What became of each trial: `ok` if its last epoch is there, or the status of its failure."""
-    return outcomes(load(root, "trials", _STATE, on_damage=on_damage))
+    return outcomes.of(load(root, "trials", outcomes.COLUMNS, on_damage=on_damage))
 
 
 def finished(root: Path) -> set[str]:
@@ -131,7 +130,8 @@ def state(root: Path, trial_id: str) -> str | None:
     For a writer that holds the lock, so that no file is folded meanwhile.
     """
     try:
-        return outcomes(load_file(file_of(root, trial_id), TRIALS, _STATE)).get(trial_id)
+        rows = load_file(file_of(root, trial_id), TRIALS, outcomes.COLUMNS)
+        return outcomes.of(rows).get(trial_id)
     except files.Damaged as damage:
         set_aside(root, damage)
         return None
@@ -181,21 +181,8 @@ def load(
         except files.Damaged as damage:
             return damage
 
-    try:
-        for _ in range(_ATTEMPTS):
-            try:
-                paths = parquet_files(folder)
-                with ThreadPoolExecutor(pa.cpu_count()) as threads:
-                    loaded = list(threads.map(one, paths))
-                break
-            except FileNotFoundError:
-                continue  # it has been folded since it was listed
-        else:
-            raise BadInput(f"{folder} changes too fast to be read; try again.")
-    except OSError as error:
-        raise BadInput(f"Cannot read {folder}: {error.strerror}.") from error
     whole: dict[Path, pa.Table] = {}
-    for path, found in zip(paths, loaded, strict=True):
+    for path, found in _of_each(folder, one).items():
         if isinstance(found, files.Damaged):
             (on_damage or _pass_over)(root, found)
         else:
@@ -204,9 +191,41 @@ def load(
     rows = pa.concat_tables(
         [empty.select(columns) if columns else empty, *whole.values()], promote_options="default"
     )
-    if set(_STATE) <= set(rows.column_names) and len(_keys(rows)) < len(rows):
-        return _once(rows, whole)
-    return rows
+    return outcomes.once(rows, whole) if set(outcomes.COLUMNS) <= set(rows.schema.names) else rows
+
+
+def _refuse_newer(folder: Path) -> None:
+    """Raises BadInput where a file of the folder, if there is one, is of a newer schema."""
+
+    def version(path: Path) -> int:
+        try:
+            return files.greatest(path, "schema_version")
+        except files.Damaged:
+            return 0
+
+    if _is_folder(folder):
+        for path, found in _of_each(folder, version).items():
+            try:
+                refuse_newer(found)
+            except BadInput as error:
+                raise BadInput(f"{path} {error}") from error
+
+
+def _of_each(folder: Path, one: Callable[[Path], T]) -> dict[Path, T]:
+    """What the function makes of each of the folder's files, all listed at one instant.
+
+    Raises:
+        BadInput: The folder or a file of it cannot be read.
+    """
+    try:
+        for _ in range(_ATTEMPTS):
+            paths = parquet_files(folder)
+            with suppress(FileNotFoundError), ThreadPoolExecutor(pa.cpu_count()) as threads:
+                return dict(zip(paths, threads.map(one, paths), strict=True))
+            # it has been folded since it was listed
+    except OSError as error:
+        raise BadInput(f"Cannot read {folder}: {error.strerror}.") from error
+    raise BadInput(f"{folder} changes too fast to be read; try again.")
 
 
 def parquet_files(folder: Path) -> list[Path]:
@@ -220,29 +239,6 @@ def parquet_files(folder: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     return [folder / name for name in names]
-
-
-def _keys(rows: pa.Table) -> pa.Table:
-    """What no two rows of a store share."""
-    return rows.select(["trial_id", "epoch"]).group_by(["trial_id", "epoch"]).aggregate([])
-
-
-def _once(rows: pa.Table, whole: Mapping[Path, pa.Table]) -> pa.Table:
-    """Of each trial the rows of one file, and of those each epoch once.
-
-    The file is one in which the trial is finished, if there is one, or else the first.
-    """
-    file = np.repeat(range(len(whole)), [len(table) for table in whole.values()])
-    frame = rows.select(_STATE).to_pandas().assign(file=file)
-    ends = (frame["status"] == "ok") & (frame["epoch"] == frame["epochs"])
-    frame["finished"] = ends.groupby([frame["trial_id"], file]).transform("any")
-    best = frame.sort_values("finished", ascending=False, kind="stable")
-    chosen = frame["trial_id"].map(best.groupby("trial_id")["file"].first())
-    kept = (frame["file"] == chosen) & ~frame.duplicated(["trial_id", "epoch", "file"])
-    for path, count in zip(whole, np.bincount(file[~kept], minlength=len(whole)), strict=True):
-        if count:
-            _log.warning("%s repeats what is there: %d rows of it are left out.", path, count)
-    return rows.filter(pa.array(kept))
 
 
 def load_file(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
@@ -276,14 +272,6 @@ def _names(folder: Path, start: str) -> Iterator[str]:
     for name in os.listdir(folder):  # noqa: PTH208  # pathlib takes ten times as long
         if name.startswith(start) and name.endswith(".parquet"):
             yield name
-
-
-def outcomes(rows: pa.Table) -> dict[str, str]:
-    """`ok` for each trial whose last epoch is among the rows, or the status of its failure."""
-    last = rows.filter(
-        pc.or_(pc.not_equal(rows["status"], "ok"), pc.equal(rows["epoch"], rows["epochs"]))
-    )
-    return dict(zip(last["trial_id"].to_pylist(), last["status"].to_pylist(), strict=True))
 
 
 def ids_of(part: Path) -> frozenset[str]:

@@ -32,7 +32,7 @@ FLOORS = (
     ),
     ("figures.parts",),
     ("changes", "differences"),
-    ("files", "locks", "schema"),
+    ("files", "locks", "outcomes", "schema"),
     ("analysis",),
     ("memory",),
     ("stopwatch",),

@@ -144,11 +144,12 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
             reading(tmp_path)
 
 
+@pytest.mark.parametrize("statistics", [True, False], ids=["statistics", "none"])
 @pytest.mark.parametrize("name", ["trials", "timings"])
-def test_a_newer_store_is_not_written_to(tmp_path: Path, name: str) -> None:
+def test_a_newer_store_is_not_written_to(tmp_path: Path, name: str, statistics: bool) -> None:
     (tmp_path / name).mkdir()
-    novel = pa.table({"schema_version": [99], "novel": [1]})
-    pq.write_table(novel, tmp_path / name / "new.parquet")
+    novel = pa.table({"novel": [{"a": 1, "b": 2}] * 2, "schema_version": [1, 99]})
+    pq.write_table(novel, tmp_path / name / "new.parquet", write_statistics=statistics)
     before = set(tmp_path.rglob("*"))
     with pytest.raises(BadInput, match="schema version 99"):
         store.create(tmp_path)
