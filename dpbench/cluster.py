@@ -6,12 +6,16 @@ whose worker dies, is decided here.
 """
 
 import itertools
+import json
+import logging
 import queue
-import sys
+import re
+import threading
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,13 +29,19 @@ from dpbench.trial import BadInput, TimedName, Trial
 
 if TYPE_CHECKING:
     from distributed import Client, Future
+    from distributed.security import Security
 
-CONNECT_SECONDS = 30.0
+CONNECT_SECONDS = 10.0
+RECONNECT_SECONDS = 60.0  # for a scheduler that starts again
+ANSWER_SECONDS = 30.0  # for a worker to say what it lacks; it may import torch for that
 TIMING_PAIRS = 7  # as a sweep takes here
 GPU = "GPU"  # the resource that workers with a GPU announce, as dask's documentation names it
 _POLL_SECONDS = 1.0  # between questions whether another sweep has ended a trial
 _LOOK_SECONDS = 2.0  # between looks at which workers there are
 _AHEAD = 2  # trials out for each place, so that none waits for the driver
+_TRIES = 3  # of what no worker says anything about
+_DIED = "worker died"  # as a row says of a trial that took its process down, twice
+_ADDRESS = re.compile(r"(?:(tcp|tls)://)?(\[[0-9a-fA-F:.%]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 
 Work = Callable[[Stack, Workers, station.Kit], list[Row] | station.Unfit]
 
@@ -58,15 +68,42 @@ def connected(address: Address) -> Iterator["Client"]:
         BadInput: dask.distributed is not installed, or no scheduler answers there.
     """
     try:
-        import distributed
-        from distributed.security import Security
+        from distributed import Client
+        from distributed.utils import LoopRunner
     except ImportError as error:
         raise BadInput(
             "Expected dask.distributed for --scheduler; pip install 'dpbench-sgd[dask]'."
         ) from error
-    file = address.scheduler_file
-    if file is not None and not file.is_file():
-        raise BadInput(f"Expected scheduler_file={str(file)!r} to be a file, as dask writes it.")
+    security = _security(address)
+    scheduler = _scheduler(address, security)
+    logging.disable()  # dask's loggers repeat for pages what is said here in a line
+    loop = LoopRunner()
+    loop.start()
+    try:
+        _probe(address, scheduler, security, loop.loop)
+        client = Client(
+            scheduler,
+            security=security,
+            timeout=RECONNECT_SECONDS,
+            set_as_default=False,
+            name="dpbench",
+            loop=loop.loop,
+        )
+        try:
+            yield client
+        finally:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                client.close(timeout=5)
+    finally:
+        loop.stop()
+        logging.disable(logging.NOTSET)
+
+
+def _security(address: Address) -> "Security":
+    """The files that open the scheduler, as dask takes them."""
+    from distributed.security import Security
+
     tls = {
         "tls_ca_file": address.tls_ca_file,
         "tls_client_cert": address.tls_cert,
@@ -76,25 +113,60 @@ def connected(address: Address) -> Iterator["Client"]:
     for path in given.values():
         if not Path(path).is_file():
             raise BadInput(f"Expected {path!r} to be a file in PEM format.")
-    try:
-        client = distributed.Client(
-            address.scheduler,
-            scheduler_file=None if file is None else str(file),
-            security=Security(require_encryption=True, **given) if given else None,
-            timeout=CONNECT_SECONDS,
-            set_as_default=False,
-            name="dpbench",
+    return Security(require_encryption=True, **given) if given else Security()
+
+
+def _scheduler(address: Address, security: "Security") -> str:
+    """Where the scheduler listens, as far as can be told without asking it."""
+    file = address.scheduler_file
+    named = address.scheduler or ""
+    if file is not None:
+        try:
+            named = str(json.loads(file.read_bytes())["address"])
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise BadInput(
+                f"Expected scheduler_file={str(file)!r} to be a file, as dask writes it: "
+                f"{_first_line(error)}"
+            ) from error
+    match = _ADDRESS.fullmatch(named)
+    if match is None or not 0 < int(match[3]) < 1 << 16:
+        raise BadInput(
+            f"Expected a scheduler at tcp://HOST:PORT or tls://HOST:PORT, not at {named!r}."
         )
+    try:
+        opened = security.get_connection_args("client").get("ssl_context") is not None
     except (OSError, ValueError, TypeError, RuntimeError) as error:
+        raise BadInput(f"Expected a certificate and its key: {_first_line(error)}") from error
+    if match[1] == "tls" and not opened:
+        raise BadInput(f"Expected --tls-ca-file, --tls-cert and --tls-key for {named}.")
+    if match[1] != "tls" and security.require_encryption:
+        raise BadInput(f"Expected tls://HOST:PORT with --tls-ca-file and its kin, not {named}.")
+    return named
+
+
+def _probe(address: Address, scheduler: str, security: "Security", loop: Any) -> None:
+    """Raises BadInput where no scheduler of dask answers soon."""
+    from distributed.comm import connect
+    from distributed.utils import sync
+
+    async def kind() -> object:
+        comm = await connect(
+            scheduler, timeout=CONNECT_SECONDS, **security.get_connection_args("client")
+        )
+        try:
+            await comm.write({"op": "identity", "n_workers": 0, "reply": True})
+            return (await comm.read()).get("type")
+        finally:
+            comm.abort()
+
+    try:
+        found = sync(loop, kind, callback_timeout=CONNECT_SECONDS + 1)
+    except Exception as error:  # whatever it is that listens there
         raise BadInput(
             f"Expected a scheduler at {address}, and none answers: {_first_line(error)}"
         ) from error
-    try:
-        yield client
-    finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            client.close(timeout=5)
+    if found != "Scheduler":
+        raise BadInput(f"Expected a scheduler at {address}, and there is a {found}.")
 
 
 class Cluster:
@@ -118,12 +190,15 @@ class Cluster:
         work: Work = station.run_trials,
     ) -> None:
         self._client, self._workers, self._kit, self._work = client, workers, kit, work
+        self._address = client.scheduler.address
         self._resources = {} if gpu_share is None else {GPU: gpu_share}
         self._unfit: dict[str, str] = {}  # address -> what it lacks
         self._looked_at = -_LOOK_SECONDS
-        self._threads: Mapping[str, int] = {}
+        self._places: dict[str, int] = {}  # address -> trials at a time
+        self._timer: str | None = None  # the worker that measures timings
         self._done: queue.SimpleQueue[Future] = queue.SimpleQueue()
-        self._tries = itertools.count()
+        self._sent = itertools.count()
+        self._errand = _errand()
 
     @property
     def device(self) -> str:
@@ -135,106 +210,184 @@ class Cluster:
         return f"{sum(fit.values())} at a time, on {len(fit)} workers of a cluster"
 
     def check(self) -> None:
-        """Raises BadInput if there is no worker, or one that lacks something."""
-        found = self._client.run(station.lacks, self._kit, on_error="return")
-        if not found:
-            raise BadInput(
-                f"Expected workers at {self._client.scheduler.address}, and there are none; start "
-                "some: dask worker ADDRESS --nthreads 1"
-            )
-        for worker, lack in found.items():
-            if isinstance(lack, Exception):
-                raise BadInput(f"The worker {worker} cannot run dpbench: {_first_line(lack)}")
-            if lack is not None:
-                raise BadInput(f"The worker {worker} cannot run this sweep: {lack}.")
-        share = self._resources.get(GPU)
-        if share is not None:
-            announced = self._client.run(station.resources).values()
-            if not any(each.get(GPU, 0) >= share for each in announced):
+        """Raises BadInput if there is no worker, or one that lacks something.
+
+        Workers that do not answer, or leave meanwhile, are passed over while others do.
+        """
+        with self._heard():
+            there = list(self._client.nthreads())
+            if not there:
                 raise BadInput(
-                    f"Expected a worker with {share:g} of the resource GPU for --device cuda; "
-                    'start one for each GPU: dask worker ADDRESS --resources "GPU=1"'
+                    f"Expected workers at {self._address}, and there are none; start some: "
+                    "dask worker ADDRESS --nthreads 1"
                 )
+            with ThreadPoolExecutor(min(len(there), 64)) as askers:
+                answers = dict(zip(there, askers.map(self._lack, there), strict=True))
+            still = self._client.nthreads()
+        silent = [worker for worker, lack in answers.items() if isinstance(lack, OSError)]
+        for worker, lack in answers.items():
+            if isinstance(lack, Exception) and worker not in silent:
+                raise BadInput(f"The worker {worker} cannot run dpbench: {_first_line(lack)}")
+            if isinstance(lack, str):
+                raise BadInput(f"The worker {worker} cannot run this sweep: {lack}.")
+        if len(silent) == len(answers):
+            raise BadInput(f"Expected workers at {self._address} that answer, and none does.")
+        self._unfit |= {worker: "it does not answer" for worker in silent if worker in still}
+        if silent:
+            command.say(f"Passed over, for they do not answer: {', '.join(silent)}.")
+        self._looked_at = -_LOOK_SECONDS
+        if not self._fit() and self._resources:
+            raise BadInput(
+                f"Expected a worker with {self._resources[GPU]:g} of the resource GPU for --device "
+                'cuda; start one for each GPU: dask worker ADDRESS --resources "GPU=1"'
+            )
+
+    def _lack(self, worker: str) -> str | Exception | None:
+        """What the worker says that it lacks; OSError where it says nothing in time."""
+        try:
+            said = self._client.run(
+                station.lacks,
+                self._kit,
+                workers=[worker],
+                on_error="return",
+                callback_timeout=ANSWER_SECONDS,
+            )
+        except Exception as error:  # TimeoutError, or the worker has left
+            return error if isinstance(error, OSError) else OSError(str(error))
+        lack: str | Exception | None = said.get(worker, OSError("it has left"))
+        return lack
 
     def run(self, trials: Sequence[Trial], claims: Claims | None = None) -> Generator[list[Row]]:
         """As `Place.run`.
 
         A trial whose worker dies goes to another, as often as the scheduler allows. What takes
         those down, too, is tried once more with nothing of ours beside it, and recorded as crashed.
+
+        Raises:
+            BadInput: The scheduler has gone, or no worker is left that can run trials.
         """
         claims = claims or Unclaimed()
-        waiting = deque(stacks.stacks(trials, self._workers.stack))
+        places = sum(self._fit().values())
+        waiting = deque(stacks.stacks(trials, self._workers.stack, places=places))
+        again = deque[_Out]()  # what has been sent, for nothing
         busy, suspects = deque[Stack](), deque[Trial]()
         out: dict[str, _Out] = {}
         try:
-            while waiting or busy or suspects or out:
+            while waiting or busy or suspects or again or out:
+                while again and self._room():
+                    self._send_again(again.popleft(), out)
                 while waiting and len(out) < self._room():
                     if mine := _claimed(waiting.popleft(), claims, busy):
                         self._send(mine, out)
-                if suspects and not (waiting or out):
+                if suspects and self._room() and not (waiting or again or out):
                     self._send((suspects.popleft(),), out, alone=True)
                 ended = list(self._ended(out))
                 if not (ended or waiting):
                     waiting, busy = busy, waiting
                 for sent, result in ended:
-                    if isinstance(result, list):
-                        known = {trial.trial_id: trial for trial in sent.trials}
-                        for rows in by_trial(result):
+                    if result is None:
+                        again.append(sent)
+                        continue
+                    for trial, rows in self._verdicts(sent, result):
+                        if rows is None:
+                            suspects.append(trial)
+                        else:
                             yield rows
-                            claims.give_back(known[rows[0]["trial_id"]])
-                    elif result is None:
-                        self._send(sent.trials, out, alone=sent.alone)
-                    elif sent.alone:
-                        (trial,) = sent.trials
-                        yield [self._lost(trial, result)]
-                        claims.give_back(trial)
-                    else:
-                        suspects.extend(sent.trials)
+                            claims.give_back(trial)
         finally:
-            self._client.cancel([sent.future for sent in out.values()], force=True)
+            with suppress(Exception):  # the scheduler may have gone
+                self._client.cancel([sent.future for sent in out.values()], force=True)
+
+    def _verdicts(
+        self, sent: "_Out", result: list[Row] | str
+    ) -> Iterator[tuple[Trial, list[Row] | None]]:
+        """The rows of each trial, or None where it is to be tried with nothing of ours beside it.
+
+        Args:
+            sent: The trials.
+            result: Their rows, or how their workers died.
+        """
+        if isinstance(result, str):
+            for trial in sent.trials:
+                yield trial, [self._lost(trial, result)] if sent.alone else None
+            return
+        known = {trial.trial_id: trial for trial in sent.trials}
+        for rows in by_trial(result):
+            died = str(rows[-1].get("reason")).startswith(_DIED)
+            yield known[rows[0]["trial_id"]], None if died and sent.beside else rows
 
     def time_engine(self, engine: TimedName, batch_size: int, dataset: str) -> list[Row]:
-        """As `Place.time_engine`; each on the same worker, as long as that is there."""
-        assert dataset == self._kit.dataset
-        worker = min(self._fit())
-        future = self._client.submit(
-            station.time_engine,
-            engine,
-            batch_size,
-            self._workers,
-            self._kit,
-            TIMING_PAIRS,
-            workers=[worker],
-            resources=self._resources,
-            pure=False,
-        )
-        rows: list[Row] | station.Unfit = future.result()
-        if isinstance(rows, station.Unfit):
-            raise BadInput(f"The worker {worker} cannot time {engine}: {rows.lack}.")
-        return rows
+        """As `Place.time_engine`; each on the same worker, as long as that is there.
 
-    def _send(self, trials: Stack, out: dict[str, "_Out"], *, alone: bool = False) -> None:
+        Raises:
+            BadInput: The scheduler has gone, or no worker can measure it.
+        """
+        assert dataset == self._kit.dataset
+        for _ in range(_TRIES):
+            while not (fit := self._fit()):
+                time.sleep(_POLL_SECONDS)
+            if self._timer is None or self._timer not in fit:
+                self._timer = min(fit)
+            given = (engine, batch_size, self._workers, self._kit, TIMING_PAIRS)
+            future = self._submit(station.time_engine, *given, on=[self._timer])
+            try:
+                rows = self._timed(future)
+            finally:
+                with suppress(Exception):
+                    self._client.cancel([future], force=True)
+            if rows is not None:
+                return rows
+        raise BadInput(
+            f"Workers have gone {_TRIES} times while they measured {engine} at batch size "
+            f"{batch_size}; --no-timing leaves timings out."
+        )
+
+    def _timed(self, future: "Future") -> list[Row] | None:
+        """The rows of a timing, or None where its worker cannot measure it, or has left."""
+        ended = threading.Event()
+        future.add_done_callback(lambda _: ended.set())
+        while self._timer in self._fit() and not ended.wait(_LOOK_SECONDS):
+            pass
+        with self._heard():
+            if future.status == "error" and not _is_killed(error := future.exception()):
+                raise BadInput(f"The worker {self._timer} cannot time: {_first_line(error)}")
+            return self._rows(_result(future)) if future.status == "finished" else None
+
+    def _submit(self, work: Callable[..., Any], *given: Any, on: list[str] | None) -> "Future":
+        import cloudpickle  # type: ignore[import-untyped]
+
+        with self._heard():
+            return self._client.submit(
+                self._errand,
+                cloudpickle.dumps((work, *given)),
+                key=f"dpbench-{time.time_ns():x}-{next(self._sent)}",
+                workers=on,
+                resources=self._resources,
+                pure=False,
+            )
+
+    def _send_again(self, sent: "_Out", out: dict[str, "_Out"]) -> None:
+        self._send(sent.trials, out, alone=sent.alone, failures=sent.failures)
+
+    def _send(
+        self, trials: Stack, out: dict[str, "_Out"], *, alone: bool = False, failures: int = 0
+    ) -> None:
         """Submits the trials; their key tells them from other tries."""
         fit = self._fit()
-        beside = max(fit.values(), default=1) - 1
-        future = self._client.submit(
-            self._work,
-            trials,
-            replace(self._workers, jobs=1, others=0 if alone else beside),
-            self._kit,
-            key=f"dpbench-{trials[0].trial_id}-{next(self._tries)}",
-            workers=list(fit) if self._unfit else None,
-            resources=self._resources,
-            pure=False,
+        beside = 0 if alone else max(fit.values(), default=1) - 1
+        on = list(fit) if self._unfit else None
+        workers = replace(self._workers, jobs=1, others=beside)
+        future = self._submit(self._work, trials, workers, self._kit, on=on)
+        out[future.key] = _Out(
+            future=future, trials=trials, alone=alone, beside=beside, on=on, failures=failures
         )
-        out[future.key] = _Out(future=future, trials=trials, alone=alone)
         future.add_done_callback(self._done.put)
 
     def _ended(self, out: dict[str, "_Out"]) -> Iterator[tuple["_Out", list[Row] | str | None]]:
         """What has ended, after a second at most: with its rows, or why a worker died of it.
 
-        None instead where the trial has to be sent again: its worker lacks something, or the
-        scheduler has forgotten it.
+        None instead where the trial has to be sent again: its worker lacks something, the
+        scheduler has forgotten it, or those that it was meant for have all left.
         """
         futures = []
         try:
@@ -245,39 +398,95 @@ class Cluster:
             pass
         ended = [out.pop(future.key) for future in futures if future.key in out]
         finished = [sent for sent in ended if sent.future.status == "finished"]
-        results = self._client.gather([sent.future for sent in finished], errors="skip")
-        if len(results) != len(finished):  # a worker has gone with its results
-            results = [_result(sent.future) for sent in finished]
-        for sent, result in zip(finished, results, strict=True):
+        for sent, result in zip(finished, self._results(finished), strict=True):
             yield sent, self._rows(result)
         for sent in ended:
             if sent.future.status == "error":
-                yield sent, _why(sent.future.exception())
+                yield self._erred(sent)
             elif sent not in finished:
                 yield sent, None
+        fit = self._fit()
+        for key, sent in list(out.items()):
+            if sent.on is not None and not any(worker in fit for worker in sent.on):
+                with self._heard():
+                    self._client.cancel([sent.future], force=True)
+                yield out.pop(key), None
 
-    def _rows(self, result: "station.Unfit | list[Row] | None") -> list[Row] | None:
+    def _results(self, finished: Sequence["_Out"]) -> list[Any]:
+        """What the workers have returned; None where that is gone."""
+        with suppress(Exception):  # each is asked for below, and sent again where it is lost
+            results = self._client.gather([sent.future for sent in finished], errors="skip")
+            if len(results) == len(finished):
+                return list(results)
+        return [_result(sent.future) for sent in finished]
+
+    def _erred(self, sent: "_Out") -> tuple["_Out", str | None]:
+        """Why the trial's workers died, or None where it is to be sent again.
+
+        Raises:
+            BadInput: No worker takes it.
+        """
+        with suppress(OSError), self._heard():
+            error = sent.future.exception()
+            if _is_killed(error):
+                return sent, _why(error)
+            if sent.failures + 1 >= _TRIES:
+                raise BadInput(f"The cluster's workers take no trials: {_whole(error)}")
+        return replace(sent, failures=sent.failures + 1), None
+
+    def _rows(self, result: Any) -> list[Row] | None:
         """The rows, or None from a worker that lacks something and is asked no more."""
+        if isinstance(result, Mapping):  # from a worker that may know no better
+            result = station.Unfit(**result)
         if not isinstance(result, station.Unfit):
-            return result
+            return result or None
         if result.worker not in self._unfit:
             self._unfit[result.worker] = result.lack
-            print(f"No trial for the worker {result.worker}: {result.lack}.", file=sys.stderr)
+            command.say(f"No trial for the worker {result.worker}: {result.lack}.")
             if not self._fit():
                 raise BadInput(f"No worker is left: {result.lack}.")
         return None
 
     def _fit(self) -> Mapping[str, int]:
-        """The workers that lack nothing that we know of, and their threads."""
+        """The workers that lack nothing that we know of, and how many trials each takes."""
         if time.monotonic() > self._looked_at + _LOOK_SECONDS:
-            with suppress(OSError):  # a scheduler that restarts; the client finds it again
-                self._threads = self._client.nthreads()
+            with self._heard(), suppress(OSError):  # a scheduler that restarts
+                self._look()
             self._looked_at = time.monotonic()
-        return {each: n for each, n in self._threads.items() if each not in self._unfit}
+        return {each: n for each, n in self._places.items() if n and each not in self._unfit}
+
+    def _look(self) -> None:
+        threads = self._client.nthreads()
+        share = self._resources.get(GPU)
+        if share is None:
+            self._places = dict(threads)
+        elif threads.keys() != self._places.keys():
+            known = self._client.scheduler_info(n_workers=-1)["workers"]
+            self._places = {
+                worker: min(each["nthreads"], int(each["resources"].get(GPU, 0) / share + 1e-9))
+                for worker, each in known.items()
+            }
+        for worker in self._unfit.keys() - threads.keys():
+            del self._unfit[worker]  # what comes back at that address is another one
 
     def _room(self) -> int:
-        """How many trials are to be out."""
-        return max(1, _AHEAD * sum(self._fit().values()))
+        """How many trials are to be out; where only unfit workers are there, none."""
+        fit = self._fit()
+        return max(0 if self._unfit and not fit else 1, _AHEAD * sum(fit.values()))
+
+    @contextmanager
+    def _heard(self) -> Iterator[None]:
+        """Raises BadInput where the scheduler has gone for good."""
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, BadInput) or self._client.status != "closed":
+                raise
+        if self._client.status == "closed":
+            raise BadInput(
+                f"The scheduler at {self._address} has gone; what is finished is written; the same "
+                "command carries on."
+            )
 
     def _lost(self, trial: Trial, reason: str) -> Row:
         lost = Lost(trial=trial, epochs=0, beside=0, status="crashed", reason=reason, stack=None)
@@ -286,11 +495,44 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Out:
-    """Trials that have been sent."""
+    """Trials that have been sent.
+
+    Attributes:
+        future: Of their rows.
+        trials: Which.
+        alone: Whether nothing else of this sweep is out.
+        beside: How many may run beside them on their worker.
+        on: The workers that they may go to; None for all.
+        failures: How often no worker took them.
+    """
 
     future: "Future"
     trials: Stack
     alone: bool
+    beside: int
+    on: list[str] | None
+    failures: int
+
+
+def _errand() -> Callable[[bytes], Any]:
+    """What is submitted: `work` with what it is given, pickled, which need not be readable there.
+
+    A function within a function travels by its code and not by its name. So it runs where there is
+    no dpbench, too, and says so: an exception would not tell whose it is.
+    """
+
+    def errand(pickled: bytes) -> Any:
+        import pickle
+
+        from distributed import get_worker
+
+        try:
+            work, *given = pickle.loads(pickled)  # noqa: S301  # ours
+            return work(*given)
+        except Exception as error:  # whatever it is, it is this worker's
+            return {"worker": get_worker().address, "lack": f"{type(error).__name__}: {error}"}
+
+    return errand
 
 
 def _claimed(trials: Stack, claims: Claims, busy: deque[Stack]) -> Stack:
@@ -308,9 +550,20 @@ def _result(future: "Future") -> Any:
         return None
 
 
-def _why(error: BaseException | None) -> str:
-    """How a trial has ended that did not say so itself."""
-    return f"twice on the cluster, the second time alone: {_first_line(error)}"
+def _is_killed(error: BaseException | None) -> bool:
+    from distributed import KilledWorker
+
+    return isinstance(error, KilledWorker)
+
+
+def _why(error: Any) -> str:
+    """How a trial has ended that did not say so itself; without the worker's address."""
+    count = command.counted(error.allowed_failures + 1, "worker")
+    return f"took down {count} of the cluster, twice, the second time with nothing else sent"
+
+
+def _whole(error: object) -> str:
+    return command.printable(str(error).strip() or type(error).__name__)
 
 
 def _first_line(error: object) -> str:

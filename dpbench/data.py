@@ -1,6 +1,7 @@
 """Datasets as tensors in memory."""
 
 import os
+import zlib
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
@@ -99,9 +100,11 @@ def _torchvision(name: str, data_root: Path) -> tuple[Tensor, Tensor, Tensor, Te
         with _alone(data_root):  # another process may be unpacking the files
             train = loader(data_root, train=True, download=True)
             test = loader(data_root, train=False, download=True)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, EOFError, zlib.error, AssertionError, ValueError) as error:
+        # the last two where torchvision finds no magic number, or not as many bytes as it says
+        why = next(iter(str(error).splitlines()), f"its files hold something else ({error!r}).")
         raise BadInput(
-            f"Cannot load dataset={name} from {data_root}: {str(error).splitlines()[0]} "
+            f"Cannot load dataset={name} from {data_root}: {why} "
             f"Put its four .gz files into {data_root / str(catalogue.entry(name).folder) / 'raw'}, "
             "or name the folder that has them with --data-root."
         ) from error

@@ -1,11 +1,12 @@
 """Trials to workers, and their rows back as each trial ends."""
 
 import importlib.util
+import logging
 import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,8 @@ from dpbench.stacks import Stack
 from dpbench.trial import Environment, Epoch, Status, TimedName, Trial
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_ON_A_GPU = {"fused": "bookkeeping", "fused-non-private": "non-private"}  # as engines choose there
+_log = logging.getLogger(__name__)
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")  # as torch says it
 
 
@@ -128,9 +131,13 @@ def crew(workers: Workers) -> Crew:
 
 
 def run_by(
-    hands: Crew, trials: Sequence[Trial], workers: Workers, claims: Claims | None = None
+    hands: Crew,
+    trials: Sequence[Trial],
+    workers: Workers,
+    claims: Claims | None = None,
+    given_up: Callable[[], bool] | None = None,
 ) -> Iterator[list[Row]]:
-    """`run` by a crew that may have run others before."""
+    """`run` by a crew that may have run others before, until its work is given up."""
 
     def task(trials: Stack, slot: int, beside: int) -> tuple[Stack, Workers, int]:
         device = workers.devices[slot % len(workers.devices)]
@@ -139,7 +146,7 @@ def run_by(
     def row_of(lost: Lost) -> Row:
         return lost_row(lost, workers)
 
-    jobs = stacks.stacks(trials, workers.stack)
+    jobs = stacks.stacks(trials, workers.stack, places=workers.count)
     return Schedule(
         jobs,
         hands,
@@ -147,6 +154,7 @@ def run_by(
         task=task,
         row_of=row_of,
         timeout_seconds=workers.trial_timeout_seconds,
+        given_up=given_up,
     ).run(min(workers.count, len(jobs)))
 
 
@@ -161,9 +169,10 @@ def run_trial(trial: Trial, workers: Workers, *, beside: int) -> Iterator[Row]:
 
     (device,) = workers.devices
     torch.set_num_threads(workers.threads)
-    where = _where(trial.engine, workers, beside=beside)
+    where = _unseen(trial.engine, workers, beside=beside)
     done = 0
     try:
+        where = _where(trial.engine, workers, beside=beside)
         dataset = data.load(
             trial.dataset, workers.data_root, device, trial.validation_examples or 0
         )
@@ -185,13 +194,13 @@ def run_stack(trials: Stack, workers: Workers, *, beside: int) -> list[Row]:
 
     (device,) = workers.devices
     torch.set_num_threads(workers.threads)
-    where = replace(
-        _where(trials[0].engine, workers, beside=beside),
-        implementation="stacked",
-        memory_format="contiguous",
-    )
     rows: list[Row] = []
     try:
+        where = replace(
+            _where(trials[0].engine, workers, beside=beside),
+            implementation="stacked",
+            memory_format="contiguous",
+        )
         dataset = data.load(
             trials[0].dataset, workers.data_root, device, trials[0].validation_examples or 0
         )
@@ -207,7 +216,13 @@ def run_stack(trials: Stack, workers: Workers, *, beside: int) -> list[Row]:
                     done = sum(row["trial_id"] == trial.trial_id for row in rows)
                     seen = _failure(done + 1, seen)  # noqa: PLW2901
                 rows.append(store.trial_row(trial, seen, where))
-    except Exception:  # whatever it is, alone they may do without it, or say whose it is
+    except Exception as error:  # whatever it is, alone they may do without it, or say whose it is
+        _log.warning(
+            "%d trials could not be trained at once, and are run one by one: %s: %s",
+            len(trials),
+            type(error).__name__,
+            error,
+        )
         rows = [row for trial in trials for row in run_trial(trial, workers, beside=beside)]
     return rows
 
@@ -247,7 +262,7 @@ def _failure(epoch: int, error: Exception) -> Epoch:
 
 
 def lost_row(lost: Lost, workers: Workers) -> Row:
-    """The row of a trial that could not say itself how it ended."""
+    """The row of a trial that could not say itself how it ended, made wherever it ran."""
     from dpbench import store
 
     seen = Epoch(
@@ -256,7 +271,8 @@ def lost_row(lost: Lost, workers: Workers) -> Row:
         reason=lost.reason,
         traceback=lost.stack and _without_folders(lost.stack),
     )
-    return store.trial_row(lost.trial, seen, _where(lost.trial.engine, workers, beside=lost.beside))
+    where = _unseen(lost.trial.engine, workers, beside=lost.beside)
+    return store.trial_row(lost.trial, seen, where)
 
 
 def _without_folders(text: str) -> str:
@@ -327,6 +343,21 @@ def _compiled() -> bool:
 
 def _needs_kernel(workers: Workers) -> bool:
     return "cpu" in workers.devices  # evaluation is by it, whatever the engine
+
+
+def _unseen(engine: TimedName, workers: Workers, *, beside: int) -> Environment:
+    """As `_where`, without a look at a GPU, which this machine need not have or may have lost."""
+    device = workers.devices[0]
+    if device == "cpu":
+        return _where(engine, workers, beside=beside)
+    on_cpu = _where(engine, replace(workers, devices=("cpu",)), beside=beside)
+    return replace(
+        on_cpu,
+        implementation=_ON_A_GPU.get(engine, engine),
+        device=device,
+        device_name=None,
+        memory_format="contiguous",
+    )
 
 
 def _where(engine: TimedName, workers: Workers, *, beside: int) -> Environment:

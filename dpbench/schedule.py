@@ -89,6 +89,8 @@ class Schedule:
         row_of: The row of a trial that was lost.
         timeout_seconds: For each trial; None for as long as it takes. A stack that takes longer is
             run again trial by trial.
+        given_up: Asked every second whether nobody waits for the rows any more; None where that
+            ends the iteration.
     """
 
     def __init__(
@@ -100,7 +102,9 @@ class Schedule:
         task: Callable[[Stack, int, int], tuple[Any, ...]],
         row_of: Callable[[Lost], Row],
         timeout_seconds: float | None,
+        given_up: Callable[[], bool] | None = None,
     ) -> None:
+        self._given_up = given_up
         self._queue, self._busy, self._suspects = deque(jobs), deque[Trial](), deque[Trial]()
         self._crew, self._claims = crew, claims
         self._task, self._row_of, self._timeout_seconds = task, row_of, timeout_seconds
@@ -120,6 +124,10 @@ class Schedule:
         while True:
             self._assign(workers)
             if not (self._running or self._waiting):
+                return
+            if self._given_up is not None and self._given_up():
+                for slot in self._hired - self._idle:
+                    self._dismiss(slot)
                 return
             waits = self._patience_seconds()
             while events := list(self._crew.events(waits)):
@@ -187,7 +195,7 @@ class Schedule:
 
     def _patience_seconds(self) -> float | None:
         """How long nothing but an event can need us."""
-        waits = [_POLL_SECONDS] if self._busy else []
+        waits = [_POLL_SECONDS] if self._busy or self._given_up is not None else []
         if self._timeout_seconds is not None:
             first = min((run.started for run in self._running.values()), default=None)
             if first is not None:

@@ -1,5 +1,6 @@
 """Trials -> stacks of trials that can be trained at once as one model."""
 
+import math
 from collections.abc import Sequence
 
 from dpbench.trial import Trial
@@ -22,8 +23,15 @@ def key(trial: Trial) -> tuple[object, ...]:
     )
 
 
-def stacks(trials: Sequence[Trial], most: int) -> list[Stack]:
-    """The trials in stacks of at most so many, each where its first trial stood."""
+def stacks(trials: Sequence[Trial], most: int, places: int = 1) -> list[Stack]:
+    """The trials in stacks of at most so many, each where its first trial stood.
+
+    Args:
+        trials: In the order in which they are to start.
+        most: Trials in a stack.
+        places: Stacks that run at a time: none is so large that others have nothing to do.
+    """
+    most = min(most, math.ceil(len(trials) / max(1, places)))
     together: dict[object, list[Trial]] = {}
     for trial in trials:
         own = key(trial) if trial.engine in ENGINES else trial

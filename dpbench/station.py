@@ -4,24 +4,35 @@ A trial that dies so takes no other with it, and can be ended when its time is u
 """
 
 import multiprocessing
+import os
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from dpbench import __version__, catalogue, command, runner, store
+from dpbench import __version__, catalogue, command, environment, runner, store
 from dpbench.crew import Crew
 from dpbench.runner import Workers
 from dpbench.schedule import Row
 from dpbench.stacks import Stack
-from dpbench.trial import TimedName
+from dpbench.trial import BadInput, TimedName
 
 PACKAGES = ("torch", "opacus")  # whose versions change results
+_COMMIT = "dpbench of commit"
+_NO_DATA = "BadInput: Cannot load dataset="  # as `data.load` says it, and a failed trial's row
+_POLL_SECONDS = 0.5
+_TIMING = """
+import os, sys
+from dpbench import worker
+worker.end_with(int(sys.argv.pop(1)))
+from dpbench import timing
+sys.exit(timing.main())
+"""
 
 _kept = threading.local()  # a crew of one for each of a worker's threads
 
@@ -33,10 +44,12 @@ class Kit:
     Attributes:
         dataset: Which it must find under its own data root.
         versions: Of packages; None where any will do.
+        device: What trials run on.
     """
 
     dataset: str
     versions: Mapping[str, str] | None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +61,13 @@ class Unfit:
 
 
 def versions() -> dict[str, str]:
-    """Of dpbench and of what changes results, without build tags such as `+cu126`."""
-    return {"dpbench": __version__} | {name: version(name).split("+")[0] for name in PACKAGES}
+    """Of dpbench and of what changes results, without build tags such as `+cu126`.
+
+    With the commit of dpbench, where it is run from a checkout.
+    """
+    commit = environment.commit()
+    own = {"dpbench": __version__} | ({} if commit is None else {_COMMIT: commit})
+    return own | {name: version(name).split("+")[0] for name in PACKAGES}
 
 
 def lacks(kit: Kit) -> str | None:
@@ -57,16 +75,23 @@ def lacks(kit: Kit) -> str | None:
     root = command.data_root(None)
     own = versions()
     for name, wanted in (kit.versions or {}).items():
-        if own[name] != wanted:
+        if own.get(name, wanted) != wanted:  # a commit is not known everywhere
             return f"it has {name} {own[name]}, not {wanted} (--other-versions allows it)"
-    if not catalogue.present(kit.dataset, root):
-        return f"{kit.dataset} is not under its data root {root} (DPBENCH_DATA names another)"
+    if kit.device != "cpu":
+        import torch
+
+        if not torch.cuda.is_available():
+            return "it has no CUDA device"
+    try:
+        if not catalogue.present(kit.dataset, root):
+            return f"{kit.dataset} is not under its data root {root} (DPBENCH_DATA names another)"
+        if not catalogue.unpacked(kit.dataset, root):
+            from dpbench import data
+
+            data.load(kit.dataset, root, "cpu")
+    except (BadInput, OSError) as error:
+        return str(error)
     return None
-
-
-def resources(dask_worker: Any) -> dict[str, float]:
-    """What the worker has announced with --resources; dask passes itself by that name."""
-    return dict(dask_worker.state.total_resources)
 
 
 def run_trials(trials: Stack, workers: Workers, kit: Kit) -> list[Row] | Unfit:
@@ -81,7 +106,29 @@ def run_trials(trials: Stack, workers: Workers, kit: Kit) -> list[Row] | Unfit:
     if problem is not None:
         return Unfit(worker=_address(), lack=problem)
     own = replace(workers, data_root=command.data_root(None))
-    return [row for rows in runner.run_by(_crew(own), trials, own) for row in rows]
+    try:
+        found = runner.run_by(_crew(own), trials, own, given_up=_given_up())
+        rows = [row for rows in found for row in rows]
+    except BadInput as error:  # which no trial can be blamed for
+        return Unfit(worker=_address(), lack=str(error))
+    unread = (str(row["reason"]) for row in rows if str(row["reason"]).startswith(_NO_DATA))
+    if (lack := next(unread, None)) is not None:
+        return Unfit(worker=_address(), lack=lack)
+    return rows
+
+
+def _given_up() -> Callable[[], bool]:
+    """Says whether the scheduler has called this thread's task off: its sweep has ended."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    key = worker.get_current_task()
+
+    def given_up() -> bool:
+        task = worker.state.tasks.get(key)
+        return task is None or task.state == "cancelled"
+
+    return given_up
 
 
 def _address() -> str:
@@ -121,15 +168,31 @@ def time_engine(
             "--pairs": pairs,
             "--out": folder,
         } | ({} if physical is None else {"--physical-batch-size": physical})
-        subprocess.run(  # noqa: S603  # our own command
-            [
-                sys.executable,
-                "-m",
-                "dpbench.timing",
-                *(str(e) for item in asked.items() for e in item),
-            ],
-            check=True,
-            capture_output=True,
-        )
+        lack = _timed(asked, _given_up())
+        if lack is not None:
+            return Unfit(worker=_address(), lack=lack)
         rows: list[Row] = store.load(Path(folder), "timings").to_pylist()
     return rows
+
+
+def _timed(asked: Mapping[str, object], given_up: Callable[[], bool]) -> str | None:
+    """Runs `python -m dpbench.timing`, which ends with this process; why it failed, or None."""
+    flags = [str(each) for item in asked.items() for each in item]
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(  # noqa: S603  # our own command
+            [sys.executable, "-c", _TIMING, str(os.getpid()), *flags],
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        ) as process,
+    ):
+        while process.poll() is None:
+            time.sleep(_POLL_SECONDS)
+            if given_up():
+                process.kill()
+        if process.returncode == 0:
+            return None
+        errors.seek(0)
+        said = errors.read().decode(errors="replace").split("\n")
+        last = next((line for line in reversed(said) if line.strip()), "it says nothing")
+        return f"timing {asked['--engine']} ends with code {process.returncode}: {last}"

@@ -198,7 +198,8 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
             raise BadInput(f"Expected {name}={value} >= 1.")
     if given.trial_timeout is not None and not given.trial_timeout > 0:
         raise BadInput(f"Expected trial_timeout={given.trial_timeout} > 0.")
-    top, tables = grid.read_toml(given.file) if given.file else ({}, [{}])
+    text = grid.read_text(given.file) if given.file else ""
+    top, tables = grid.parse(text, given.file)
     data_root = command.data_root(given.data_root)
     named = given.dataset or str(top.get("dataset", catalogue.AUTO))
     dataset = command.dataset(named, data_root, dry_run=given.dry_run)
@@ -229,7 +230,7 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
             data.load(dataset, data_root, "cpu")  # which fails here, once, or not at all
         store.create(out)
         asked = [trial.trial_id for trial in trials]
-        history.write(out, history.asked("dpbench.sweep", typed, given.file, asked))
+        history.write(out, history.asked("dpbench.sweep", typed, given.file, text, asked))
         folding.tidy(out)
         execution.run_trials(trials, place, out, given.retry_failed, quiet=given.quiet)
         if not given.no_timing:
@@ -281,7 +282,9 @@ def _place(given: argparse.Namespace, dataset: str, data_root: Path) -> Iterator
             client,
             _workers(given, data_root, ("cuda:0" if on_gpu else "cpu",), jobs=1),
             station.Kit(
-                dataset=dataset, versions=None if given.other_versions else station.versions()
+                dataset=dataset,
+                versions=None if given.other_versions else station.versions(),
+                device="cuda" if on_gpu else "cpu",
             ),
             gpu_share=share if on_gpu else None,
         )

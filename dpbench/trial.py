@@ -273,7 +273,7 @@ class Environment:
         implementation: The engine that really computed the step: `fused` and its non-private twin
             know one model on a CPU; elsewhere `bookkeeping` and `non-private` take their places.
         device: `cpu`, `cuda:0`, ...
-        device_name: Model of the processor or GPU.
+        device_name: Model of the processor or GPU; None where a trial was lost on a GPU.
         threads: PyTorch's intra-operator threads.
         memory_format: Layout of the weights and activations.
         physical_batch_size: Most examples in one forward pass; None for whole batches.
@@ -288,7 +288,7 @@ class Environment:
     opacus_version: str
     implementation: str
     device: str
-    device_name: str
+    device_name: str | None
     threads: int
     memory_format: str
     physical_batch_size: int | None

@@ -204,7 +204,7 @@ def test_tls_is_passed_through(tmp_path: Path) -> None:
     ("flags", "said"),
     [
         ("--scheduler tcp://127.0.0.1:9", "a scheduler at tcp://127.0.0.1:9, and none answers"),
-        ("--scheduler nonsense://x", "a scheduler at nonsense://x"),
+        ("--scheduler nonsense://x", "a scheduler at tcp://HOST:PORT"),
         ("--scheduler-file none.json", "scheduler_file='none.json' to be a file"),
         ("--scheduler tcp://127.0.0.1:9 --jobs 2", "no jobs=2 with a scheduler"),
         ("--scheduler tcp://127.0.0.1:9 --device cuda:1", "device=cuda:1 to be cpu or cuda"),
