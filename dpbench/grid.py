@@ -123,17 +123,33 @@ def default_learning_rate(batch_size: int, *, private: bool) -> float:
     return batch_size / 1024 if private else 0.1
 
 
-def read_toml(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A sweep file's top level and its `[[grid]]` tables (one empty table where it has none).
+def read_text(path: Path) -> str:
+    """What the sweep file says; read once, since it may be a pipe.
 
     Raises:
-        BadInput: The file cannot be read, is no TOML, or has a key that is not known.
+        BadInput: It cannot be read.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise BadInput(f"Cannot read the sweep file {path}: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise BadInput(f"The sweep file {path} is not TOML: {error}.") from error
+
+
+def parse(text: str, path: Path | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A sweep file's top level and its `[[grid]]` tables (one empty table where it has none).
+
+    Args:
+        text: What it says.
+        path: Where, for messages; None where it says nothing.
+
+    Raises:
+        BadInput: It is no TOML, or has a key that is not known.
+    """
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise BadInput(f"The sweep file {path} is not TOML: {error}.") from error
     tables = content.pop("grid", [{}])
     if not (isinstance(tables, list) and tables and all(isinstance(t, dict) for t in tables)):

@@ -46,8 +46,8 @@ def asked(
     module: str,
     typed: Sequence[str],
     file: Path | None = None,
+    file_text: str = "",
     trial_ids: Sequence[str] = (),
-    file_text: str | None = None,
 ) -> Sweep:
     """What the user asks for now.
 
@@ -55,14 +55,13 @@ def asked(
         module: Of `python -m`.
         typed: The arguments after it.
         file: The sweep file among them.
+        file_text: What it said when the trials were read off it.
         trial_ids: What it comes to.
-        file_text: What the file said when the trials were read off it; None reads it again, which
-            a pipe does not allow.
     """
     return Sweep(
         command=shlex.join(["python", "-m", module, *typed]),
         file_name=None if file is None else str(file),
-        file_text=file.read_text(encoding="utf-8") if file and file_text is None else file_text,
+        file_text=None if file is None else file_text,
         dpbench_version=__version__,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         trial_ids=tuple(trial_ids),

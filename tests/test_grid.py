@@ -88,7 +88,7 @@ def test_a_sweep_file_may_tie_axes(tmp_path: Path) -> None:
         "[[grid]]\nbatch_size = 64\nlearning_rate = 0.1\n"
         "[[grid]]\nbatch_size = 256\nlearning_rate = 0.4\n"
     )
-    top, tables = grid.read_toml(path)
+    top, tables = grid.parse(grid.read_text(path), path)
     assert top == {"dataset": "digits", "epochs": 1}
     grids = [grid.grid(table, {"epochs": 1}, SMALL) for table in tables]
     pairs = {(t.batch_size, t.learning_rate) for t in grid.trials(grids, "digits")}
@@ -109,9 +109,9 @@ def test_a_bad_sweep_file_is_named(tmp_path: Path, text: str, message: str) -> N
     path = tmp_path / "bad.toml"
     path.write_text(text)
     with pytest.raises(BadInput, match=message):
-        grid.read_toml(path)
+        grid.parse(grid.read_text(path), path)
 
 
 def test_a_sweep_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"nowhere.toml: No such file"):
-        grid.read_toml(tmp_path / "nowhere.toml")
+        grid.parse(grid.read_text(tmp_path / "nowhere.toml"), tmp_path / "nowhere.toml")

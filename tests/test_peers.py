@@ -14,7 +14,7 @@ from dpbench import grid, models
 def test_the_sweep_runs_the_tutorials_trials_and_no_other(count: int, tmp_path: Path) -> None:
     trials = list(itertools.product(race.NOISES, race.CLIPS))[:count]
     race._sweep(trials, "fused", tmp_path, [])
-    _, tables = grid.read_toml(tmp_path / "fused.toml")
+    _, tables = grid.parse(grid.read_text(tmp_path / "fused.toml"), tmp_path / "fused.toml")
     fixed = {"batch_size": 64, "epochs": 3, "baseline": False}
     asked = grid.trials([grid.grid(table, fixed) for table in tables], "mnist")
     found = sorted((trial.noise_multiplier, trial.max_grad_norm) for trial in asked)
