@@ -4,6 +4,7 @@ Prints the table of results/opacus-table/README.md and draws its figure.
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,7 @@ class Run:
 
 
 PUBLISHED_RUNS = 10
+BATCH_SIZES = (240, 256)  # as published, and as the epsilons that were first published tell of
 PUBLISHED = (
     Run(
         name="baseline",
@@ -53,53 +55,51 @@ PUBLISHED = (
 )
 
 
-def ours(run: Run, trials: pd.DataFrame) -> pd.DataFrame:
-    """All epochs of the run's trials by the default engine."""
+def ours(run: Run, batch_size: int, finals: pd.DataFrame) -> pd.DataFrame:
+    """The last epochs of the run's trials by the default engine, one row a seed; maybe none."""
+    finals = finals[finals["batch_size"] == batch_size]
     if run.noise_multiplier is None:
-        return analysis.non_private(trials)
-    return trials[
-        (trials["noise_multiplier"] == run.noise_multiplier)
-        & (trials["engine"] == "fused")
-        & (trials["sampling"] == "poisson")
+        return analysis.non_private(finals)
+    return finals[
+        (finals["noise_multiplier"] == run.noise_multiplier)
+        & (finals["engine"] == "fused")
+        & (finals["sampling"] == "poisson")
     ]
 
 
-def accuracies(run: Run, trials: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Each seed's test accuracy in per cent, after the last epoch and at its best one."""
-    of_run = ours(run, trials)
-    last = of_run[of_run["epoch"] == of_run["epochs"]].set_index("seed")["test_accuracy"]
-    return 100 * last, 100 * of_run.groupby("seed")["test_accuracy"].max()
-
-
-def table(trials: pd.DataFrame) -> str:
+def table(finals: pd.DataFrame) -> str:
     """The published accuracies and ours, in Markdown; epsilons as published and by today's PRV.
 
     Each t is Welch's statistic of the difference of our mean from the published one.
     """
-    lines = [
-        "| run | published (%) | last epoch (%) | t | best epoch (%) | t | seeds "
-        "| published epsilon | PRV | RDP |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    sizes = [f"batch size {size} (%) | t" for size in BATCH_SIZES]
+    header = ("run", "published (%)", *sizes, "published epsilon", "PRV", "RDP")
+    lines = [_line(header), "|---" * (len(header) + len(sizes)) + "|"]
     for run in PUBLISHED:
         cells = [run.name, f"{run.accuracy:.2f} ± {run.deviation:.2f}"]
-        last, best = accuracies(run, trials)
-        for accuracy in (last, best):
+        for size in BATCH_SIZES:
+            accuracy = 100 * ours(run, size, finals)["test_accuracy"]
+            if accuracy.empty:
+                cells += ["-", "-"]
+                continue
             error = (run.deviation**2 / PUBLISHED_RUNS + accuracy.var() / len(accuracy)) ** 0.5
             cells.append(f"{accuracy.mean():.2f} ± {accuracy.std():.2f}")
             cells.append(f"{(accuracy.mean() - run.accuracy) / error:+.1f}")
-        cells.append(str(len(last)))
         if run.epsilon is None:
             cells += ["-"] * 3
         else:
-            spent = analysis.final(ours(run, trials)).iloc[0]
+            spent = ours(run, BATCH_SIZES[0], finals).iloc[0]
             cells.append(f"{run.epsilon:.2f}")
             cells += [f"{spent[name]:.3f}" for name in ("epsilon_prv", "epsilon_rdp")]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(_line(cells))
     return "\n".join(lines)
 
 
-def figure(trials: pd.DataFrame) -> Figure:
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def figure(finals: pd.DataFrame) -> Figure:
     """Published means and deviations beside ours, our seeds as dots; a panel for each run."""
     colours = sns.color_palette("colorblind")
     with sns.axes_style("whitegrid"):
@@ -108,19 +108,17 @@ def figure(trials: pd.DataFrame) -> Figure:
             panel.errorbar(
                 [0], [run.accuracy], yerr=[run.deviation], fmt="o", capsize=5, color=colours[0]
             )
-            for at, accuracy in enumerate(accuracies(run, trials), start=1):
-                panel.errorbar(
-                    [at],
-                    [accuracy.mean()],
-                    yerr=[accuracy.std()],
-                    fmt="s" if at == 1 else "^",
-                    capsize=5,
-                    color=colours[at],
-                )
+            for at, size in enumerate(BATCH_SIZES, start=1):
+                accuracy = 100 * ours(run, size, finals)["test_accuracy"]
+                if accuracy.empty:
+                    continue
+                style = {"fmt": "s" if at == 1 else "^", "color": colours[at]}
+                panel.errorbar([at], [accuracy.mean()], yerr=[accuracy.std()], capsize=5, **style)
                 panel.scatter(
                     [at + 0.25] * len(accuracy), accuracy, s=8, color=colours[at], alpha=0.6
                 )
-            panel.set_xticks([0, 1, 2], ["published", "last\nepoch", "best\nepoch"], fontsize=8)
+            ticks = ["published", *(f"batch\n{size}" for size in BATCH_SIZES)]
+            panel.set_xticks(range(len(ticks)), ticks, fontsize=8)
             panel.set_xlim(-0.5, 2.6)
             noise = "non-private" if run.epsilon is None else f"noise {run.noise_multiplier:g}"
             panel.set_title(f"{run.name}: {noise}, {run.epochs} epochs", fontsize=9)
@@ -130,9 +128,9 @@ def figure(trials: pd.DataFrame) -> Figure:
 
 def main() -> int:
     """Prints the table and draws the figure; returns the exit code."""
-    trials = store.read_trials(RESULTS)
-    print(table(trials))
-    figure(trials).savefig(RESULTS / "published.png")
+    finals = analysis.final(store.read_trials(RESULTS))
+    print(table(finals))
+    figure(finals).savefig(RESULTS / "published.png")
     return 0
 
 
