@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from distributed.security import Security
 
 CONNECT_SECONDS = 10.0
-RECONNECT_SECONDS = 60.0  # for a scheduler that starts again
+RECONNECT_SECONDS = 30.0  # for a scheduler that starts again
 ANSWER_SECONDS = 30.0  # for a worker to say what it lacks; it may import torch for that
 TIMING_PAIRS = 7  # as a sweep takes here
 GPU = "GPU"  # the resource that workers with a GPU announce, as dask's documentation names it
@@ -195,6 +195,7 @@ class Cluster:
         self._unfit: dict[str, str] = {}  # address -> what it lacks
         self._looked_at = -_LOOK_SECONDS
         self._places: dict[str, int] = {}  # address -> trials at a time
+        self._told = ""
         self._timer: str | None = None  # the worker that measures timings
         self._done: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._sent = itertools.count()
@@ -235,7 +236,6 @@ class Cluster:
         self._unfit |= {worker: "it does not answer" for worker in silent if worker in still}
         if silent:
             command.say(f"Passed over, for they do not answer: {', '.join(silent)}.")
-        self._looked_at = -_LOOK_SECONDS
         if not self._fit() and self._resources:
             raise BadInput(
                 f"Expected a worker with {self._resources[GPU]:g} of the resource GPU for --device "
@@ -450,8 +450,11 @@ class Cluster:
     def _fit(self) -> Mapping[str, int]:
         """The workers that lack nothing that we know of, and how many trials each takes."""
         if time.monotonic() > self._looked_at + _LOOK_SECONDS:
-            with self._heard(), suppress(OSError):  # a scheduler that restarts
-                self._look()
+            with self._heard():
+                try:
+                    self._look()
+                except OSError:
+                    self._tell(f"The scheduler at {self._address} does not answer; waiting for it.")
             self._looked_at = time.monotonic()
         return {each: n for each, n in self._places.items() if n and each not in self._unfit}
 
@@ -468,6 +471,16 @@ class Cluster:
             }
         for worker in self._unfit.keys() - threads.keys():
             del self._unfit[worker]  # what comes back at that address is another one
+        if any(n and worker not in self._unfit for worker, n in self._places.items()):
+            self._told = ""
+        else:
+            self._tell("There is no worker now that can run this; waiting for one.")
+
+    def _tell(self, line: str) -> None:
+        """Says why nothing goes on, once."""
+        if line != self._told:
+            self._told = line
+            command.say(line)
 
     def _room(self) -> int:
         """How many trials are to be out; where only unfit workers are there, none."""

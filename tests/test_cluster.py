@@ -1,18 +1,24 @@
 """Sweeps through a real scheduler and real workers, which die, stall, lack things and join late."""
 
 import json
+import os
 import shutil
 import signal
+import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from clusters import Processes, sweep, wait_for
 from conftest import make_trial
+from distributed import get_worker
 
 from dpbench import cluster, command, runner, station, store
 from dpbench import sweep as sweep_command
@@ -177,6 +183,153 @@ def test_gpu_trials_take_their_share_of_the_resource(processes: Processes, tmp_p
     assert max(at_once) == 2
 
 
+def workers_of(folder: Path) -> runner.Workers:
+    return runner.Workers(
+        data_root=folder, devices=("cpu",), jobs=1, threads=1, physical_batch_size=256
+    )
+
+
+def unfit_by_name(trials: tuple[Trial, ...], workers: Any, kit: Any) -> Any:
+    if os.environ.get("UNFIT"):
+        return station.Unfit(worker=get_worker().address, lack="it is unfit")
+    return wait_a_while(trials, workers, kit)
+
+
+def test_no_trial_waits_for_who_has_gone(
+    processes: Processes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    processes.scheduler()
+    first, _ = processes.worker(), processes.worker(environment={"UNFIT": "1"})
+    kit = station.Kit(dataset="digits", versions=None)
+    trials = [make_trial(seed=seed) for seed in range(8)]
+    with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
+        client.wait_for_workers(2, timeout=60)
+        place = cluster.Cluster(client, workers_of(tmp_path), kit, work=unfit_by_name)
+        running = place.run(trials)
+        seen = [next(running)[0], next(running)[0]]
+        first.kill()
+        processes.worker()
+        seen += [rows[0] for rows in running]
+    assert {row["trial_id"] for row in seen} == {trial.trial_id for trial in trials}
+    assert "it is unfit" in capsys.readouterr().err
+
+
+def test_a_worker_without_the_work_is_not_the_trials_fault(
+    processes: Processes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    processes.scheduler()
+    processes.worker()
+    kit = station.Kit(dataset="digits", versions=None)
+    trials = [make_trial(seed=seed) for seed in range(8)]
+    with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
+        client.wait_for_workers(1, timeout=60)
+        place = cluster.Cluster(client, workers_of(tmp_path), kit, work=wait_a_while)
+        place.check()
+        processes.worker(environment={"PYTHONPATH": ""})  # it cannot find this module
+        client.wait_for_workers(2, timeout=60)
+        seen = [rows[0] for rows in place.run(trials)]
+    assert {row["trial_id"] for row in seen} == {trial.trial_id for trial in trials}
+    assert all("start" in row for row in seen)
+    assert "ModuleNotFoundError: No module named" in capsys.readouterr().err
+
+
+def time_slowly(*_given: object) -> list[Any]:
+    time.sleep(4)
+    return [{"address": get_worker().address}]
+
+
+def test_a_timing_goes_on_elsewhere(
+    processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(station, "time_engine", time_slowly)
+    processes.scheduler()
+    kit = station.Kit(dataset="digits", versions=None)
+    processes.worker()
+    first = processes.worker("--resources", "GPU=1")
+    with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
+        client.wait_for_workers(2, timeout=60)
+        place = cluster.Cluster(client, workers_of(tmp_path), kit, gpu_share=0.5)
+        place.check()
+        assert str(place) == "1 at a time, on 1 workers of a cluster"  # which has one thread
+        threading.Timer(1, first.kill).start()
+        threading.Timer(2, processes.worker, ["--resources", "GPU=1"]).start()
+        (row,) = place.time_engine("fused", 64, "digits")
+        assert client.scheduler_info()["workers"][row["address"]]["resources"] == {"GPU": 1}
+
+
+def test_a_scheduler_that_has_gone_is_one_line(
+    processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "RECONNECT_SECONDS", 3)
+    scheduler = processes.scheduler()
+    processes.worker()
+    kit = station.Kit(dataset="digits", versions=None)
+    with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
+        client.wait_for_workers(1, timeout=60)
+        place = cluster.Cluster(client, workers_of(tmp_path), kit, work=wait_a_while)
+        running = place.run([make_trial(seed=seed) for seed in range(8)])
+        next(running)
+        scheduler.kill()
+        with pytest.raises(BadInput, match="has gone; what is finished is written"):
+            list(running)
+        with pytest.raises(BadInput, match="has gone"):
+            place.time_engine("fused", 64, "digits")
+
+
+def test_who_does_not_answer_is_passed_over(
+    processes: Processes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(cluster, "ANSWER_SECONDS", 4)
+    processes.scheduler()
+    stalled = processes.worker()
+    kit = station.Kit(dataset="digits", versions=None)
+    with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
+        client.wait_for_workers(1, timeout=60)
+        place = cluster.Cluster(client, workers_of(tmp_path), kit)
+        stalled.send_signal(signal.SIGSTOP)
+        with pytest.raises(BadInput, match="that answer, and none does"):
+            place.check()
+        processes.worker()
+        client.wait_for_workers(2, timeout=60)
+        monkeypatch.setattr(cluster, "ANSWER_SECONDS", 20)
+        place.check()
+        assert "Passed over, for they do not answer: tcp://" in capsys.readouterr().err
+        assert str(place) == "1 at a time, on 1 workers of a cluster"
+
+
+def test_another_service_is_no_scheduler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"tcp://127.0.0.1:{mute.getsockname()[1]}"
+        asked = ["--dataset", "digits", "--out", str(tmp_path / "out"), "--scheduler", address]
+        assert sweep_command.main(asked) == command.EXIT_USAGE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "and none answers" in line
+
+
+@pytest.mark.parametrize("text", ["no JSON", "{}", "[1]"])
+def test_a_scheduler_file_that_is_none(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "file.json"
+    file.write_text(text)
+    with (
+        pytest.raises(BadInput, match="as dask writes it"),
+        cluster.connected(cluster.Address(scheduler_file=file)),
+    ):
+        pass
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_worker_says_that_it_has_no_gpu() -> None:
+    kit = station.Kit(dataset="digits", versions=station.versions(), device="cuda")
+    assert station.lacks(kit) == "it has no CUDA device"
+    assert station.lacks(replace(kit, device="cpu")) is None
+
+
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl for a certificate")
 def test_tls_is_passed_through(tmp_path: Path) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
@@ -205,6 +358,10 @@ def test_tls_is_passed_through(tmp_path: Path) -> None:
     [
         ("--scheduler tcp://127.0.0.1:9", "a scheduler at tcp://127.0.0.1:9, and none answers"),
         ("--scheduler nonsense://x", "a scheduler at tcp://HOST:PORT"),
+        ("--scheduler tcp://127.0.0.1", "not at 'tcp://127.0.0.1'"),
+        ("--scheduler http://127.0.0.1:9", "not at 'http://127.0.0.1:9'"),
+        ("--scheduler tcp://127.0.0.1:99999", "not at 'tcp://127.0.0.1:99999'"),
+        ("--scheduler tls://127.0.0.1:9", "--tls-ca-file, --tls-cert and --tls-key for tls://"),
         ("--scheduler-file none.json", "scheduler_file='none.json' to be a file"),
         ("--scheduler tcp://127.0.0.1:9 --jobs 2", "no jobs=2 with a scheduler"),
         ("--scheduler tcp://127.0.0.1:9 --device cuda:1", "device=cuda:1 to be cpu or cuda"),

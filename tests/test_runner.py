@@ -1,9 +1,12 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import make_trial
 
 from dpbench import runner
+from dpbench.schedule import Lost
 from dpbench.trial import Trial
 
 WHERE_COLUMNS = {"train_seconds", "examples_per_second", "workers_beside", "started_at"}
@@ -61,3 +64,16 @@ def test_a_row_says_how_many_ran_beside_it(trials: list[Trial]) -> None:
 
 def test_nothing_to_run_is_no_error() -> None:
     assert list(runner.run([], workers())) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_trial_lost_on_a_gpu_is_a_row_where_there_is_none() -> None:
+    on_gpu = replace(workers(), devices=("cuda:0",))
+    lost = Lost(
+        trial=make_trial("fused"), epochs=1, beside=0, status="crashed", reason="died", stack=None
+    )
+    row = runner.lost_row(lost, on_gpu)
+    assert (row["device"], row["device_name"]) == ("cuda:0", None)
+    assert (row["implementation"], row["memory_format"]) == ("bookkeeping", "contiguous")
+    (row,) = runner.run_trial(make_trial("fused"), on_gpu, beside=0)
+    assert (row["status"], row["device"]) == ("failed", "cuda:0")

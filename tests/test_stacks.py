@@ -46,6 +46,8 @@ def test_only_trials_of_the_same_batches_are_stacked() -> None:
     made = stacks.stacks([same[0], other_seed, asked, *same[1:]], 64)
     assert made == [tuple(same), (other_seed,), (asked,)]
     assert stacks.stacks(same, 2) == [tuple(same[:2]), tuple(same[2:4]), (same[4],)]
+    assert stacks.stacks(same, 64, places=2) == [tuple(same[:3]), tuple(same[3:])]
+    assert stacks.stacks(same, 64, places=9) == [(trial,) for trial in same]
     assert stacks.stacks(same, 1) == [(trial,) for trial in same]
 
 
@@ -136,6 +138,20 @@ def test_a_sweep_of_stacks_gives_each_trial_its_rows() -> None:
     alone = pd.DataFrame(list(runner.run_trial(trials[0], workers(1), beside=0)))
     stacked = ends.loc[trials[0].trial_id]
     assert stacked["test_loss"] == pytest.approx(alone["test_loss"].iloc[-1], rel=LOSS_TOLERANCE)
+
+
+def test_why_trials_are_not_trained_at_once_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_given: object, **_named: object) -> None:
+        raise RuntimeError("no stack today")
+
+    monkeypatch.setattr(train, "train_stack", refuse)
+    trials = arms()[:2]
+    rows = runner.run_stack(tuple(trials), workers(2), beside=0)
+    assert [row["status"] for row in rows] == ["ok"] * 2
+    assert "2 trials could not be trained at once" in caplog.text
+    assert "RuntimeError: no stack today" in caplog.text
 
 
 def test_a_layer_that_stacks_do_not_know_is_refused() -> None:
