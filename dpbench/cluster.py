@@ -230,7 +230,7 @@ class Cluster:
             if isinstance(lack, Exception) and worker not in silent:
                 raise BadInput(f"The worker {worker} cannot run dpbench: {_first_line(lack)}")
             if isinstance(lack, str):
-                raise BadInput(f"The worker {worker} cannot run this sweep: {lack}.")
+                raise BadInput(f"The worker {worker} cannot run this sweep: {lack.rstrip('.')}.")
         if len(silent) == len(answers):
             raise BadInput(f"Expected workers at {self._address} that answer, and none does.")
         self._unfit |= {worker: "it does not answer" for worker in silent if worker in still}
@@ -441,10 +441,11 @@ class Cluster:
         if not isinstance(result, station.Unfit):
             return result or None
         if result.worker not in self._unfit:
-            self._unfit[result.worker] = result.lack
-            command.say(f"No trial for the worker {result.worker}: {result.lack}.")
+            lack = result.lack.rstrip(".")
+            self._unfit[result.worker] = lack
+            command.say(f"No trial for the worker {result.worker}: {lack}.")
             if not self._fit():
-                raise BadInput(f"No worker is left: {result.lack}.")
+                raise BadInput(f"No worker is left: {lack}.")
         return None
 
     def _fit(self) -> Mapping[str, int]:

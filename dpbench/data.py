@@ -102,9 +102,9 @@ def _torchvision(name: str, data_root: Path) -> tuple[Tensor, Tensor, Tensor, Te
             test = loader(data_root, train=False, download=True)
     except (OSError, RuntimeError, EOFError, zlib.error, AssertionError, ValueError) as error:
         # the last two where torchvision finds no magic number, or not as many bytes as it says
-        why = next(iter(str(error).splitlines()), f"its files hold something else ({error!r}).")
+        why = next(iter(str(error).splitlines()), f"its files hold something else ({error!r})")
         raise BadInput(
-            f"Cannot load dataset={name} from {data_root}: {why} "
+            f"Cannot load dataset={name} from {data_root}: {why.rstrip('.')}. "
             f"Put its four .gz files into {data_root / str(catalogue.entry(name).folder) / 'raw'}, "
             "or name the folder that has them with --data-root."
         ) from error

@@ -48,3 +48,14 @@ def test_the_examples_held_out_are_the_same_for_all_and_trained_on_by_none(
     counts = torch.bincount(split.validation_labels, minlength=10)
     assert counts.min() > 20
     assert len(digits.validation_labels) == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", bytes(5_000_000)])
+def test_files_that_hold_something_else_are_bad_input(tmp_path: Path, content: bytes) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            (raw / f"{part}-{kind}-ubyte").write_bytes(content)
+    with pytest.raises(BadInput, match="Cannot load dataset=mnist"):
+        data.load("mnist", tmp_path, "cpu")
