@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 import torch
 from clusters import Processes, sweep, wait_for
@@ -88,6 +89,51 @@ def test_a_worker_dies_another_joins_and_a_poisonous_trial_is_recorded(
         here[same].reset_index(drop=True),
         check_dtype=False,  # a crashed trial's row has no steps
     )
+
+
+def test_a_trial_is_blamed_only_with_nothing_beside_it(
+    processes: Processes, tmp_path: Path
+) -> None:
+    processes.scheduler()
+    processes.worker("--nthreads", "2")
+    out = tmp_path / "out"
+    flags = ("--scheduler-file", str(processes.file), *QUICK)
+    wait_for_workers(processes, 1)
+    with sweep(out, "--seeds", "2", "3", "4", *flags) as running:
+        code, _ = ended(running)
+    assert code == 1
+    found = rows(out)
+    crashed = found[found["status"] == "crashed"]
+    assert crashed["seed"].tolist() == [3]
+    assert crashed["workers_beside"].tolist() == [0]
+    assert found["workers_beside"].max() == 1
+
+
+def trial_processes(worker: "subprocess.Popen[bytes]") -> int:
+    return sum(
+        any("popen_loky" in part for part in child.cmdline())
+        for child in psutil.Process(worker.pid).children()
+        if child.status() != psutil.STATUS_ZOMBIE
+    )
+
+
+def test_an_interrupted_sweep_leaves_no_trial_running(processes: Processes, tmp_path: Path) -> None:
+    processes.scheduler()
+    worker = processes.worker()
+    flags = ("--scheduler-file", str(processes.file), "--epochs", "5000", "--no-timing")
+    wait_for_workers(processes, 1)
+    with sweep(tmp_path / "out", "--seeds", "0", *flags) as running:
+        wait_for(lambda: trial_processes(worker) == 1)
+        time.sleep(5)  # until it trains
+        running.send_signal(signal.SIGINT)
+        code, _ = ended(running)
+    assert code == command.EXIT_INTERRUPTED
+    wait_for(lambda: trial_processes(worker) == 0)
+
+
+def wait_for_workers(processes: Processes, count: int) -> None:
+    with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
+        client.wait_for_workers(count, timeout=60)
 
 
 def test_the_scheduler_starts_again(processes: Processes, tmp_path: Path) -> None:
