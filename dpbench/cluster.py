@@ -236,6 +236,7 @@ class Cluster:
         self._unfit |= {worker: "it does not answer" for worker in silent if worker in still}
         if silent:
             command.say(f"Passed over, for they do not answer: {', '.join(silent)}.")
+        self._looked_at = -_LOOK_SECONDS  # workers may have come since the last look
         if not self._fit() and self._resources:
             raise BadInput(
                 f"Expected a worker with {self._resources[GPU]:g} of the resource GPU for --device "
