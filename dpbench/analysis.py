@@ -215,22 +215,22 @@ def loss_split(trials: pd.DataFrame) -> pd.DataFrame:
     """What accuracy each private arm with noise loses, and to what: one row an arm's last epoch.
 
     Columns: those of the arm; `total`, its accuracy below that of the non-private arm of the same
-    data, batch size, sampling and epochs (of the best learning rate, where there are several);
+    data, batch size, sampling and epochs (of the best learning rate, where there are several, by
+    `chosen_by`);
     `clipping`, the part that the same arm without noise loses, too; `noise`, the rest. Each is a
     `Difference`, paired over the seeds that all three have. Arms without both controls are left
     out.
     """
-    finals = final(trials)[[*ARM, "seed", "test_accuracy"]]
+    finals = final(trials)[[*ARM, "seed", "test_accuracy", "validation_accuracy"]]
     clips = private(finals)
     noisy, clip_only = clips[clips["noise_multiplier"] > 0], clips[clips["noise_multiplier"] == 0]
     baseline = non_private(finals)
     shared = ["dataset", "model", "sampling", "batch_size", "momentum", "epochs"]
     shared.append("validation_examples")
-    means = baseline.groupby([*shared, "learning_rate"], dropna=False)["test_accuracy"].mean()
-    best_rate = (
-        means.reset_index().sort_values("test_accuracy").drop_duplicates(shared, keep="last")
-    )
-    baseline = baseline.merge(best_rate[[*shared, "learning_rate"]])
+    rates = [*shared, "learning_rate"]
+    columns = ["test_accuracy", "validation_accuracy"]
+    means = baseline.groupby(rates, dropna=False)[columns].mean().reset_index()
+    baseline = baseline.merge(best_of_each(means, shared)[rates])
     same_clip = [name for name in ARM if name != "noise_multiplier"]
     rows = noisy.merge(
         clip_only[[*same_clip, "seed", "test_accuracy"]],

@@ -36,6 +36,12 @@ def of_search(trials: pd.DataFrame) -> Iterator[str]:
 def of_seeds(trials: pd.DataFrame) -> Iterator[str]:
     """How much of a difference may be chance."""
     arms = analysis.over_seeds(analysis.final(trials))
+    lost = analysis.failures(trials)[analysis.ARM].drop_duplicates()
+    if fewer := len(arms.merge(lost)):
+        yield (
+            f"Of {command.counted(fewer, 'arm')} some seeds have failed: what is drawn and "
+            "answered is of the seeds that have not, and may flatter."
+        )
     alone = int((arms["seeds"] < 2).sum())
     if not alone:
         return

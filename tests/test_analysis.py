@@ -151,6 +151,17 @@ def test_the_loss_is_split_between_clipping_and_noise() -> None:
     assert analysis.loss_split(rows[rows["noise_multiplier"] != 0]).empty
 
 
+def test_the_loss_is_from_the_rate_that_validation_chooses() -> None:
+    rows = frame(
+        (make_trial("non-private", learning_rate=0.1), 1, 0.95, None),
+        (make_trial("non-private", learning_rate=0.2), 1, 0.96, None),
+        (make_trial(noise_multiplier=0.0), 1, 0.91, math.inf),
+        (make_trial(noise_multiplier=1.0), 1, 0.88, 2.0),
+    ).assign(validation_accuracy=[0.97, 0.94, 0.9, 0.9])
+    (split,) = analysis.loss_split(rows).to_dict("records")
+    assert split["total"].mean == pytest.approx(0.07)
+
+
 def test_the_frontier_is_what_nothing_beats() -> None:
     points = pd.DataFrame(
         {

@@ -101,6 +101,14 @@ def test_a_figure_that_can_no_longer_be_drawn_does_not_stay_and_quiet_is_quiet(
     assert capsys.readouterr() == ("", "")
 
 
+def test_seeds_that_have_failed_are_said(tmp_path: Path) -> None:
+    root = stores.one_trial(tmp_path / "results")
+    stores.add(root, make_trial(seed=7), stores.failed("diverged: the loss is nan"))
+    assert report.main([str(root), "--quiet"]) == 0
+    page = (root / "report.html").read_text(encoding="utf-8")
+    assert "Of 1 arm some seeds have failed" in page
+
+
 def test_each_device_has_its_own_figure_of_overheads(tmp_path: Path) -> None:
     root = stores.one_trial(tmp_path / "results")
     for device, ratio in (("cpu", 4.0), ("cuda:0", 2.0)):
