@@ -99,6 +99,19 @@ def test_prv_is_not_asked_where_its_rounding_shows() -> None:
     assert spent(**asked, delta=1e-11).accountant == "prv"
 
 
+@pytest.mark.filterwarnings("ignore:Optimal order is the")  # the bound holds
+@pytest.mark.parametrize("noise", [0.5, 1.1, 4.0, 100.0])
+@pytest.mark.parametrize("steps", [1, 59, 9_380])
+@pytest.mark.parametrize("delta", [1e-5, 1e-9])
+def test_prv_is_what_opacus_says(noise: float, steps: int, delta: float) -> None:
+    """Its grid is ours, so that divergences are computed once; that must not be seen."""
+    rate = 64 / MNIST
+    theirs = accounting._opacus_accountants().PRVAccountant()
+    theirs.history = [(noise, rate, steps)]
+    ours = spent(noise_multiplier=noise, sample_rate=rate, steps=steps, delta=delta)
+    assert ours.epsilon_prv == pytest.approx(theirs.get_epsilon(delta), rel=1e-12)
+
+
 @pytest.mark.parametrize("noise", [1e-12, 1e-3, 1e6])
 def test_the_accountants_take_every_noise_that_a_trial_may_have(noise: float) -> None:
     for rate in (1e-4, 0.01, 0.3, 1.0):
