@@ -1,5 +1,6 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import dp_accounting
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from conftest import make_trial
 from dp_accounting.pld.pld_privacy_accountant import PLDAccountant
 
-from dpbench import accounting, data, sampling, train
+from dpbench import accounting, data, engines, sampling, train
 from dpbench.trial import ENGINES, EngineName, Epoch, Trial
 
 
@@ -156,6 +157,32 @@ def test_training_learns(digits: data.Dataset) -> None:
 def test_a_diverged_trial_says_so(digits: data.Dataset) -> None:
     with pytest.raises(train.TrainingError, match="diverged: train loss nan"):
         list(train.train(make_trial("non-private", learning_rate=1e6), digits))
+
+
+def test_steps_take_denormal_numbers_for_zero(
+    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights that explode under the noise make so many of them that steps took thrice as long."""
+    build, seen = engines.build, []
+
+    def watched(*args: Any, **options: Any) -> Any:
+        engine = build(*args, **options)
+        step = engine.step
+
+        def watched_step(images: torch.Tensor, labels: torch.Tensor) -> Any:
+            seen.append(denormal())
+            return step(images, labels)
+
+        monkeypatch.setattr(engine, "step", watched_step)
+        return engine
+
+    def denormal() -> float:
+        return float((torch.full((64,), 1e-20) * 1e-20).max())
+
+    monkeypatch.setattr(engines, "build", watched)
+    assert list(train.train(make_trial("fused", epochs=2), digits))
+    assert set(seen) == {0.0}
+    assert denormal() > 0  # accountants keep them
 
 
 def test_evaluation_is_over_the_whole_test_set() -> None:
