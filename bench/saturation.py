@@ -19,8 +19,8 @@ from typing import Any
 
 import psutil
 
-from dpbench import command, environment, execution, runner, station, store
-from dpbench.cluster import Cluster
+from dpbench import command, environment, execution, runner, store
+from dpbench.cluster import Cluster, station
 from dpbench.trial import Epoch, Trial
 
 PLACES = (16, 64, 256, 1024)  # trials at a time, of the table

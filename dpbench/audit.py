@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from dpbench import command
-from dpbench.claim import BREAKS, Claim
+from dpbench.audits.claim import BREAKS, Claim
 from dpbench.trial import PRIVATE_ENGINES, BadInput, EngineName
 
 if TYPE_CHECKING:
-    from dpbench.one_run import Guesses
+    from dpbench.audits.one_run import Guesses
 
 BOUNDS = (
     "Lower bound: of epsilon, if the step is DP-SGD with some noise. Any mechanism: of epsilon, "
@@ -68,7 +68,7 @@ def audit(claim: Claim) -> Finding:
     """Trains the audited runs and bounds epsilon from below."""
     import numpy as np
 
-    from dpbench.audited_run import audited_run
+    from dpbench.audits.audited_run import audited_run
 
     seeds = np.random.SeedSequence(claim.seed).spawn(claim.runs)
     return judge(claim, [audited_run(claim, seed) for seed in seeds])
@@ -76,7 +76,8 @@ def audit(claim: Claim) -> Finding:
 
 def judge(claim: Claim, runs: Sequence["Guesses"]) -> Finding:
     """The bounds that the runs' guesses give."""
-    from dpbench import accounting, one_run, trade_off
+    from dpbench import accounting
+    from dpbench.audits import one_run, trade_off
 
     def curve(noise_multiplier: float) -> trade_off.Curve:
         return trade_off.curve(

@@ -64,7 +64,8 @@ def compare(before: Path, after: Path, *, tolerance: float, headroom: float) -> 
     """
     import pandas as pd
 
-    from dpbench import changes, differences, store
+    from dpbench import store
+    from dpbench.comparison import changes, differences
 
     for root in (before, after):
         if not os.path.isdir(root):  # noqa: PTH112  # which takes a name that is too long, too
@@ -106,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> command.Parser:
-    from dpbench import differences
+    from dpbench.comparison import differences
 
     parser = command.Parser(
         "python -m dpbench.compare",
@@ -191,7 +192,7 @@ def _object(found: Comparison) -> str:
 
 def _text(found: Comparison) -> str:
     """Tables with a line between them; the regressions last."""
-    from dpbench import changes
+    from dpbench.comparison import changes
 
     parts = [command.table(*changes.versions_table(found.versions))]
     ended = found.trials[found.trials["status_before"] != found.trials["status_after"]]
@@ -214,7 +215,7 @@ def _text(found: Comparison) -> str:
 
 def _notes(found: Comparison, moved: int) -> Iterator[str]:
     """What the tables leave out, and why."""
-    from dpbench import changes
+    from dpbench.comparison import changes
 
     if moved > MOST_ROWS:
         yield f"{moved - MOST_ROWS} more arms differ, which fall less or rise: --json has all"
@@ -241,7 +242,8 @@ def _notes(found: Comparison, moved: int) -> Iterator[str]:
 
 def _draw(found: Comparison, out: Path, tolerance: float) -> list[Path]:
     """Writes the figure as SVG and PNG; the paths."""
-    from dpbench import figures, files
+    from dpbench import figures
+    from dpbench.store import files
 
     figure = figures.differences(found.accuracy, found.overhead, found.epsilon, tolerance)
     paths = [out / f"differences{suffix}" for suffix in (".svg", ".png")]

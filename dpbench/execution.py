@@ -6,9 +6,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from dpbench import command, estimate, folding, sharing, store
+from dpbench import command, estimate, store
 from dpbench.progress import Progress
 from dpbench.runner import Place
+from dpbench.store import folding, sharing
 from dpbench.trial import (
     ENGINES,
     FAILURES,

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
-from dpbench import interrupt, stopwatch, worker
+from dpbench import interrupt, stopwatch
 from dpbench.data import Dataset, normalise
+from dpbench.processes import worker
 from dpbench.trial import TimedName
 
 STEPS = 5

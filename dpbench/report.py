@@ -59,7 +59,8 @@ def write(root: Path) -> Written | None:
     Raises:
         BadInput: The store cannot be read, or its folder cannot be written to.
     """
-    from dpbench import analysis, candour, gallery, history, page, store, summary
+    from dpbench import analysis, candour, gallery, page, store, summary
+    from dpbench.store import history
 
     trials, timings = store.read_trials(root), store.read_timings(root)
     if trials.empty and timings.empty:
@@ -167,7 +168,7 @@ def _image(drawn: "Drawn", kind: str) -> bytes:
 
 
 def _write(path: Path, content: str | bytes) -> None:
-    from dpbench import files
+    from dpbench.store import files
 
     if isinstance(content, str):  # with names of files that may not be UTF-8
         content = content.encode("utf-8", "backslashreplace")

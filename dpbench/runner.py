@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 from dpbench import stacks
-from dpbench.crew import Crew
-from dpbench.schedule import Claims, Lost, Row, Schedule, Unclaimed
+from dpbench.processes.crew import Crew
+from dpbench.processes.schedule import Claims, Lost, Row, Schedule, Unclaimed
 from dpbench.stacks import Stack
 from dpbench.trial import Environment, Epoch, Status, TimedName, Trial
 

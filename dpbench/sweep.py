@@ -190,7 +190,8 @@ def _add_cluster_flags(parser: argparse.ArgumentParser) -> None:
 
 def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
     """Plans, and runs what is missing."""
-    from dpbench import execution, grid, history, store
+    from dpbench import execution, grid, store
+    from dpbench.store import history
 
     for name in ("jobs", "threads", "physical_batch_size"):
         value = getattr(given, name)
@@ -220,8 +221,9 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
         _print_plan(trials, todo, workers=workers, out=out, timed=not given.no_timing)
         return 0
 
-    from dpbench import folding, wording
+    from dpbench import wording
     from dpbench.runner import Here
+    from dpbench.store import folding
 
     with _place(given, dataset, data_root) as place:
         if isinstance(place, Here) and not catalogue.unpacked(dataset, data_root):
@@ -268,7 +270,8 @@ def _place(given: argparse.Namespace, dataset: str, data_root: Path) -> Iterator
     if given.gpu_share is not None and not (on_gpu and 0 < given.gpu_share <= 1):
         raise BadInput(f"Expected gpu_share={given.gpu_share} in (0, 1], with --device cuda.")
 
-    from dpbench import cluster, station
+    from dpbench import cluster
+    from dpbench.cluster import station
 
     address = cluster.Address(
         scheduler=given.scheduler,

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from dpbench import analysis, catalogue, command, execution, grid, history, report, store, wording
+from dpbench import analysis, catalogue, command, execution, grid, report, store, wording
 from dpbench.progress import Progress
 from dpbench.runner import Workers
+from dpbench.store import history
 from dpbench.trial import NON_PRIVATE, PRIVATE_ENGINES, TUTORIAL_ARMS, BadInput, TimedName
 
 if TYPE_CHECKING:

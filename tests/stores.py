@@ -8,7 +8,8 @@ from typing import Any
 from conftest import make_trial
 from test_store import WHERE
 
-from dpbench import execution, history, store
+from dpbench import execution, store
+from dpbench.store import history
 from dpbench.trial import Epoch, StepTiming, Trial
 
 HOSTILE = "<script>document.title='run'</script><img src=x onerror=\"document.title='run'\">$\\frac"

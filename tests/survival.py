@@ -16,7 +16,8 @@ import pandas as pd
 import psutil
 import pyarrow.parquet as pq
 
-from dpbench import files, store
+from dpbench import store
+from dpbench.store import files
 
 SWEEP = (
     "--dataset digits --noise-multiplier 0.8 1.6 --max-grad-norm 1 --batch-size 64 --epochs 3 "

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from dpbench import audit, canaries, models, one_run, trade_off
-from dpbench.audited_run import audited_run
-from dpbench.claim import BREAKS, PARAMETERS, Break, Claim
-from dpbench.one_run import Guesses
+from dpbench import audit, models
+from dpbench.audits import canaries, one_run, trade_off
+from dpbench.audits.audited_run import audited_run
+from dpbench.audits.claim import BREAKS, PARAMETERS, Break, Claim
+from dpbench.audits.one_run import Guesses
 from dpbench.trial import PRIVATE_ENGINES, EngineName
 
 # 256 canaries and three runs find every defect at this seed and cost a third of the defaults

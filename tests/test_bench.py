@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent.parent
 PLANTED = """
 import time
 from dataclasses import replace
-from dpbench import accounting, engines, files, memory
+from dpbench import accounting, engines, memory
+from dpbench.store import files
 from dpbench.engines import opacus_grad_sample
 
 # every private step costs twice, by taking it twice

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 from test_differences import BEFORE, arm, moved
 
-from dpbench import changes, command, differences
+from dpbench import command
+from dpbench.comparison import changes, differences
 
 
 def test_a_line_says_the_settings_and_what_changed() -> None:

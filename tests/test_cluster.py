@@ -21,8 +21,9 @@ from clusters import Processes, sweep, wait_for
 from conftest import make_trial
 from distributed import get_worker
 
-from dpbench import cluster, command, runner, station, store
+from dpbench import cluster, command, runner, store
 from dpbench import sweep as sweep_command
+from dpbench.cluster import station
 from dpbench.trial import BadInput, Trial
 
 SEEDS = [str(seed) for seed in range(8)]

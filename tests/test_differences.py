@@ -11,7 +11,8 @@ from scipy.stats import ttest_1samp
 from test_analysis import frame, timings
 from test_store import WHERE
 
-from dpbench import analysis, differences, store
+from dpbench import analysis, store
+from dpbench.comparison import differences
 from dpbench.trial import FAILURES, Epoch, Status
 
 ROOT = Path(__file__).parent.parent

@@ -19,8 +19,9 @@ import pytest
 from conftest import make_trial
 from test_store import WHERE, rows
 
-from dpbench import files, folding, locks, store
-from dpbench.schema import table
+from dpbench import store
+from dpbench.store import files, folding, locks
+from dpbench.store.schema import table
 from dpbench.trial import Epoch, Trial
 
 MANY = 20  # in these tests, so that stores are folded often
@@ -168,7 +169,7 @@ def test_what_else_lies_in_the_folder_stays_there(
 ) -> None:
     root, _ = folded
     if not exchange:
-        monkeypatch.setattr("dpbench.files._exchange", lambda *_: False)
+        monkeypatch.setattr("dpbench.store.files._exchange", lambda *_: False)
     folder = root / "trials"
     (folder / "notes.txt").write_text("mine")
     (folder / "plots" / "old").mkdir(parents=True)
@@ -298,7 +299,7 @@ def test_where_names_cannot_be_exchanged_they_are_renamed(
     folded: tuple[Path, list[Trial]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, _ = folded
-    monkeypatch.setattr("dpbench.files._exchange", lambda *_: False)
+    monkeypatch.setattr("dpbench.store.files._exchange", lambda *_: False)
     for seed in range(MANY, 2 * MANY):
         store.write_trial(root, rows(make_trial(seed=seed)))
     folding.tidy(root)
@@ -326,7 +327,7 @@ def test_an_older_store_is_read_and_a_sweep_gives_it_todays_columns(tmp_path: Pa
 
 def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from dpbench import locks;"
+        "import sys, time; from pathlib import Path; from dpbench.store import locks;"
         "claims = locks.Claims(Path(sys.argv[1])); print(claims.take('ab' * 8), flush=True);"
         "time.sleep(60)"
     )

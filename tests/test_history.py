@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dpbench import history
+from dpbench.store import history
 from dpbench.trial import BadInput
 
 ASKED = history.Sweep(

@@ -6,7 +6,7 @@ import torch
 from conftest import make_trial
 
 from dpbench import runner
-from dpbench.schedule import Lost
+from dpbench.processes.schedule import Lost
 from dpbench.trial import Trial
 
 WHERE_COLUMNS = {"train_seconds", "examples_per_second", "workers_beside", "started_at"}

@@ -8,8 +8,9 @@ import pytest
 from conftest import make_trial
 from test_store import rows
 
-from dpbench import files, folding, store
-from dpbench.schema import TRIALS, table
+from dpbench import store
+from dpbench.store import files, folding
+from dpbench.store.schema import TRIALS, table
 from dpbench.trial import Trial
 
 TRIALS_COUNT, EPOCHS = 100_000, 3

@@ -9,8 +9,9 @@ import torch
 from conftest import make_trial
 from torch import nn
 
-from dpbench import data, engines, runner, schema, stacks, store, sweep, train
+from dpbench import data, engines, runner, stacks, store, sweep, train
 from dpbench.engines.stacked import _patches
+from dpbench.store import schema
 from dpbench.trial import BadInput, Trial
 
 # Relative of losses, absolute of accuracies, after two epochs: rounding, and which of two equal

@@ -15,8 +15,9 @@ import pytest
 import writer
 from conftest import make_trial
 
-from dpbench import environment, files, folding, history, report, store
-from dpbench.schema import table
+from dpbench import environment, report, store
+from dpbench.store import files, folding, history
+from dpbench.store.schema import table
 from dpbench.trial import BadInput, Environment, Epoch, StepTiming, Trial
 
 WHERE = environment.describe(

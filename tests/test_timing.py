@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 from conftest import make_trial
 
-from dpbench import execution, history, store, timing
+from dpbench import execution, store, timing
+from dpbench.store import history
 from dpbench.trial import StepTiming
 
 QUICK = "--dataset digits --batch-size 64 --pairs 3 --device cpu".split()

@@ -9,7 +9,7 @@ from dp_accounting import pld
 from scipy.stats import norm
 
 from dpbench.accounting import spent
-from dpbench.trade_off import curve
+from dpbench.audits.trade_off import curve
 
 SETTINGS = [
     (2.0, 0.5, 8),

@@ -8,7 +8,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dpbench import folding, store
+from dpbench import store
+from dpbench.store import folding
 from dpbench.trial import Environment, Epoch, Trial
 
 WHERE = Environment(

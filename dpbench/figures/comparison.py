@@ -7,7 +7,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dpbench import changes
+from dpbench.comparison import changes
 from dpbench.figures import parts
 
 LINE_INCHES, WIDTH_INCHES = 0.28, 11.0

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dpbench.gallery import Drawn
-from dpbench.history import Sweep
 from dpbench.page.tables import Table
+from dpbench.store.history import Sweep
 from dpbench.summary import Answer, Baseline
 
 

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dpbench import __version__, files
+from dpbench import __version__
+from dpbench.store import files
 from dpbench.trial import BadInput
 
 _FOLDER = "sweeps"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import binom
 
-from dpbench.trade_off import Curve
+from dpbench.audits.trade_off import Curve
 
 MOST_EPSILON = 64.0  # no audit has canaries for more
 NOISE_STEPS = 10  # bisections of the noise multiplier, each halving its ratio to the answer

@@ -16,9 +16,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from dpbench import __version__, catalogue, command, environment, runner, store
-from dpbench.crew import Crew
+from dpbench.processes.crew import Crew
+from dpbench.processes.schedule import Row
 from dpbench.runner import Workers
-from dpbench.schedule import Row
 from dpbench.stacks import Stack
 from dpbench.trial import BadInput, TimedName
 
@@ -28,7 +28,7 @@ _NO_DATA = "BadInput: Cannot load dataset="  # as `data.load` says it, and a fai
 _POLL_SECONDS = 0.5
 _TIMING = """
 import os, sys
-from dpbench import worker
+from dpbench.processes import worker
 worker.end_with(int(sys.argv.pop(1)))
 from dpbench import timing
 sys.exit(timing.main())

@@ -16,7 +16,8 @@ from typing import Any, Literal, Self
 
 from joblib.externals.loky.backend.process import LokyProcess
 
-from dpbench import interrupt, worker
+from dpbench import interrupt
+from dpbench.processes import worker
 
 _LAST_WORDS_BYTES = 65_536  # what a pipe holds
 _STACK_SECONDS = 2.0  # that a stuck worker gets to say where it is

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpbench import canaries, engines, models, one_run
-from dpbench.claim import STEP_LENGTH, Claim
+from dpbench import engines, models
+from dpbench.audits import canaries, one_run
+from dpbench.audits.claim import STEP_LENGTH, Claim
 from dpbench.sampling import poisson_batches
 
 GUESSED = 0.25  # of the canaries: where simulated runs of a claim near 4 gave the best bounds

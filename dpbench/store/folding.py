@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dpbench import files, outcomes, store
-from dpbench.schema import SCHEMAS
+from dpbench import store
+from dpbench.store import files, outcomes
+from dpbench.store.schema import SCHEMAS
 
 MANY = 500  # files of one trial each; reading more of them takes a second and more
 

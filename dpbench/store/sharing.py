@@ -5,7 +5,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from dpbench import files, locks, store
+from dpbench import store
+from dpbench.store import files, locks
 from dpbench.trial import Trial
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from dpbench.crew import Crew, Event
+from dpbench.processes.crew import Crew, Event
 from dpbench.stacks import Stack
 from dpbench.trial import BadInput, Status, Trial
 

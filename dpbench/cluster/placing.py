@@ -1,38 +1,31 @@
-"""Trials to a dask.distributed cluster that somebody has started, and their rows back.
+"""Trials to the workers of a cluster, and their rows back.
 
-Only trials travel out, and rows back: workers have dpbench, torch and the data themselves. Which
-worker runs what is dask's affair; how many trials are out at a time, and what becomes of those
-whose worker dies, is decided here.
+Which worker runs what is dask's affair; how many trials are out at a time, and what becomes of
+those whose worker dies, is decided here.
 """
 
 import itertools
-import json
-import logging
 import queue
-import re
 import threading
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpbench import command, runner, stacks, station
+from dpbench import command, runner, stacks
+from dpbench.cluster import station
+from dpbench.cluster.errors import first_line, is_killed, whole, why_lost
+from dpbench.processes.schedule import Claims, Lost, Row, Unclaimed, by_trial
 from dpbench.runner import Workers
-from dpbench.schedule import Claims, Lost, Row, Unclaimed, by_trial
 from dpbench.stacks import Stack
 from dpbench.trial import BadInput, TimedName, Trial
 
 if TYPE_CHECKING:
     from distributed import Client, Future
-    from distributed.security import Security
 
-CONNECT_SECONDS = 10.0
-RECONNECT_SECONDS = 30.0  # for a scheduler that starts again
 ANSWER_SECONDS = 30.0  # for a worker to say what it lacks; it may import torch for that
 TIMING_PAIRS = 7  # as a sweep takes here
 GPU = "GPU"  # the resource that workers with a GPU announce, as dask's documentation names it
@@ -41,132 +34,8 @@ _LOOK_SECONDS = 2.0  # between looks at which workers there are
 _AHEAD = 2  # trials out for each place, so that none waits for the driver
 _TRIES = 3  # of what no worker says anything about
 _DIED = "worker died"  # as a row says of a trial that took its process down, twice
-_ADDRESS = re.compile(r"(?:(tcp|tls)://)?(\[[0-9a-fA-F:.%]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 
 Work = Callable[[Stack, Workers, station.Kit], list[Row] | station.Unfit]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
-    """Where a scheduler is: one of the first two, and what opens it."""
-
-    scheduler: str | None = None
-    scheduler_file: Path | None = None
-    tls_ca_file: Path | None = None
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-
-    def __str__(self) -> str:
-        return self.scheduler or str(self.scheduler_file)
-
-
-@contextmanager
-def connected(address: Address) -> Iterator["Client"]:
-    """A client of the scheduler; what it had out is given up when the context ends.
-
-    Raises:
-        BadInput: dask.distributed is not installed, or no scheduler answers there.
-    """
-    try:
-        from distributed import Client
-        from distributed.utils import LoopRunner
-    except ImportError as error:
-        raise BadInput(
-            "Expected dask.distributed for --scheduler; pip install 'dpbench-sgd[dask]'."
-        ) from error
-    security = _security(address)
-    scheduler = _scheduler(address, security)
-    logging.disable()  # dask's loggers repeat for pages what is said here in a line
-    loop = LoopRunner()
-    loop.start()
-    try:
-        _probe(address, scheduler, security, loop.loop)
-        client = Client(
-            scheduler,
-            security=security,
-            timeout=RECONNECT_SECONDS,
-            set_as_default=False,
-            name="dpbench",
-            loop=loop.loop,
-        )
-        try:
-            yield client
-        finally:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                client.close(timeout=5)
-    finally:
-        loop.stop()
-        logging.disable(logging.NOTSET)
-
-
-def _security(address: Address) -> "Security":
-    """The files that open the scheduler, as dask takes them."""
-    from distributed.security import Security
-
-    tls = {
-        "tls_ca_file": address.tls_ca_file,
-        "tls_client_cert": address.tls_cert,
-        "tls_client_key": address.tls_key,
-    }
-    given = {name: str(path) for name, path in tls.items() if path is not None}
-    for path in given.values():
-        if not Path(path).is_file():
-            raise BadInput(f"Expected {path!r} to be a file in PEM format.")
-    return Security(require_encryption=True, **given) if given else Security()
-
-
-def _scheduler(address: Address, security: "Security") -> str:
-    """Where the scheduler listens, as far as can be told without asking it."""
-    file = address.scheduler_file
-    named = address.scheduler or ""
-    if file is not None:
-        try:
-            named = str(json.loads(file.read_bytes())["address"])
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise BadInput(
-                f"Expected scheduler_file={str(file)!r} to be a file, as dask writes it: "
-                f"{_first_line(error)}"
-            ) from error
-    match = _ADDRESS.fullmatch(named)
-    if match is None or not 0 < int(match[3]) < 1 << 16:
-        raise BadInput(
-            f"Expected a scheduler at tcp://HOST:PORT or tls://HOST:PORT, not at {named!r}."
-        )
-    try:
-        opened = security.get_connection_args("client").get("ssl_context") is not None
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
-        raise BadInput(f"Expected a certificate and its key: {_first_line(error)}") from error
-    if match[1] == "tls" and not opened:
-        raise BadInput(f"Expected --tls-ca-file, --tls-cert and --tls-key for {named}.")
-    if match[1] != "tls" and security.require_encryption:
-        raise BadInput(f"Expected tls://HOST:PORT with --tls-ca-file and its kin, not {named}.")
-    return named
-
-
-def _probe(address: Address, scheduler: str, security: "Security", loop: Any) -> None:
-    """Raises BadInput where no scheduler of dask answers soon."""
-    from distributed.comm import connect
-    from distributed.utils import sync
-
-    async def kind() -> object:
-        comm = await connect(
-            scheduler, timeout=CONNECT_SECONDS, **security.get_connection_args("client")
-        )
-        try:
-            await comm.write({"op": "identity", "n_workers": 0, "reply": True})
-            return (await comm.read()).get("type")
-        finally:
-            comm.abort()
-
-    try:
-        found = sync(loop, kind, callback_timeout=CONNECT_SECONDS + 1)
-    except Exception as error:  # whatever it is that listens there
-        raise BadInput(
-            f"Expected a scheduler at {address}, and none answers: {_first_line(error)}"
-        ) from error
-    if found != "Scheduler":
-        raise BadInput(f"Expected a scheduler at {address}, and there is a {found}.")
 
 
 class Cluster:
@@ -228,7 +97,7 @@ class Cluster:
         silent = [worker for worker, lack in answers.items() if isinstance(lack, OSError)]
         for worker, lack in answers.items():
             if isinstance(lack, Exception) and worker not in silent:
-                raise BadInput(f"The worker {worker} cannot run dpbench: {_first_line(lack)}")
+                raise BadInput(f"The worker {worker} cannot run dpbench: {first_line(lack)}")
             if isinstance(lack, str):
                 raise BadInput(f"The worker {worker} cannot run this sweep: {lack.rstrip('.')}.")
         if len(silent) == len(answers):
@@ -350,8 +219,8 @@ class Cluster:
         while self._timer in self._fit() and not ended.wait(_LOOK_SECONDS):
             pass
         with self._heard():
-            if future.status == "error" and not _is_killed(error := future.exception()):
-                raise BadInput(f"The worker {self._timer} cannot time: {_first_line(error)}")
+            if future.status == "error" and not is_killed(error := future.exception()):
+                raise BadInput(f"The worker {self._timer} cannot time: {first_line(error)}")
             return self._rows(_result(future)) if future.status == "finished" else None
 
     def _submit(self, work: Callable[..., Any], *given: Any, on: list[str] | None) -> "Future":
@@ -429,10 +298,10 @@ class Cluster:
         """
         with suppress(OSError), self._heard():
             error = sent.future.exception()
-            if _is_killed(error):
-                return sent, _why(error)
+            if is_killed(error):
+                return sent, why_lost(error)
             if sent.failures + 1 >= _TRIES:
-                raise BadInput(f"The cluster's workers take no trials: {_whole(error)}")
+                raise BadInput(f"The cluster's workers take no trials: {whole(error)}")
         return replace(sent, failures=sent.failures + 1), None
 
     def _rows(self, result: Any) -> list[Row] | None:
@@ -563,23 +432,3 @@ def _result(future: "Future") -> Any:
         return future.result()
     except Exception:  # whatever it is, the trial is sent again
         return None
-
-
-def _is_killed(error: BaseException | None) -> bool:
-    from distributed import KilledWorker
-
-    return isinstance(error, KilledWorker)
-
-
-def _why(error: Any) -> str:
-    """How a trial has ended that did not say so itself; without the worker's address."""
-    count = command.counted(error.allowed_failures + 1, "worker")
-    return f"took down {count} of the cluster, twice, the second time with nothing else sent"
-
-
-def _whole(error: object) -> str:
-    return command.printable(str(error).strip() or type(error).__name__)
-
-
-def _first_line(error: object) -> str:
-    return command.one_line(str(error).strip().split("\n")[0] or type(error).__name__)

@@ -18,8 +18,8 @@ from typing import TypeVar
 import pandas as pd
 import pyarrow as pa
 
-from dpbench import files, locks, outcomes
-from dpbench.schema import (
+from dpbench.store import files, locks, outcomes
+from dpbench.store.schema import (
     SCHEMA_VERSION,
     SCHEMAS,
     TIMINGS,

@@ -1,0 +1,1 @@
+"""What `python -m dpbench.compare` is made of: differences, and which of them are changes."""
