@@ -19,7 +19,7 @@ from torch import Tensor
 from dpbench import engines, models, tutorial
 from dpbench.data import Dataset, normalise
 from dpbench.sampling import poisson_batches
-from dpbench.train import synchronise
+from dpbench.train import denormals_flushed, synchronise
 from dpbench.trial import (
     NON_PRIVATE,
     NON_PRIVATE_ENGINES,
@@ -197,11 +197,12 @@ def _block_steps(arms: Sequence[Arm], device: str) -> int:
 
 def _block_seconds(arm: Arm, steps: int, device: str) -> float:
     """Wall time of the steps, from an idle device to an idle device."""
-    synchronise(device)
-    start = time.perf_counter()
-    arm.run(steps)
-    synchronise(device)
-    return time.perf_counter() - start
+    with denormals_flushed():  # as in training
+        synchronise(device)
+        start = time.perf_counter()
+        arm.run(steps)
+        synchronise(device)
+        return time.perf_counter() - start
 
 
 class _OtherProcesses:

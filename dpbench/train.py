@@ -123,7 +123,7 @@ def _epochs(
         loss_sums = torch.zeros(len(trials), device=device)
         synchronise(device)
         start = time.perf_counter()
-        with _denormals_flushed():
+        with denormals_flushed():
             for batch in islice(batches, steps_per_epoch):
                 tally.count(batch)
                 indices = _sent(torch.from_numpy(batch), device)
@@ -205,7 +205,7 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, f
 
 
 @contextmanager
-def _denormals_flushed() -> Iterator[None]:
+def denormals_flushed() -> Iterator[None]:
     """Has this thread take floats below 1e-38 for 0 meanwhile.
 
     A processor takes many times as long for each of them, and a trial whose weights explode under

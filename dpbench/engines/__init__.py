@@ -36,7 +36,7 @@ def memory_format(engine: EngineName, device: str) -> MemoryFormat:
     channels. Opacus' hooks (and ghost, which calls them for convolutions) read a convolution's
     inputs as if they were contiguous and return wrong gradients on any other layout, without a
     word; its expanded weights fail on small parts. A test holds both. `mixed` is `channels_last`
-    but for those inputs.
+    but for the inputs that the hooks read.
     """
     if device != "cpu" or engine == "opacus-ew":
         return "contiguous"
@@ -78,7 +78,7 @@ def build(
     if layout == "mixed":
         for layer in model.modules():
             if isinstance(layer, nn.Conv2d):
-                layer.register_forward_pre_hook(_contiguous)
+                layer.register_full_backward_pre_hook(_make_contiguous)
     _compute_in_float32()
     match engine:
         case "non-private":
@@ -118,8 +118,10 @@ def stacked(
     return Stacked(trials, models, noise=noise, physical_batch_size=physical_batch_size)
 
 
-def _contiguous(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(each.contiguous() for each in inputs)
+def _make_contiguous(layer: nn.Module, _gradients: object) -> None:
+    """Changes the layout of the inputs that Opacus has kept of the layer, before it reads them."""
+    if kept := getattr(layer, "activations", None):
+        layer.activations = [[each.contiguous() for each in inputs] for inputs in kept]
 
 
 def _compute_in_float32() -> None:
