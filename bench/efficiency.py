@@ -10,17 +10,40 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dpbench import analysis, command, store
+from dpbench import analysis, command, environment, store
 
 WANTED = 0.85  # of a sweep of two minutes or more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A sweep's wall time, and what of it was spent in training steps."""
+
+    trials: int
+    workers: int
+    wall_seconds: float
+    train_seconds: float
+
+    @property
+    def share(self) -> float:
+        return self.train_seconds / (self.workers * self.wall_seconds)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.trials} trials by {self.workers} workers in {self.wall_seconds:.0f} s: "
+            f"{100 * self.share:.0f} % of their time was in training steps "
+            f"(wanted: {100 * WANTED:.0f} %)"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = command.Parser("python bench/efficiency.py", __doc__, "0 all well; 3 too little")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], metavar="N")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="as the sweep's")
+    parser.add_argument("--json", action="store_true", help="one object on stdout")
     return command.run(parser, arguments, _run)
 
 
@@ -34,12 +57,18 @@ def _run(given: argparse.Namespace) -> int:
         subprocess.run([sys.executable, "-m", "dpbench.sweep", *asked], check=True)  # noqa: S603
         wall = time.perf_counter() - start
         trials = analysis.final(store.read_trials(Path(folder)))
-    share = trials["train_seconds"].sum() / (jobs * wall)
-    print(
-        f"{len(trials)} trials by {jobs} workers in {wall:.0f} s: {100 * share:.0f} % of their "
-        f"time was in training steps (wanted: {100 * WANTED:.0f} %)"
+    measured = Measured(
+        trials=len(trials),
+        workers=jobs,
+        wall_seconds=wall,
+        train_seconds=float(trials["train_seconds"].sum()),
     )
-    return 0 if share >= WANTED else command.EXIT_REGRESSION
+    if given.json:
+        found = asdict(measured) | {"share": measured.share, "wanted": WANTED}
+        print(command.one_object(seeds=given.seeds, machine=environment.machine(), **found))
+    else:
+        print(measured)
+    return 0 if measured.share >= WANTED else command.EXIT_REGRESSION
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from bench import efficiency
 from bench.peers import race
 from dpbench import audit, compare, report, store, summary, sweep, timing, wording
 
@@ -17,6 +18,7 @@ FLAT = " ".join(README.split())
 MNIST = ROOT / "results" / "mnist"
 PEERS = ROOT / "results" / "peers"
 SATURATION = ROOT / "results" / "saturation" / "saturation.json"
+EFFICIENCY = ROOT / "results" / "efficiency" / "efficiency.json"
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,14 @@ def test_the_steps_of_peers_are_those_measured() -> None:
     for name in {row["step"] for row in measured}:
         ratios = [f"{row['ratio']:.2f}" for row in measured if row["step"] == name]
         assert f"| {name} | {' | '.join(ratios)} |" in README
+
+
+def test_the_efficiency_is_the_one_measured() -> None:
+    found = json.loads(EFFICIENCY.read_text(encoding="utf-8"))
+    fields = ("trials", "workers", "wall_seconds", "train_seconds")
+    measured = efficiency.Measured(**{name: found[name] for name in fields})
+    assert str(measured) in README
+    assert measured.share >= efficiency.WANTED
 
 
 def test_the_saturation_is_the_one_measured() -> None:

@@ -2,6 +2,7 @@ import dataclasses
 import os
 import random
 import resource
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -320,6 +321,16 @@ def test_no_file_of_any_kind_is_half_written(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert path.read_bytes() == b"through the link"
     assert {each.name for each in tmp_path.iterdir()} == {"page.html", "link"}
+
+
+def test_what_a_killed_writer_has_left_is_removed_an_hour_later(tmp_path: Path) -> None:
+    path = tmp_path / "page [1].html"
+    old, young = (tmp_path / f".page [1].html.{process}.tmp" for process in (1, 2))
+    for left in (old, young):
+        left.write_bytes(b"half of")
+    os.utime(old, (time.time() - 4000,) * 2)
+    files.write_bytes(path, b"whole")
+    assert {each.name for each in tmp_path.iterdir()} == {path.name, young.name}
 
 
 def test_a_report_on_a_full_disk_leaves_no_half_file(tmp_path: Path) -> None:

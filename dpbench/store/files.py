@@ -8,8 +8,10 @@ pyarrow is given open files, no paths: it takes none that is not UTF-8.
 """
 
 import ctypes
+import glob
 import os
 import shutil
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 SCRATCH = ".writing"
+_DEAD_SECONDS = 3600.0  # no write of one file takes as long
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
@@ -108,8 +111,17 @@ def write_bytes(path: Path, content: bytes) -> None:
         OSError: The disk is full, read-only or gone; what was there before is intact.
     """
     path = Path(os.path.realpath(path))  # a link stays one
+    _remove_left(path)
     with _appearing(path, path.with_name(f".{path.name}.{os.getpid()}.tmp")) as file:
         file.write(content)
+
+
+def _remove_left(path: Path) -> None:
+    """Removes what writers of the file have left of it that have surely died."""
+    with suppress(OSError):
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+            if left.stat().st_mtime < time.time() - _DEAD_SECONDS:
+                left.unlink()
 
 
 @contextmanager
