@@ -235,12 +235,9 @@ def _task(trials: Stack, workers: Workers, beside: int) -> Iterator[Row]:
 
 def _prepare(kernel: bool) -> None:
     """Imports and loads what trials need, before the first one's time runs."""
-    import torch
-
     from dpbench import accounting, data, store, train  # noqa: F401
     from dpbench.engines import fused
 
-    torch.optim.SGD([torch.zeros(1)], lr=1.0)  # the first one imports torch's compiler
     if kernel:
         fused.compile_kernel()
 

@@ -48,7 +48,7 @@ FLOORS = (
         "engines.opacus_grad_sample",
         "engines.stacked",
     ),
-    ("engines.fused_kernel", "engines.protocol"),
+    ("engines.descent", "engines.fused_kernel", "engines.protocol"),
     ("engines.simd",),
     ("audits.canaries", "data", "models", "sampling"),
     ("audits.claim", "audits.one_run", "environment", "estimate", "grid"),

@@ -120,8 +120,8 @@ def stacked(
 
 def _make_contiguous(layer: nn.Module, _gradients: object) -> None:
     """Changes the layout of the inputs that Opacus has kept of the layer, before it reads them."""
-    if kept := getattr(layer, "activations", None):
-        layer.activations = [[each.contiguous() for each in inputs] for inputs in kept]
+    kept: list[list[Tensor]] = getattr(layer, "activations", [])
+    kept[:] = [[each.contiguous() for each in inputs] for inputs in kept]
 
 
 def _compute_in_float32() -> None:

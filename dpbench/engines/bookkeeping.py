@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpbench.engines.protocol import apply_noisy_sum, changed_in_place, physical_batches, sgd
+from dpbench.engines.descent import Sgd, add_up, noisy_mean
+from dpbench.engines.protocol import physical_batches
 from dpbench.trial import BadInput, Trial
 
 # On a CPU
@@ -57,8 +58,8 @@ class Bookkeeping:
         self._trial = trial
         self._noise = noise
         self._model = model
-        self._optimizer = sgd(model, trial)
         self._parameters = list(model.parameters())
+        self._sgd = Sgd(self._parameters, trial)
         self._inputs: dict[nn.Module, Tensor] = {}
         self._outputs: dict[nn.Module, Tensor] = {}
         self._versions: dict[nn.Module, int] = {}  # of the outputs, as the layers gave them
@@ -69,19 +70,16 @@ class Bookkeeping:
     @property
     def state(self) -> list[Tensor]:
         """See `Capturable.state`."""
-        return changed_in_place(self._optimizer)
+        return self._sgd.state
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """See `Engine.step`."""
-        sums = [torch.zeros_like(parameter) for parameter in self._parameters]
-        total = images.new_zeros(())
-        if len(labels):
-            for part_images, part_labels, _ in physical_batches(
-                images, labels, self._physical_batch_size
-            ):
-                total += self._add_clipped(part_images, part_labels, sums)
-        apply_noisy_sum(self._parameters, sums, self._trial, self._noise)
-        self._optimizer.step()
+        total, sums = images.new_zeros(()), list[Tensor]()
+        for part in physical_batches(images, labels, self._physical_batch_size):
+            loss, clipped = self._clipped_sums(*part[:2])
+            total += loss
+            sums = add_up(sums, clipped)
+        self._sgd.step(noisy_mean(self._parameters, sums, self._trial, self._noise))
         return total
 
     def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -96,8 +94,10 @@ class Bookkeeping:
             self._inputs[layer], self._outputs[layer] = inputs[0].detach(), output
             self._versions[layer] = output._version
 
-    def _add_clipped(self, images: Tensor, labels: Tensor, sums: list[Tensor]) -> Tensor:
-        """Adds the examples' clipped gradients to `sums`; the sum of their losses."""
+    def _clipped_sums(self, images: Tensor, labels: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The sum of the examples' losses, and of their clipped gradients by each parameter."""
+        if not len(labels):
+            return images.new_zeros(()), [torch.zeros_like(each) for each in self._parameters]
         self._inputs.clear()
         self._outputs.clear()
         loss = F.cross_entropy(self._model(images), labels, reduction="sum")
@@ -118,11 +118,7 @@ class Bookkeeping:
                 factors, added[self._largest] = self._clip(self._largest, inputs, back, squared)
             for layer, part in parts.items():
                 added[layer] = _weighted_sums(layer, *part, factors)
-            for total, each in zip(
-                sums, (each for n in self._layers for each in added[n]), strict=True
-            ):
-                total.add_(each)
-        return loss.detach()
+        return loss.detach(), [each for layer in self._layers for each in added[layer]]
 
     def _output(self, layer: nn.Module) -> Tensor:
         """What the layer gave, as it gave it.
@@ -221,7 +217,7 @@ def _conv_gradients(
     flat = back.flatten(2)  # [B, O, L]
     examples, channels, places = flat.shape
     weights = layer.weight[0].numel()
-    windows = _windows(layer, inputs)
+    windows = _windows(layer, inputs, *back.shape[2:])
     on_cpu = flat.device.type == "cpu"
     size = _strip(places * weights * flat.element_size()) if on_cpu else examples
     strip = windows.new_empty(min(size, examples), *windows.shape[1:])
@@ -238,7 +234,7 @@ def _strip(example_bytes: int) -> int:
     return max(1, STRIP_BYTES // example_bytes)
 
 
-def _windows(layer: nn.Conv2d, inputs: Tensor) -> Tensor:
+def _windows(layer: nn.Conv2d, inputs: Tensor, height: int, width: int) -> Tensor:
     """A view of what each output sees, channels innermost: [B, I, H, W] -> [B, h, w, k, k, I].
 
     `F.unfold` copies number by number. A copy of this copies runs: k I numbers, or where these are
@@ -248,18 +244,20 @@ def _windows(layer: nn.Conv2d, inputs: Tensor) -> Tensor:
     if any(layer.padding):
         tall, wide = layer.padding
         inputs = F.pad(inputs, (wide, wide, tall, tall))
-    images = inputs.permute(0, 2, 3, 1)  # [B, H, W, I]
-    columns = _unfold(images, layer, axis=1).permute(0, 2, 1, 4, 3)  # [B, w, H, k, I]
-    if columns[0, 0, 0].numel() < LINE:
-        columns = columns.contiguous()
-    return _unfold(columns, layer, axis=0).permute(0, 2, 1, 5, 3, 4)
-
-
-def _unfold(images: Tensor, layer: nn.Conv2d, axis: int) -> Tensor:
-    """What the layer's kernel covers along its axis, dimension 2 here, as a new last dimension."""
-    dilation = layer.dilation[axis]
-    span = dilation * (layer.kernel_size[axis] - 1) + 1
-    return images.unfold(2, span, layer.stride[axis])[..., ::dilation]
+    examples, channels, rows, _ = inputs.shape
+    example, channel, row, column = inputs.stride()
+    (down, right), (tall, wide) = layer.stride, layer.kernel_size
+    along = right * column  # from one output to the next
+    within = layer.dilation[1] * column  # from one tap of the kernel to the next
+    if wide * channels < LINE:
+        inputs = inputs.as_strided(
+            (examples, width, rows, wide, channels), (example, along, row, within, channel)
+        ).contiguous()
+        example, along, row, within, channel = inputs.stride()
+    return inputs.as_strided(
+        (examples, height, width, tall, wide, channels),
+        (example, down * row, along, layer.dilation[0] * row, within, channel),
+    )
 
 
 def _squared_norms(layer: nn.Module, first: Tensor, second: Tensor) -> Tensor:

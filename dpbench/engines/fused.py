@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpbench.engines.protocol import apply_noisy_sum, sgd
+from dpbench.engines.descent import Sgd, noisy_mean
 from dpbench.models import tutorial_cnn
 from dpbench.trial import Trial
 
@@ -63,8 +63,8 @@ class Fused:
         assert supports(model)
         self._trial = trial
         self._noise = noise
-        self._optimizer = sgd(model, trial)
         self._parameters = list(model.parameters())
+        self._sgd = Sgd(self._parameters, trial)
         self._workspace = _workspace()
         weights, _, _, self._sums = self._workspace
         self._to_weights, self._from_sums = _views(weights, self._sums)
@@ -81,8 +81,7 @@ class Fused:
             losses = kernel.clipped_sum(
                 pixels, labels.numpy(), self._trial.max_grad_norm, *self._workspace
             )
-        apply_noisy_sum(self._parameters, self._from_sums, self._trial, self._noise)
-        self._optimizer.step()
+        self._sgd.step(noisy_mean(self._parameters, self._from_sums, self._trial, self._noise))
         return torch.tensor(losses, dtype=images.dtype)
 
 

@@ -1,9 +1,11 @@
 """Plain SGD, the baseline of every overhead."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpbench.engines.protocol import changed_in_place, physical_batches, sgd
+from dpbench.engines.descent import Sgd, add_up
+from dpbench.engines.protocol import physical_batches
 from dpbench.trial import Trial
 
 CHUNK = 192  # examples at a time on a CPU: more leave the cache, or fault their memory in anew
@@ -14,7 +16,8 @@ class NonPrivate:
 
     def __init__(self, trial: Trial, model: nn.Module, *, physical_batch_size: int | None) -> None:
         self._model = model
-        self._optimizer = sgd(model, trial)
+        self._parameters = [each for each in model.parameters() if each.requires_grad]
+        self._sgd = Sgd(self._parameters, trial)
         self._batch_size = trial.batch_size
         on_cpu = next(model.parameters()).device.type == "cpu"
         sizes = [size for size in (physical_batch_size, CHUNK if on_cpu else None) if size]
@@ -23,17 +26,17 @@ class NonPrivate:
     @property
     def state(self) -> list[Tensor]:
         """See `Capturable.state`."""
-        return changed_in_place(self._optimizer)
+        return self._sgd.state
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """See `Engine.step`."""
-        self._optimizer.zero_grad(set_to_none=True)
-        total = images.new_zeros(())
+        total, sums = images.new_zeros(()), list[Tensor]()
         for part_images, part_labels, _ in physical_batches(
             images, labels, self._physical_batch_size
         ):
             loss = F.cross_entropy(self._model(part_images), part_labels, reduction="sum")
-            (loss / self._batch_size).backward()
+            part = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
+            sums = add_up(sums, list(part))
             total += loss.detach()
-        self._optimizer.step()
+        self._sgd.step(list(torch._foreach_div(sums, self._batch_size)))
         return total

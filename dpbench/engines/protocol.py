@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -32,18 +32,12 @@ class Engine(Protocol):
 
 
 def sgd(model: nn.Module, trial: Trial) -> torch.optim.SGD:
-    """The optimizer of every engine; with momentum, its velocities are there from the start."""
+    """The optimizer of Opacus' engines; with momentum, its velocities are there from the start."""
     optimizer = torch.optim.SGD(model.parameters(), lr=trial.learning_rate, momentum=trial.momentum)
     if trial.momentum:
         for parameter in model.parameters():
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
-
-
-def changed_in_place(optimizer: torch.optim.SGD) -> list[Tensor]:
-    """The tensors that a step of `sgd` changes: weights, and with momentum their velocities."""
-    weights = [each.detach() for group in optimizer.param_groups for each in group["params"]]
-    return weights + [state["momentum_buffer"] for state in optimizer.state.values()]
 
 
 def physical_batches(
@@ -56,34 +50,6 @@ def physical_batches(
     parts = max(1, math.ceil(len(labels) / (physical_batch_size or math.inf)))
     for index, part in enumerate(zip(images.chunk(parts), labels.chunk(parts), strict=True)):
         yield *part, index < parts - 1
-
-
-def apply_noisy_sum(
-    parameters: Sequence[nn.Parameter],
-    sums: Sequence[Tensor],
-    trial: Trial,
-    noise: torch.Generator,
-) -> None:
-    """Sets each .grad to (sum + noise) / batch_size; without noise where the trial has none.
-
-    The noise is Gaussian of standard deviation noise_multiplier x max_grad_norm, drawn parameter by
-    parameter as Opacus draws it, so that one generator gives every engine the same.
-
-    Args:
-        parameters: The model's.
-        sums: The batch's (clipped) gradient sums, of the parameters' numbers of elements.
-        trial: Holds batch_size and the privacy parameters.
-        noise: Generator on the parameters' device.
-    """
-    spread = (trial.noise_multiplier or 0.0) * (trial.max_grad_norm or 0.0)
-    for parameter, part in zip(parameters, sums, strict=True):
-        gradient = part.reshape(parameter.shape)
-        if spread:
-            drawn = torch.normal(
-                0.0, spread, parameter.shape, generator=noise, device=parameter.device
-            )
-            gradient = drawn.add_(gradient)
-        parameter.grad = gradient / trial.batch_size
 
 
 @contextmanager
