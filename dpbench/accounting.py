@@ -29,7 +29,7 @@ RDP_ORDERS = (
     *(float(order) for order in range(12, 64)),
     *(128.0, 256.0, 512.0, 1024.0),
 )
-_OPACUS_ORDERS = len(RDP_ORDERS) - 4
+_ORDERS_OF_OPACUS = RDP_ORDERS[:-4]
 PRV_EPSILON_ERROR = 0.01  # Opacus' default: the PRV epsilon is an upper end, this far above
 PRV_MAX_POINTS = 2**22  # of its discretised privacy loss: some seconds; beyond, epsilon is > 40
 PRV_LEAST_DELTA = 1e-11  # below, its rounding shows, and it can be under the true epsilon
@@ -302,12 +302,12 @@ def _rdp_analysis() -> Any:
     return _opacus_accountants().rdp.privacy_analysis
 
 
-def _rdp(history: _History, delta: float, orders: int = len(RDP_ORDERS)) -> float:
-    """Over the first so many of RDP_ORDERS."""
+def _rdp(history: _History, delta: float, orders: tuple[float, ...] = RDP_ORDERS) -> float:
+    """Epsilon by Renyi divergences, over these orders, with which RDP_ORDERS begin."""
     curve = sum(_rdp_curve(*run) for run in history)
     with _expected_warnings():
         epsilon, _ = _rdp_analysis().get_privacy_spent(
-            orders=list(RDP_ORDERS[:orders]), rdp=curve[:orders], delta=delta
+            orders=list(orders), rdp=curve[: len(orders)], delta=delta
         )
     return max(0.0, float(epsilon))
 
@@ -319,7 +319,7 @@ def _prv(history: _History, delta: float) -> tuple[float | None, str | None]:
     points = _prv_points(history, delta)
     if not points <= PRV_MAX_POINTS:
         return None, f"prv: would need {points:.1e} points"
-    accountant = _prv_accountant()()
+    accountant = _prv_class()()
     accountant.history = history
     try:
         with _expected_warnings():
@@ -333,38 +333,41 @@ def _prv(history: _History, delta: float) -> tuple[float | None, str | None]:
 
 def _prv_points(history: _History, delta: float) -> float:
     """Size of the grid on which PRV discretises the privacy loss."""
-    return 2 * _prv_half_width(history, delta / 1000) / _prv_mesh(history, delta / 1000)
+    errors = PRV_EPSILON_ERROR, delta / 1000
+    return 2 * _prv_half_width(history, *errors) / _prv_mesh(history, *errors)
 
 
-def _prv_half_width(history: _History, delta_error: float) -> float:
+def _prv_half_width(history: _History, eps_error: float, delta_error: float) -> float:
     """The privacy loss beyond which PRV looks no further (Gopi et al. 2021, remark 5.6).
 
     Over Opacus' own orders, so that its epsilon stays what it is.
     """
     steps = sum(count for _, _, count in history)
-    tails = [_rdp(history, delta_error / 4, _OPACUS_ORDERS)]
+    tails = [_rdp(history, delta_error / 4, _ORDERS_OF_OPACUS)]
     tails += [
-        _rdp([(noise, rate, 1)], delta_error / (8 * steps), _OPACUS_ORDERS)
+        _rdp([(noise, rate, 1)], delta_error / (8 * steps), _ORDERS_OF_OPACUS)
         for noise, rate, _ in history
     ]
-    return max(*tails, PRV_EPSILON_ERROR) + 3
+    return max(*tails, eps_error) + 3
 
 
-def _prv_mesh(history: _History, delta_error: float) -> float:
+def _prv_mesh(history: _History, eps_error: float, delta_error: float) -> float:
     """Distance between the points of PRV's grid (Gopi et al. 2021, remark 5.6)."""
     steps = sum(count for _, _, count in history)
-    return PRV_EPSILON_ERROR / math.sqrt(steps * math.log(12 / delta_error) / 2)
+    return eps_error / math.sqrt(steps * math.log(12 / delta_error) / 2)
 
 
 @cache
-def _prv_accountant() -> Any:
+def _prv_class() -> Any:
     """Opacus' PRV accountant, less the divergences that it would compute again for every epoch."""
     accountants = _opacus_accountants()
 
     class Prv(accountants.PRVAccountant):  # type: ignore[misc,name-defined]
-        def _get_domain(self, *, delta_error: float, **_known: object) -> Any:
-            half = _prv_half_width(self.history, delta_error)
-            mesh = _prv_mesh(self.history, delta_error)
+        def _get_domain(
+            self, prvs: Any, num_self_compositions: Any, eps_error: float, delta_error: float
+        ) -> Any:
+            half = _prv_half_width(self.history, eps_error, delta_error)
+            mesh = _prv_mesh(self.history, eps_error, delta_error)
             return accountants.prv.Domain.create_aligned(-half, half, mesh)
 
     return Prv

@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType
 
 _OF_THE_TERMINAL = (signal.SIGINT, signal.SIGHUP)
@@ -43,6 +44,7 @@ def held_back() -> Iterator[None]:
 
     Until it says what to do with them (`ignored`), it would print a traceback of its start.
     """
+    resource_tracker.ensure_running()  # multiprocessing's; its own start lets go what is held back
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_TERMINAL)
     try:
         yield

@@ -144,8 +144,9 @@ class _EngineArm:
         self._batches = batches
 
     def run(self, steps: int) -> None:
-        for images, labels in self._batches[:steps]:
-            self._engine.step(images, labels)
+        with denormals_flushed():  # as in training
+            for images, labels in self._batches[:steps]:
+                self._engine.step(images, labels)
 
 
 def build(
@@ -197,12 +198,11 @@ def _block_steps(arms: Sequence[Arm], device: str) -> int:
 
 def _block_seconds(arm: Arm, steps: int, device: str) -> float:
     """Wall time of the steps, from an idle device to an idle device."""
-    with denormals_flushed():  # as in training
-        synchronise(device)
-        start = time.perf_counter()
-        arm.run(steps)
-        synchronise(device)
-        return time.perf_counter() - start
+    synchronise(device)
+    start = time.perf_counter()
+    arm.run(steps)
+    synchronise(device)
+    return time.perf_counter() - start
 
 
 class _OtherProcesses:

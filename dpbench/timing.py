@@ -219,9 +219,14 @@ def _cells(row: "dict[str, float]") -> list[str]:
         f"[{low}, {high}]",
         f"{row['examples_per_second']:,.0f}",
         f"{100 * row['spread']:.0f} %",
-        "-" if math.isnan(memory) else f"{memory / 2**20:,.1f} MiB",
+        "-" if math.isnan(memory) else _mebibytes(memory),
         f"{row['pairs']}{'' if row['alone'] else '*'}",
     ]
+
+
+def _mebibytes(size: float) -> str:
+    least = 0.1 * 2**20
+    return f"{size / 2**20:,.1f} MiB" if size >= least else "< 0.1 MiB"
 
 
 if __name__ == "__main__":

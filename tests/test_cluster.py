@@ -307,7 +307,7 @@ def test_a_timing_goes_on_elsewhere(
 def test_a_scheduler_that_has_gone_is_one_line(
     processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "RECONNECT_SECONDS", 3)
+    monkeypatch.setattr("dpbench.cluster.scheduler.RECONNECT_SECONDS", 3)
     scheduler = processes.scheduler()
     processes.worker()
     kit = station.Kit(dataset="digits", versions=None)
@@ -329,7 +329,7 @@ def test_who_does_not_answer_is_passed_over(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(cluster, "ANSWER_SECONDS", 4)
+    monkeypatch.setattr("dpbench.cluster.placing.ANSWER_SECONDS", 4)
     processes.scheduler()
     stalled = processes.worker()
     kit = station.Kit(dataset="digits", versions=None)
@@ -341,7 +341,7 @@ def test_who_does_not_answer_is_passed_over(
             place.check()
         processes.worker()
         client.wait_for_workers(2, timeout=60)
-        monkeypatch.setattr(cluster, "ANSWER_SECONDS", 20)
+        monkeypatch.setattr("dpbench.cluster.placing.ANSWER_SECONDS", 20)
         place.check()
         assert "Passed over, for they do not answer: tcp://" in capsys.readouterr().err
         assert str(place) == "1 at a time, on 1 workers of a cluster"
@@ -350,7 +350,7 @@ def test_who_does_not_answer_is_passed_over(
 def test_another_service_is_no_scheduler(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr("dpbench.cluster.scheduler.CONNECT_SECONDS", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"tcp://127.0.0.1:{mute.getsockname()[1]}"
         asked = ["--dataset", "digits", "--out", str(tmp_path / "out"), "--scheduler", address]
@@ -424,7 +424,7 @@ def test_bad_flags_are_one_line(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr("dpbench.cluster.scheduler.CONNECT_SECONDS", 1.0)
     asked = ["--dataset", "digits", "--out", str(tmp_path / "out"), *flags.split()]
     assert sweep_command.main(asked) == command.EXIT_USAGE
     (line,) = capsys.readouterr().err.splitlines()

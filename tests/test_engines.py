@@ -202,7 +202,7 @@ def test_a_step_returns_the_sum_of_the_losses_before_it(
 
 
 def test_opacus_hooks_are_wrong_on_channels_last_activations(digits: data.Dataset) -> None:
-    """The reason why `memory_format` keeps them contiguous; when this fails, it need not."""
+    """Why `engines.build` makes contiguous what the hooks read; when this fails, it need not."""
     images, labels = batch(digits, 32)
     trial = make_trial("opacus-hooks", noise_multiplier=0.0, max_grad_norm=1e6)
     plain = gradient(make_trial("non-private"), images, labels)

@@ -6,6 +6,7 @@ from pathlib import Path
 import dpbench
 
 PACKAGE = Path(dpbench.__file__).parent
+README = PACKAGE.parent / "README.md"
 
 # From the commands down to the nouns; a module may import only what stands on a lower line.
 FLOORS = (
@@ -111,3 +112,20 @@ def test_an_upward_import_is_found() -> None:
     assert upward_imports(planted) == ["trial imports store"]
     planted = sources() | {"data": "def load():\n    from dpbench.train import train\n"}
     assert upward_imports(planted) == ["data imports train"]
+
+
+def test_readmes_map_is_the_house() -> None:
+    """Every module or package is on a line, and imports none on a line above."""
+    block = README.read_text(encoding="utf-8").partition("```\ndpbench/\n")[2].partition("```")[0]
+    lines = [line.strip().partition("   ")[0].split() for line in block.splitlines()]
+    line_of = {name: index for index, names in enumerate(lines) for name in names}
+    tops = {module.partition(".")[0] for module in MODULES}
+    assert set(line_of) == tops
+    assert len(line_of) == sum(map(len, lines))
+    upward = [
+        f"{module} imports {imported}"
+        for module, source in sources().items()
+        for imported in sorted(imports(source))
+        if line_of[imported.partition(".")[0]] < line_of[module.partition(".")[0]]
+    ]
+    assert upward == []

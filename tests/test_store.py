@@ -325,12 +325,16 @@ def test_no_file_of_any_kind_is_half_written(tmp_path: Path) -> None:
 
 def test_what_a_killed_writer_has_left_is_removed_an_hour_later(tmp_path: Path) -> None:
     path = tmp_path / "page [1].html"
-    old, young = (tmp_path / f".page [1].html.{process}.tmp" for process in (1, 2))
-    for left in (old, young):
+    old, young = (tmp_path / f".page [1].html.{process}.tmp" for process in (2, 3))
+    others = [tmp_path / ".page [1].html.mine.tmp", tmp_path / ".page [1].html.more.4.tmp"]
+    for left in (old, young, *others):
         left.write_bytes(b"half of")
-    os.utime(old, (time.time() - 4000,) * 2)
+        os.utime(left, (time.time() - (0 if left == young else 4000),) * 2)
+    folder = tmp_path / ".page [1].html.1.tmp"  # which cannot be removed as a file
+    folder.mkdir()
+    os.utime(folder, (time.time() - 4000,) * 2)
     files.write_bytes(path, b"whole")
-    assert {each.name for each in tmp_path.iterdir()} == {path.name, young.name}
+    assert set(tmp_path.iterdir()) == {path, young, folder, *others}
 
 
 def test_a_report_on_a_full_disk_leaves_no_half_file(tmp_path: Path) -> None:

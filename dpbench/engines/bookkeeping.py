@@ -239,6 +239,12 @@ def _windows(layer: nn.Conv2d, inputs: Tensor, height: int, width: int) -> Tenso
 
     `F.unfold` copies number by number. A copy of this copies runs: k I numbers, or where these are
     few, k k I, from an unfolding along the width that is in memory.
+
+    Args:
+        layer: The convolution.
+        inputs: [B, I, H, W], in any layout.
+        height: h, of the output.
+        width: w, of the output.
     """
     assert not isinstance(layer.padding, str)
     if any(layer.padding):

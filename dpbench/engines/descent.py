@@ -20,30 +20,32 @@ class Sgd:
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], trial: Trial) -> None:
-        self._weights = [each.detach() for each in parameters]
+        self._parameters: list[Tensor] = list(parameters)
         self._learning_rate, self._momentum = trial.learning_rate, trial.momentum
-        self._velocities = [torch.zeros_like(each) for each in self._weights if trial.momentum]
+        moving = self._parameters if trial.momentum else []
+        self._velocities = [torch.zeros_like(each.detach()) for each in moving]
 
     @property
     def state(self) -> list[Tensor]:
         """The tensors that a step changes: weights, and with momentum their velocities."""
-        return self._weights + self._velocities
+        return [each.detach() for each in self._parameters] + self._velocities
 
+    @torch.no_grad()
     def step(self, gradients: list[Tensor]) -> None:
         """Takes a step along gradients of the parameters' shapes."""
         if self._momentum:
             torch._foreach_mul_(self._velocities, self._momentum)
             torch._foreach_add_(self._velocities, gradients)
             gradients = self._velocities
-        torch._foreach_add_(self._weights, gradients, alpha=-self._learning_rate)
+        torch._foreach_add_(self._parameters, gradients, alpha=-self._learning_rate)
 
 
 def add_up(sums: list[Tensor], part: list[Tensor]) -> list[Tensor]:
-    """The sums with another part of the batch; in place, where there were some before."""
-    if not sums:
-        return part
-    torch._foreach_add_(sums, part)
-    return sums
+    """The sums over the parts of a batch so far, none before the first, with another one.
+
+    Not in place: gradients that autograd gives may share memory.
+    """
+    return list(torch._foreach_add(sums, part)) if sums else part
 
 
 def noisy_mean(

@@ -8,8 +8,8 @@ pyarrow is given open files, no paths: it takes none that is not UTF-8.
 """
 
 import ctypes
-import glob
 import os
+import re
 import shutil
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -118,10 +118,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def _remove_left(path: Path) -> None:
     """Removes what writers of the file have left of it that have surely died."""
-    with suppress(OSError):
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-            if left.stat().st_mtime < time.time() - _DEAD_SECONDS:
-                left.unlink()
+    temporary = re.compile(rf"\.{re.escape(path.name)}\.\d+\.tmp")
+    for left in path.parent.iterdir():
+        if temporary.fullmatch(left.name):
+            with suppress(OSError):
+                if left.lstat().st_mtime < time.time() - _DEAD_SECONDS:
+                    left.unlink()
 
 
 @contextmanager
