@@ -208,8 +208,8 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, f
 def denormals_flushed() -> Iterator[None]:
     """Has this thread take floats below 1e-38 for 0 meanwhile; not PyTorch's other threads.
 
-    A processor takes many times as long for each of them, and a trial whose weights explode under
-    its noise has softmax outputs full of them: its steps took twice to four times as long.
+    A processor takes many times as long for each of them, and the softmax outputs of a trial whose
+    weights explode under its noise are full of them.
     """
     before = bool(torch.full((), 1e-20) * 1e-20 == 0)
     torch.set_flush_denormal(True)

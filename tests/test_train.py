@@ -162,7 +162,7 @@ def test_a_diverged_trial_says_so(digits: data.Dataset) -> None:
 def test_steps_take_denormal_numbers_for_zero(
     digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Weights that explode under the noise make so many of them that steps took thrice as long."""
+    """Weights that explode under the noise make so many of them that steps are slow."""
     build, seen = engines.build, []
 
     def watched(*args: Any, **options: Any) -> Any:

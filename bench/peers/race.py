@@ -17,12 +17,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dpbench import command, environment
+from dpbench.engines import fused
 
 HERE = Path(__file__).parent
 NOISES, CLIPS = (0.7, 1.0, 1.3, 1.6), (1.0, 1.5)
 LEARNING_RATE = "0.05"  # the tutorial's
 ENGINES = ("fused", "opacus-hooks")
-COMPILE = "from dpbench.engines import fused; fused.compile_kernel()"
 # (engine, peer): how many times as fast the sweep must be
 WANTED = {
     ("fused", "one after another"): 10.0,
@@ -67,7 +67,7 @@ def _race(given: argparse.Namespace) -> int:
     trials = [(noise, clip) for clip, noise in itertools.product(CLIPS, NOISES)][: given.trials]
     shared = ["--epochs", str(given.epochs), "--batch-size", str(given.batch_size)]
     shared += ["--data-root", str(root), "--learning-rate", LEARNING_RATE]
-    _wall([[sys.executable, "-c", COMPILE]])
+    fused.compile_kernel()
     seconds = {
         "one after another": _wall([_tutorial(trials, shared)]),
         "two at a time": _wall(

@@ -11,8 +11,8 @@ from dpbench.trial import Trial
 class Sgd:
     """Plain SGD by the arithmetic of `torch.optim.SGD`.
 
-    That one does more around a step than in it, and its first use imports PyTorch's compiler, which
-    is a second of every worker's start.
+    That one does more around a step than in it, and its first use imports PyTorch's compiler, for
+    which every worker would wait.
 
     Args:
         parameters: Changed in place.

@@ -32,12 +32,8 @@ class Engine(Protocol):
 
 
 def sgd(model: nn.Module, trial: Trial) -> torch.optim.SGD:
-    """The optimizer of Opacus' engines; with momentum, its velocities are there from the start."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=trial.learning_rate, momentum=trial.momentum)
-    if trial.momentum:
-        for parameter in model.parameters():
-            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return optimizer
+    """The optimizer that Opacus' engines wrap."""
+    return torch.optim.SGD(model.parameters(), lr=trial.learning_rate, momentum=trial.momentum)
 
 
 def physical_batches(

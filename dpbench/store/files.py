@@ -119,11 +119,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 def _remove_left(path: Path) -> None:
     """Removes what writers of the file have left of it that have surely died."""
     temporary = re.compile(rf"\.{re.escape(path.name)}\.\d+\.tmp")
-    for left in path.parent.iterdir():
-        if temporary.fullmatch(left.name):
-            with suppress(OSError):
-                if left.lstat().st_mtime < time.time() - _DEAD_SECONDS:
-                    left.unlink()
+    found: list[Path] = []
+    with suppress(OSError):  # a folder need not be readable to be written to
+        found = [left for left in path.parent.iterdir() if temporary.fullmatch(left.name)]
+    for left in found:
+        with suppress(OSError):
+            if left.lstat().st_mtime < time.time() - _DEAD_SECONDS:
+                left.unlink()
 
 
 @contextmanager
