@@ -40,11 +40,14 @@ def test_in_parallel_or_alone_the_numbers_are_the_same_bits(trials: list[Trial])
         assert numbers(alone) == numbers(together[trial.trial_id])
 
 
-def test_a_trial_that_fails_is_a_row_and_the_others_go_on(trials: list[Trial]) -> None:
+def test_a_trial_that_fails_is_a_row_and_the_others_go_on(
+    trials: list[Trial], tmp_path: Path
+) -> None:
     diverging = make_trial("non-private", learning_rate=1e9, epochs=2)
     missing = make_trial(dataset="kmnist")
+    empty = replace(workers(), data_root=tmp_path)  # where the missing data's folder is made
     results = {
-        rows[0]["trial_id"]: rows for rows in runner.run([diverging, missing, trials[0]], workers())
+        rows[0]["trial_id"]: rows for rows in runner.run([diverging, missing, trials[0]], empty)
     }
     assert [row["status"] for row in results[trials[0].trial_id]] == ["ok"]
     (row,) = results[diverging.trial_id]
