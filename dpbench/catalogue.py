@@ -1,5 +1,6 @@
 """Which datasets there are, how large they are, and whether their files are at hand. No torch."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,18 +64,35 @@ def present(dataset: str, data_root: Path) -> bool:
     return all((raw / name).is_file() or (raw / f"{name}.gz").is_file() for name in _FILES)
 
 
-def unpacked(dataset: str, data_root: Path) -> bool:
-    """Whether the dataset can be read as it lies there: all its files, whole."""
+def files(dataset: str, data_root: Path) -> dict[Path, tuple[int, ...]]:
+    """Where the dataset's unpacked files lie, and the shapes of the bytes in each.
+
+    Training images [N, 28, 28], training labels [N], test images, test labels; none of a dataset
+    that is embedded.
+    """
     known = entry(dataset)
     if known.folder is None:
-        return True
-    sizes = []
-    for examples in (known.train_examples, known.test_examples):
-        sizes += [16 + 28 * 28 * examples, 8 + examples]  # IDX: a header, then a byte a number
-    paths = [data_root / known.folder / "raw" / name for name in _FILES]
+        return {}
+    shapes = [
+        shape
+        for examples in (known.train_examples, known.test_examples)
+        for shape in ((examples, 28, 28), (examples,))
+    ]
+    raw = data_root / known.folder / "raw"
+    return {raw / name: shape for name, shape in zip(_FILES, shapes, strict=True)}
+
+
+def idx_header(shape: tuple[int, ...]) -> bytes:
+    """What an IDX file of bytes of that shape begins with; they follow."""
+    of_bytes = 0x0800
+    return b"".join(each.to_bytes(4, "big") for each in (of_bytes + len(shape), *shape))
+
+
+def unpacked(dataset: str, data_root: Path) -> bool:
+    """Whether the dataset can be read as it lies there: all its files, whole."""
     return all(
-        path.is_file() and path.stat().st_size == size
-        for path, size in zip(paths, sizes, strict=True)
+        path.is_file() and path.stat().st_size == len(idx_header(shape)) + math.prod(shape)
+        for path, shape in files(dataset, data_root).items()
     )
 
 

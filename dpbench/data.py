@@ -55,7 +55,7 @@ def load(name: str, data_root: Path, device: str, validation_examples: int = 0) 
     if validation_examples:
         return _hold_out(load(name, data_root, device), validation_examples)
     embedded = catalogue.entry(name).folder is None
-    parts = _digits() if embedded else _torchvision(name, data_root)
+    parts = _digits() if embedded else _files(name, data_root)
     train_images, train_labels, test_images, test_labels = (part.to(device) for part in parts)
     return Dataset(
         name=name,
@@ -88,7 +88,26 @@ def _hold_out(dataset: Dataset, validation_examples: int) -> Dataset:
     )
 
 
-def _torchvision(name: str, data_root: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _files(name: str, data_root: Path) -> tuple[Tensor, ...]:
+    """Images and labels of the training set, and of the test set."""
+    try:
+        if not catalogue.unpacked(name, data_root):
+            return _torchvision(name, data_root)
+        # as torchvision would, whose import takes each worker a second
+        read = [_idx(path, shape) for path, shape in catalogue.files(name, data_root).items()]
+        train_images, train_labels, test_images, test_labels = read
+        return train_images[:, None], train_labels.long(), test_images[:, None], test_labels.long()
+    except (OSError, RuntimeError, EOFError, zlib.error, AssertionError, ValueError) as error:
+        # the last two where there is no magic number, or not as many bytes as it says
+        why = next(iter(str(error).splitlines()), f"its files hold something else ({error!r})")
+        raise BadInput(
+            f"Cannot load dataset={name} from {data_root}: {why.rstrip('.')}. "
+            f"Put its four .gz files into {data_root / str(catalogue.entry(name).folder) / 'raw'}, "
+            "or name the folder that has them with --data-root."
+        ) from error
+
+
+def _torchvision(name: str, data_root: Path) -> tuple[Tensor, ...]:
     from torchvision import datasets
 
     loader = {
@@ -96,19 +115,22 @@ def _torchvision(name: str, data_root: Path) -> tuple[Tensor, Tensor, Tensor, Te
         "fashion-mnist": datasets.FashionMNIST,
         "kmnist": datasets.KMNIST,
     }[name]
-    try:
-        with _alone(data_root):  # another process may be unpacking the files
-            train = loader(data_root, train=True, download=True)
-            test = loader(data_root, train=False, download=True)
-    except (OSError, RuntimeError, EOFError, zlib.error, AssertionError, ValueError) as error:
-        # the last two where torchvision finds no magic number, or not as many bytes as it says
-        why = next(iter(str(error).splitlines()), f"its files hold something else ({error!r})")
-        raise BadInput(
-            f"Cannot load dataset={name} from {data_root}: {why.rstrip('.')}. "
-            f"Put its four .gz files into {data_root / str(catalogue.entry(name).folder) / 'raw'}, "
-            "or name the folder that has them with --data-root."
-        ) from error
+    with _alone(data_root):  # another process may be unpacking the files
+        train = loader(data_root, train=True, download=True)
+        test = loader(data_root, train=False, download=True)
     return train.data.unsqueeze(1), train.targets, test.data.unsqueeze(1), test.targets
+
+
+def _idx(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """The file's bytes, uint8 of that shape.
+
+    Raises:
+        ValueError: It is a file of something else.
+    """
+    content, header = np.fromfile(path, np.uint8), catalogue.idx_header(shape)
+    if content[: len(header)].tobytes() != header:
+        raise ValueError(f"{path.name} does not begin as an IDX file of bytes {list(shape)}")
+    return torch.from_numpy(content[len(header) :].reshape(shape))
 
 
 def _alone(folder: Path) -> AbstractContextManager[object]:
@@ -119,7 +141,7 @@ def _alone(folder: Path) -> AbstractContextManager[object]:
     return FileLock(folder / ".dpbench-unpacking")
 
 
-def _digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _digits() -> tuple[Tensor, ...]:
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)  # 8 x 8 grey levels from 0 to 16

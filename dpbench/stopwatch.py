@@ -19,7 +19,7 @@ from torch import Tensor
 from dpbench import engines, models, tutorial
 from dpbench.data import Dataset, normalise
 from dpbench.sampling import poisson_batches
-from dpbench.train import denormals_flushed, synchronise
+from dpbench.train import at_full_speed, synchronise
 from dpbench.trial import (
     NON_PRIVATE,
     NON_PRIVATE_ENGINES,
@@ -144,7 +144,7 @@ class _EngineArm:
         self._batches = batches
 
     def run(self, steps: int) -> None:
-        with denormals_flushed():  # as in training
+        with at_full_speed():  # as in training
             for images, labels in self._batches[:steps]:
                 self._engine.step(images, labels)
 

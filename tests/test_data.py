@@ -1,7 +1,9 @@
+import math
 from pathlib import Path
 
 import pytest
 import torch
+from torchvision import datasets
 
 from dpbench import catalogue, data
 from dpbench.trial import BadInput
@@ -58,4 +60,24 @@ def test_files_that_hold_something_else_are_bad_input(tmp_path: Path, content: b
         for kind in ("images-idx3", "labels-idx1"):
             (raw / f"{part}-{kind}-ubyte").write_bytes(content)
     with pytest.raises(BadInput, match="Cannot load dataset=mnist"):
+        data.load("mnist", tmp_path, "cpu")
+
+
+def test_mnist_is_read_as_torchvision_reads_it(mnist_root: Path) -> None:
+    mnist = data.load("mnist", mnist_root, "cpu")
+    for train, images, labels in (
+        (True, mnist.train_images, mnist.train_labels),
+        (False, mnist.test_images, mnist.test_labels),
+    ):
+        theirs = datasets.MNIST(mnist_root, train=train)
+        assert torch.equal(images[:, 0], theirs.data)
+        assert torch.equal(labels, theirs.targets)
+
+
+def test_files_of_the_right_size_that_hold_something_else_are_bad_input(tmp_path: Path) -> None:
+    for path, shape in catalogue.files("mnist", tmp_path).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(4 + 4 * len(shape) + math.prod(shape)))
+    assert catalogue.unpacked("mnist", tmp_path)
+    with pytest.raises(BadInput, match="train-images-idx3-ubyte does not begin as an IDX file"):
         data.load("mnist", tmp_path, "cpu")

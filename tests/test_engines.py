@@ -105,6 +105,37 @@ def test_no_example_moves_the_sum_beyond_the_clipping_norm(
         assert moved >= max_grad_norm * 0.999  # every digit's first gradient is longer than 1
 
 
+class Wrapped(nn.Module):
+    """A model of which an engine cannot tell which layer comes first."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("engine", ["opacus-hooks", "opacus-functorch"])
+@pytest.mark.parametrize("wrapped", [False, True], ids=["sequential", "wrapped"])
+def test_opacus_computes_the_gradients_of_examples_alone_where_it_can(
+    engine: EngineName, wrapped: bool, digits: data.Dataset
+) -> None:
+    plain = models.tutorial_cnn(seed=1, device="cpu")
+    model = Wrapped(plain) if wrapped else plain
+    noise = torch.Generator().manual_seed(2)
+    trial = make_trial(engine, noise_multiplier=0.5)
+    stepper = engines.build(trial, model, noise=noise)
+    of_the_batch = []
+    for name, parameter in plain.named_parameters():
+        parameter.register_post_accumulate_grad_hook(lambda _, name=name: of_the_batch.append(name))
+    stepper.step(*batch(digits, 20))
+    assert sorted(of_the_batch) == sorted(name for name, _ in plain.named_parameters() if wrapped)
+    reference, hooks = build(make_trial("opacus-hooks", noise_multiplier=0.5))
+    hooks.step(*batch(digits, 20))
+    torch.testing.assert_close(weights(plain), weights(reference))
+
+
 @EVERY_PRIVATE
 @pytest.mark.parametrize("physical_batch_size", [None, 7])
 def test_engines_follow_the_same_trajectory(

@@ -54,7 +54,7 @@ FLOORS = (
     ("audits.canaries", "data", "models", "sampling"),
     ("audits.claim", "audits.one_run", "environment", "estimate", "grid"),
     ("accounting", "audits.trade_off", "catalogue", "processes.worker", "stacks"),
-    ("audits", "comparison", "interrupt", "processes"),
+    ("audits", "comparison", "heap", "interrupt", "processes"),
     ("trial",),
 )
 MODULES = {module for modules in FLOORS for module in modules}

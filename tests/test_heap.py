@@ -1,0 +1,46 @@
+import platform
+import resource
+
+import pytest
+import torch
+
+from dpbench import heap
+
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator alone")
+
+
+def faults(times: int) -> int:
+    """Page faults, of thousands a time, while a block of 64 MiB comes and goes."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        torch.ones(64 << 18)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@glibc
+def test_what_is_freed_meanwhile_is_used_again() -> None:
+    with heap.kept():
+        faults(5)
+        assert faults(5) < 1_000
+
+
+@glibc
+def test_afterwards_it_goes_back_to_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE", raising=False)
+    with heap.kept():
+        faults(5)
+    torch.ones(32 << 18)  # as it is freed, what lies free above goes with it
+    assert faults(5) > 5_000
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(_name: None) -> object:
+        raise OSError
+
+    monkeypatch.setattr("ctypes.CDLL", none)
+    heap._mallopt.cache_clear()
+    try:
+        with heap.kept():
+            assert heap._mallopt() is None
+    finally:
+        heap._mallopt.cache_clear()
