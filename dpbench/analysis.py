@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 import pandas as pd
-from scipy import stats
+from scipy import special  # scipy.stats takes a third of a second to import
 
 from dpbench.trial import ENGINES, NON_PRIVATE, NON_PRIVATE_ENGINES, Trial
 
@@ -275,7 +275,7 @@ def _half_width(deviation: float, seeds: int) -> float:
 
 @cache
 def _t_quantile(degrees: int) -> float:
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees))
+    return float(special.stdtrit(degrees, (1 + CONFIDENCE) / 2))
 
 
 def overhead(
@@ -322,5 +322,6 @@ def _median_interval(ordered: list[float]) -> tuple[float, float]:
     2 P(Binomial(n, 1/2) < k), whatever the distribution (David and Nagaraja 2003, section 7.1).
     """
     n = len(ordered)
-    k = max(1, int(stats.binom.ppf((1 - CONFIDENCE) / 2, n, 0.5)))
+    at_most = special.bdtr(range(n), n, 0.5)  # P(Binomial(n, 1/2) <= 0, 1, ...)
+    k = max(1, int((at_most < (1 - CONFIDENCE) / 2).sum()))
     return ordered[k - 1], ordered[n - k]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from dpbench import analysis, catalogue
 from dpbench.analysis import ARM, CONFIDENCE
@@ -179,11 +179,11 @@ def _tested(group: pd.DataFrame, tolerance: float) -> dict[str, float]:
     n, mean, spread = len(differences), float(differences.mean()), float(differences.std())
     low = high = p_value = math.nan
     if n > 1:
-        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * spread / math.sqrt(n)
+        half = float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * spread / math.sqrt(n)
         low, high = mean - half, mean + half
         # accuracies count images, so that two or three differences may be equal by chance
         error = max(spread, _image(group["dataset"].iloc[0])) / math.sqrt(n)
-        p_value = float(stats.t.cdf((mean + tolerance) / error, n - 1))
+        p_value = float(special.stdtr(n - 1, (mean + tolerance) / error))
     return {
         "seeds": n,
         "pairs": len(group),

@@ -30,11 +30,8 @@ class OpacusGradSample:
         physical_batch_size: int | None,
     ) -> None:
         mode = trial.engine.removeprefix("opacus-")
-        first = None if mode == "ew" else _first_trained(model)
+        self._last_reached = None if mode == "ew" else _last_reached(model)
         self._model = wrap_model(model, mode, loss_reduction="mean")
-        self._first_output: Tensor | None = None
-        if first is not None:
-            first.register_forward_hook(self._keep)
         self._optimizer = DPOptimizer(
             sgd(model, trial),
             noise_multiplier=trial.noise_multiplier,
@@ -56,7 +53,7 @@ class OpacusGradSample:
                 # "mean" over the part: Opacus multiplies by the part's size again
                 loss = F.cross_entropy(self._model(part_images), part_labels)
                 with no_hook_warning():
-                    self._set_off_hooks(loss)
+                    loss.backward(inputs=self._last_reached)
                 total += loss.detach() * len(part_labels)
             else:  # functorch and ew refuse an empty batch; no example has no gradient
                 for parameter in self._optimizer.params:
@@ -65,26 +62,19 @@ class OpacusGradSample:
             self._optimizer.step()
         return total
 
-    def _keep(self, _layer: nn.Module, _inputs: object, output: Tensor) -> None:
-        self._first_output = output
 
-    def _set_off_hooks(self, loss: Tensor) -> None:
-        """A backward pass, which computes `grad_sample`.
+def _last_reached(model: nn.Module) -> list[nn.Parameter] | None:
+    """A parameter that a backward pass reaches after all layers; None where none is known.
 
-        It ends below the hooks of the first layer, where that is known, and asks for no gradient of
-        the batch: Opacus has no use for them.
-        """
-        if self._first_output is None:
-            loss.backward()
-        else:
-            torch.autograd.grad(loss, self._first_output)
-            self._first_output = None
-
-
-def _first_trained(model: nn.Module) -> nn.Module | None:
-    """The layer that a backward pass reaches last; None where that is not known."""
+    A pass for no more than its gradient sets off all of Opacus' hooks, and spares the other
+    gradients of the batch, which Opacus has no use for.
+    """
     if not isinstance(model, nn.Sequential):
         return None
-    trained = (layer for layer in model if any(p.requires_grad for p in layer.parameters()))
-    first = next(trained, None)
-    return first if first is not None and next(first.children(), None) is None else None
+    for layer in model:
+        if next(layer.children(), None) is not None:
+            return None
+        trained = [each for each in layer.parameters() if each.requires_grad]
+        if trained:
+            return [min(trained, key=nn.Parameter.numel)]
+    return None
