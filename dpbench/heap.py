@@ -29,17 +29,25 @@ def kept() -> Iterator[None]:
         _set(_USUAL)
 
 
+def give_back() -> None:
+    """Returns to the system what this process has freed and kept; nothing but under glibc."""
+    malloc_trim = _library("malloc_trim")
+    if malloc_trim is not None:
+        malloc_trim(0)
+
+
 def _set(options: tuple[tuple[int, int], ...]) -> None:
-    mallopt = _mallopt()
+    mallopt = _library("mallopt")
     if mallopt is not None:
         for option in options:
             mallopt(*option)
 
 
 @cache
-def _mallopt() -> Callable[[int, int], int] | None:
+def _library(function: str) -> Callable[..., int] | None:
+    """The C library's function of that name, if it has one."""
     try:
         library = ctypes.CDLL(None)
     except (OSError, TypeError):  # Windows
         return None
-    return getattr(library, "mallopt", None)
+    return getattr(library, function, None)

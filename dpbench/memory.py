@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from dpbench import interrupt, stopwatch
+from dpbench import heap, interrupt, stopwatch
 from dpbench.data import Dataset, normalise
 from dpbench.processes import worker
 from dpbench.trial import TimedName
@@ -99,6 +99,7 @@ def _grown(
         for size in (SMALL_BATCH, batch_size)
     )
     small.run(stopwatch.WARM_UP_STEPS)
+    heap.give_back()  # or the steps would use it unseen
     try:
         _CLEAR.write_text(_RESET_PEAK, encoding="ascii")
     except OSError:

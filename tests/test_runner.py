@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,9 +7,11 @@ import torch
 from conftest import make_trial
 
 from dpbench import runner
+from dpbench.processes.crew import Event
 from dpbench.processes.schedule import Lost
 from dpbench.trial import Trial
 
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 WHERE_COLUMNS = {"train_seconds", "examples_per_second", "workers_beside", "started_at"}
 
 
@@ -80,3 +83,30 @@ def test_a_trial_lost_on_a_gpu_is_a_row_where_there_is_none() -> None:
     assert (row["implementation"], row["memory_format"]) == ("bookkeeping", "contiguous")
     (row,) = runner.run_trial(make_trial("fused"), on_gpu, beside=0)
     assert (row["status"], row["device"]) == ("failed", "cuda:0")
+
+
+def large_pages(_task: object) -> Iterator[int]:
+    """KiB of this process' memory that lies in large pages, while PyTorch has a block of 64 MiB."""
+    block = torch.ones(64 << 18)
+    rolled_up = Path("/proc/self/smaps_rollup").read_text(encoding="ascii")
+    (line,) = (line for line in rolled_up.splitlines() if line.startswith("AnonHugePages"))
+    yield int(line.split()[1]) if len(block) else 0
+
+
+@pytest.mark.skipif(
+    not HUGE_PAGES.exists() or "[madvise]" not in HUGE_PAGES.read_text(encoding="ascii"),
+    reason="needs a Linux that gives large pages to those who ask",
+)
+def test_workers_take_large_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_task", large_pages)
+    with runner.crew(workers()) as crew:
+        crew.hire(0)
+        found: list[Event] = []
+        while not any(event.kind == "end" for event in found):
+            events = list(crew.events(60))
+            assert events
+            if any(event.kind == "ready" for event in events):
+                crew.give(0, None)
+            found += events
+    (item,) = (event.value for event in found if event.kind == "item")
+    assert item >= 32 << 10
