@@ -127,7 +127,7 @@ def _epochs(
             for batch in islice(batches, steps_per_epoch):
                 tally.count(batch)
                 indices = _sent(torch.from_numpy(batch), device)
-                # on a CPU ten times as fast as dataset.train_images[indices]
+                # copies whole images, where indexing copies number by number
                 images = normalise(dataset.train_images.index_select(0, indices))
                 loss_sums += step(images, dataset.train_labels[indices])
         synchronise(device)

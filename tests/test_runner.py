@@ -109,4 +109,4 @@ def test_workers_take_large_pages(monkeypatch: pytest.MonkeyPatch) -> None:
                 crew.give(0, None)
             found += events
     (item,) = (event.value for event in found if event.kind == "item")
-    assert item >= 32 << 10
+    assert item >= 2 << 10  # one of them; without the switch there is none
