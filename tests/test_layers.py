@@ -49,7 +49,7 @@ FLOORS = (
         "engines.opacus_grad_sample",
         "engines.stacked",
     ),
-    ("engines.descent", "engines.fused_kernel", "engines.protocol"),
+    ("engines.descent", "engines.fused_kernel", "engines.passes", "engines.protocol"),
     ("engines.simd",),
     ("audits.canaries", "data", "models", "sampling"),
     ("audits.claim", "audits.one_run", "environment", "estimate", "grid"),

@@ -5,19 +5,22 @@ Bu, Wang, Zha and Karypis, "Differentially Private Optimization on Large Model a
 output gradients, then one weighted sum.
 """
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dpbench.engines import passes
 from dpbench.engines.descent import Sgd, add_up, noisy_mean
 from dpbench.engines.protocol import physical_batches
 from dpbench.trial import BadInput, Trial
 
 # On a CPU
 CHUNK = 144  # examples at a time through the layers: fewer leave convolutions idle, more the cache
-STRIP_BYTES = 2**20  # of patches at a time: a usual second-level cache
+STRIP_BYTES = 2**19  # of patches at a time: some of the second-level cache is the code's
 LINE = 16  # numbers that are copied at once
 
 
@@ -27,7 +30,7 @@ class Bookkeeping:
     Args:
         trial: The privacy parameters, learning rate and momentum.
         model: Conv2d and Linear layers, each used once and trained, with layers between that have
-            no parameters, change nothing in place and do not mix examples; trained in place.
+            no parameters and do not mix examples; trained in place.
         noise: Source of the noise, on the model's device.
         physical_batch_size: Most examples in one pass.
 
@@ -48,7 +51,6 @@ class Bookkeeping:
             _refuse_mixing(layer)
         for layer in self._layers:
             _refuse_unknown(layer)
-            layer.register_forward_hook(self._keep)
         if sum(len(list(layer.parameters())) for layer in self._layers) != len(
             list(model.parameters())
         ):
@@ -57,12 +59,9 @@ class Bookkeeping:
         self._largest = max(convolutions, key=lambda layer: layer.weight.numel(), default=None)
         self._trial = trial
         self._noise = noise
-        self._model = model
+        self._passes = passes.through(model)
         self._parameters = list(model.parameters())
         self._sgd = Sgd(self._parameters, trial)
-        self._inputs: dict[nn.Module, Tensor] = {}
-        self._outputs: dict[nn.Module, Tensor] = {}
-        self._versions: dict[nn.Module, int] = {}  # of the outputs, as the layers gave them
         on_cpu = self._parameters[0].device.type == "cpu"
         sizes = [size for size in (physical_batch_size, CHUNK if on_cpu else None) if size]
         self._physical_batch_size = min(sizes, default=None)
@@ -82,61 +81,32 @@ class Bookkeeping:
         self._sgd.step(noisy_mean(self._parameters, sums, self._trial, self._noise))
         return total
 
-    def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        """A forward hook: what the layer was given and gave."""
-        if torch.is_grad_enabled():
-            if layer in self._outputs:
-                raise BadInput(f"The bookkeeping engine knows no layer used twice: {layer}.")
-            if isinstance(layer, nn.Linear) and inputs[0].dim() != 2:
-                raise BadInput(
-                    f"The bookkeeping engine knows Linear on [B, features], not {layer}."
-                )
-            self._inputs[layer], self._outputs[layer] = inputs[0].detach(), output
-            self._versions[layer] = output._version
-
     def _clipped_sums(self, images: Tensor, labels: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The sum of the examples' losses, and of their clipped gradients by each parameter."""
         if not len(labels):
             return images.new_zeros(()), [torch.zeros_like(each) for each in self._parameters]
-        self._inputs.clear()
-        self._outputs.clear()
-        loss = F.cross_entropy(self._model(images), labels, reduction="sum")
-        outputs = [self._output(layer) for layer in self._layers]
-        backs = dict(zip(self._layers, torch.autograd.grad(loss, outputs), strict=True))
+        loss, found = self._passes(images, labels)
         with torch.no_grad():
-            squared = images.new_zeros(len(labels))
-            parts = {}
-            for layer, back in backs.items():
-                if layer is not self._largest:
-                    parts[layer] = _part(layer, self._inputs[layer], back)
-                    squared += _squared_norms(layer, *parts[layer])
+            parts = {
+                layer: _part(layer, *ends)
+                for layer, ends in found.items()
+                if layer is not self._largest
+            }
+            norms = [part.norms() for part in parts.values()] or [images.new_zeros(len(labels))]
+            together: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)  # [B]
             added: dict[nn.Module, list[Tensor]] = {}
             if self._largest is None:
-                factors = self._factors(squared)
+                factors = self._factors(together)
             else:
-                inputs, back = self._inputs[self._largest], backs[self._largest]
-                factors, added[self._largest] = self._clip(self._largest, inputs, back, squared)
+                factors, added[self._largest] = self._clip(
+                    self._largest, *found[self._largest], together
+                )
             for layer, part in parts.items():
-                added[layer] = _weighted_sums(layer, *part, factors)
-        return loss.detach(), [each for layer in self._layers for each in added[layer]]
-
-    def _output(self, layer: nn.Module) -> Tensor:
-        """What the layer gave, as it gave it.
-
-        Raises:
-            BadInput: The model does not use the layer, or has written over its output.
-        """
-        if layer not in self._outputs:
-            raise BadInput(f"The bookkeeping engine knows no layer that is not used: {layer}.")
-        if self._outputs[layer]._version != self._versions[layer]:
-            raise BadInput(
-                f"The bookkeeping engine knows no layer that changes in place what {layer} gives; "
-                "inplace=False does the same."
-            )
-        return self._outputs[layer]
+                added[layer] = part.weighted_sums(factors)
+        return loss, [each for layer in self._layers for each in added[layer]]
 
     def _clip(
-        self, layer: nn.Conv2d, inputs: Tensor, back: Tensor, squared: Tensor
+        self, layer: nn.Conv2d, inputs: Tensor, back: Tensor, others: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         """Every example's factor [B], and this layer's weighted sums.
 
@@ -146,27 +116,26 @@ class Bookkeeping:
             layer: The last whose part of the norms is not known.
             inputs: [B, I, H, W].
             back: [B, O, h, w].
-            squared: [B]: the other layers' squared gradient norms.
+            others: [B]: the norms of the other layers' gradients.
         """
         bias = back.sum((2, 3))  # [B, O]
         if layer.bias is not None:
-            squared = squared + _row_norms(bias).square()
+            others = torch.hypot(others, _row_norms(bias))
         total = back.new_zeros(layer.weight.numel())  # [O k k I]
         factors = []
         done = 0
         for gradients in _conv_gradients(layer, inputs, back):
-            flat = gradients.flatten(1)
-            others = squared[done : (done := done + len(flat))]
-            factors.append(self._factors(_row_norms(flat).square_().add_(others)))
-            total.addmv_(flat.T, factors[-1])
+            some = others[done : (done := done + len(gradients))]
+            factors.append(self._factors(torch.hypot(_row_norms(gradients), some)))
+            total.addmv_(gradients.T, factors[-1])
         together = torch.cat(factors)
         return together, _as_parameters(layer, total, together @ bias)
 
-    def _factors(self, squared: Tensor) -> Tensor:
-        """[B]: what scales gradients of these squared norms to the bound, as Opacus clips."""
+    def _factors(self, norms: Tensor) -> Tensor:
+        """[B]: what scales gradients of these norms to the bound, as Opacus clips."""
         bound = self._trial.max_grad_norm
         assert bound is not None
-        return (bound / (squared.sqrt() + 1e-6)).clamp_(max=1.0)
+        return bound / (norms + 1e-6).clamp_(min=bound)
 
 
 def _refuse_mixing(layer: nn.Module) -> None:
@@ -192,46 +161,95 @@ def _refuse_unknown(layer: nn.Module) -> None:
         )
 
 
-def _part(layer: nn.Module, inputs: Tensor, back: Tensor) -> tuple[Tensor, Tensor]:
-    """What the layer's gradients are made of.
+@dataclass(frozen=True, slots=True)
+class _Formed:
+    """A convolution's gradients: with kernels this small cheaper than patches' Gram matrices.
 
-    Of Conv2d every example's gradients: the weight's [B, O, k k I] and the bias' [B, O]. With
-    kernels this small they are cheaper to form than the Gram matrices of patches. Of Linear the
-    factors of an outer product: [B, I] and [B, O].
+    Args:
+        layer: The convolution.
+        weight: [B, O k k I].
+        bias: [B, O].
     """
-    if not isinstance(layer, nn.Conv2d):
-        return inputs, back
-    weight = back.new_empty(len(back), layer.out_channels, layer.weight[0].numel())
+
+    layer: nn.Conv2d
+    weight: Tensor
+    bias: Tensor
+
+    def norms(self) -> Tensor:
+        """[B]: of each example's gradient by the layer's parameters."""
+        weight = _row_norms(self.weight)
+        return weight if self.layer.bias is None else torch.hypot(weight, _row_norms(self.bias))
+
+    def weighted_sums(self, factors: Tensor) -> list[Tensor]:
+        """The sums of the examples' gradients times their factors [B]: the weight's, the bias'."""
+        return _as_parameters(self.layer, factors @ self.weight, factors @ self.bias)
+
+
+@dataclass(frozen=True, slots=True)
+class _OuterProducts:
+    """A linear layer's gradients by their factors.
+
+    Args:
+        layer: The linear layer.
+        inputs: [B, I].
+        back: [B, O].
+    """
+
+    layer: nn.Linear
+    inputs: Tensor
+    back: Tensor
+
+    def norms(self) -> Tensor:
+        """See `_Formed`."""
+        bias = _row_norms(self.back)
+        weight = _row_norms(self.inputs) * bias
+        return weight if self.layer.bias is None else torch.hypot(weight, bias)
+
+    def weighted_sums(self, factors: Tensor) -> list[Tensor]:
+        """See `_Formed`."""
+        scaled = self.back * factors[:, None]  # [B, O]
+        weight = scaled.T @ self.inputs
+        return [weight] if self.layer.bias is None else [weight, scaled.sum(0)]
+
+
+def _part(layer: nn.Module, inputs: Tensor, back: Tensor) -> _Formed | _OuterProducts:
+    """The layer's gradients, in the form that is cheapest."""
+    if isinstance(layer, nn.Linear):
+        return _OuterProducts(layer, inputs, back)
+    assert isinstance(layer, nn.Conv2d)
+    weight = back.new_empty(len(back), layer.weight.numel())
     for _ in _conv_gradients(layer, inputs, back, weight):
         pass
-    return weight, back.sum((2, 3))
+    return _Formed(layer, weight, back.sum((2, 3)))
 
 
 def _conv_gradients(
     layer: nn.Conv2d, inputs: Tensor, back: Tensor, out: Tensor | None = None
 ) -> Iterator[Tensor]:
-    """Some examples after the others: their gradients of the weight [b, O, k k I].
+    """Some examples after the others: their gradients of the weight [b, O k k I].
 
-    They are views of `out` [B, O, k k I] or, without it, of memory that the next will use again.
+    They are views of `out` [B, O k k I] or, without it, of memory that the next will use again.
     """
     flat = back.flatten(2)  # [B, O, L]
     examples, channels, places = flat.shape
     weights = layer.weight[0].numel()
     windows = _windows(layer, inputs, *back.shape[2:])
     on_cpu = flat.device.type == "cpu"
-    size = _strip(places * weights * flat.element_size()) if on_cpu else examples
+    size = _strip(examples, places * weights * flat.element_size()) if on_cpu else examples
     strip = windows.new_empty(min(size, examples), *windows.shape[1:])
-    memory = flat.new_empty(len(strip), channels, weights) if out is None else out
-    results = memory.split(size)
+    memory = flat.new_empty(len(strip), channels * weights) if out is None else out
+    rows = memory.split(size)
     for index, (some, seen) in enumerate(zip(flat.split(size), windows.split(size), strict=True)):
-        gradients = results[0][: len(some)] if out is None else results[index]
+        gradients = rows[0][: len(some)] if out is None else rows[index]
         patches = strip[: len(some)].copy_(seen).view(len(some), places, weights)
-        yield torch.bmm(some, patches, out=gradients)
+        torch.bmm(some, patches, out=gradients.view(len(some), channels, weights))
+        yield gradients
 
 
-def _strip(example_bytes: int) -> int:
-    """Examples whose patches stay in the cache together."""
-    return max(1, STRIP_BYTES // example_bytes)
+def _strip(examples: int, example_bytes: int) -> int:
+    """Of so many examples those whose patches stay in the cache together, in even strips."""
+    strips = math.ceil(examples * example_bytes / STRIP_BYTES)
+    return math.ceil(examples / strips)
 
 
 def _windows(layer: nn.Conv2d, inputs: Tensor, height: int, width: int) -> Tensor:
@@ -266,33 +284,13 @@ def _windows(layer: nn.Conv2d, inputs: Tensor, height: int, width: int) -> Tenso
     )
 
 
-def _squared_norms(layer: nn.Module, first: Tensor, second: Tensor) -> Tensor:
-    """[B]: of each example's gradients of the layer's weight and bias."""
-    one, two = (_row_norms(part).square() for part in (first, second))
-    if isinstance(layer, nn.Conv2d):
-        return one + (0 if layer.bias is None else two)
-    return one * two + (0 if layer.bias is None else two)  # an outer product's norm
-
-
 def _row_norms(part: Tensor) -> Tensor:
-    """[B, ...] -> [B], in one pass over memory."""
-    norms: Tensor = torch.linalg.vector_norm(part.flatten(1), dim=1)
+    """[B, N] -> [B], in one pass over memory."""
+    norms: Tensor = torch.linalg.vector_norm(part, dim=1)
     return norms
 
 
-def _weighted_sums(
-    layer: nn.Module, first: Tensor, second: Tensor, factors: Tensor
-) -> list[Tensor]:
-    """The sums of the examples' gradients times their factors: the weight's and the bias'."""
-    if isinstance(layer, nn.Conv2d):
-        return _as_parameters(layer, factors @ first.flatten(1), factors @ second)
-    scaled = second * factors[:, None]  # [B, O]
-    return _as_parameters(layer, scaled.T @ first, scaled.sum(0))
-
-
-def _as_parameters(layer: nn.Module, weight: Tensor, bias: Tensor) -> list[Tensor]:
-    """Sums of gradients in the shape of the layer's parameters."""
-    if isinstance(layer, nn.Conv2d):  # from [O k k I]
-        kernels = weight.view(layer.out_channels, *layer.kernel_size, -1)
-        weight = kernels.permute(0, 3, 1, 2)
-    return [weight] if layer.bias is None else [weight, bias]
+def _as_parameters(layer: nn.Conv2d, weight: Tensor, bias: Tensor) -> list[Tensor]:
+    """Sums of gradients, the weight's [O k k I], in the shapes of the layer's parameters."""
+    kernels = weight.view(layer.out_channels, *layer.kernel_size, -1).permute(0, 3, 1, 2)
+    return [kernels] if layer.bias is None else [kernels, bias]

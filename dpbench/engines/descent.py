@@ -69,10 +69,10 @@ def noisy_mean(
     shaped = [part.reshape(each.shape) for each, part in zip(parameters, sums, strict=True)]
     if not spread:
         return list(torch._foreach_div(shaped, trial.batch_size))
-    noisy = [
+    drawn = [
         torch.normal(0.0, spread, each.shape, generator=noise, device=each.device)
         for each in parameters
     ]
-    torch._foreach_add_(noisy, shaped)
+    noisy = list(torch._foreach_add(shaped, drawn))  # in the layout of the sums, the parameters'
     torch._foreach_div_(noisy, trial.batch_size)
     return noisy

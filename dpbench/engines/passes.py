@@ -1,0 +1,210 @@
+"""One pass forward through a model, and one back as far as its layers' outputs.
+
+What a layer's weights do to the loss follows from its inputs and the gradient by its outputs, for
+each example apart. Autograd gives these for any model. Where every layer is known, the derivatives
+are called here one after another, which spares autograd's notes, and what none of them needs is
+overwritten.
+"""
+
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from dpbench.trial import BadInput
+
+_aten = torch.ops.aten
+
+# Each layer with weights, its inputs, and the gradient of the examples' losses by its outputs
+Found = dict[nn.Module, tuple[Tensor, Tensor]]
+
+
+class Passes(Protocol):
+    """Passes through a model at the weights that it has now."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Found]:
+        """The sum of the examples' cross entropies, [], and what is found on the way.
+
+        Args:
+            images: [B, ...], left as they are.
+            labels: Classes, int64 [B].
+
+        Raises:
+            BadInput: A layer is not used, or twice, or a Linear sees more than [B, features].
+        """
+        ...
+
+
+def through(model: nn.Module) -> Passes:
+    """The fastest passes through a model of Conv2d, Linear and layers without parameters."""
+    layers = chain(model)
+    return ByAutograd(model) if layers is None else ByHand(layers)
+
+
+def chain(model: nn.Module) -> list[nn.Module] | None:
+    """The layers of a model that is a chain, in order; None where it is no chain known here.
+
+    That is a Sequential, maybe of others, of ReLU, MaxPool2d, Flatten, and trained Conv2d and
+    Linear, none of these used twice.
+    """
+    if type(model) is not nn.Sequential:
+        return [model] if _is_known(model) else None
+    layers: list[nn.Module] = []
+    for part in model:
+        found = chain(part)
+        if found is None:
+            return None
+        layers += found
+    weighted = [layer for layer in layers if _has_weights(layer)]
+    return layers if 0 < len(weighted) == len(set(weighted)) else None
+
+
+class ByHand:
+    """Passes through a chain.
+
+    Args:
+        layers: Of `chain`.
+    """
+
+    def __init__(self, layers: list[nn.Module]) -> None:
+        self._layers = layers
+        self._first = next(layer for layer in layers if _has_weights(layer))
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Found]:
+        """See `Passes`."""
+        logits, kept = self._forward(images)
+        loss = F.cross_entropy(logits.requires_grad_(), labels, reduction="sum")
+        (back,) = torch.autograd.grad(loss, logits)
+        return loss.detach(), self._backward(back, kept)
+
+    @torch.no_grad()
+    def _forward(self, images: Tensor) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
+        """The logits, and what `_through` needs of each layer."""
+        kept: list[tuple[Tensor, ...]] = []
+        at, spare = images, False  # whether no derivative needs `at`
+        for layer in self._layers:
+            before = at
+            if isinstance(layer, nn.ReLU):
+                at = F.relu(before, inplace=spare)
+                kept.append((at,))
+            elif isinstance(layer, nn.MaxPool2d):
+                at, places = F.max_pool2d_with_indices(before, *_window(layer))
+                kept.append((before, places))
+            else:
+                _refuse_sequences(layer, before)
+                at = layer(before)
+                kept.append((before,))
+            spare = _has_weights(layer)
+        return at, kept
+
+    @torch.no_grad()
+    def _backward(self, back: Tensor, kept: list[tuple[Tensor, ...]]) -> Found:
+        found: Found = {}
+        for layer in reversed(self._layers):
+            known = kept.pop()  # and so free, once it is used
+            if _has_weights(layer):
+                found[layer] = known[0], back
+                if layer is self._first:
+                    break
+            back = _through(layer, back, *known)
+        return found
+
+
+class ByAutograd:
+    """Passes through any model.
+
+    Args:
+        model: Each of its layers with parameters is used once.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._layers = [layer for layer in model.modules() if list(layer.parameters(recurse=False))]
+        self._inputs: dict[nn.Module, Tensor] = {}
+        self._outputs: dict[nn.Module, GradientEdge] = {}  # holds, whatever is written over them
+        for layer in self._layers:
+            layer.register_forward_hook(self._keep)
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Found]:
+        """See `Passes`."""
+        self._inputs.clear()
+        self._outputs.clear()
+        loss = F.cross_entropy(self._model(images), labels, reduction="sum")
+        for layer in self._layers:
+            if layer not in self._outputs:
+                raise BadInput(f"The bookkeeping engine knows no layer that is not used: {layer}.")
+        backs = torch.autograd.grad(loss, [self._outputs[layer] for layer in self._layers])
+        return loss.detach(), {
+            layer: (self._inputs[layer], back)
+            for layer, back in zip(self._layers, backs, strict=True)
+        }
+
+    def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """A forward hook: what the layer was given, and where in autograd's graph it is left."""
+        if torch.is_grad_enabled():
+            if layer in self._outputs:
+                raise BadInput(f"The bookkeeping engine knows no layer used twice: {layer}.")
+            _refuse_sequences(layer, inputs[0])
+            self._inputs[layer] = inputs[0].detach()
+            self._outputs[layer] = get_gradient_edge(output)
+
+
+def _is_known(layer: nn.Module) -> bool:
+    if type(layer) is nn.Conv2d:
+        plain = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    elif type(layer) is nn.MaxPool2d:
+        plain = not layer.return_indices
+    else:
+        plain = type(layer) in (nn.Linear, nn.ReLU, nn.Flatten)
+    return plain and all(each.requires_grad for each in layer.parameters())
+
+
+def _has_weights(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Conv2d | nn.Linear)
+
+
+def _refuse_sequences(layer: nn.Module, inputs: Tensor) -> None:
+    if isinstance(layer, nn.Linear) and inputs.dim() != 2:
+        raise BadInput(f"The bookkeeping engine knows Linear on [B, features], not {layer}.")
+
+
+def _through(layer: nn.Module, back: Tensor, known: Tensor, places: Tensor | None = None) -> Tensor:
+    """The gradient by a layer's inputs, from that by its outputs.
+
+    Args:
+        layer: Of a chain.
+        back: The gradient by its outputs.
+        known: Its inputs; of ReLU its outputs.
+        places: Of MaxPool2d, where in the inputs the largest are.
+    """
+    gradient: Tensor
+    match layer:
+        case nn.Conv2d():
+            gradient, _, _ = _aten.convolution_backward(
+                back,
+                known,
+                layer.weight,
+                None,
+                layer.stride,
+                layer.padding,
+                layer.dilation,
+                False,  # not transposed, and so with no
+                [0, 0],  # padding of its outputs
+                layer.groups,
+                (True, False, False),  # by inputs, not by weight and bias
+            )
+        case nn.Linear():
+            gradient = back @ layer.weight
+        case nn.ReLU():
+            gradient = _aten.threshold_backward(back, known, 0)
+        case nn.MaxPool2d():
+            gradient = _aten.max_pool2d_with_indices_backward(back, known, *_window(layer), places)
+        case _:  # Flatten
+            gradient = back.view(known.shape)
+    return gradient
+
+
+def _window(layer: nn.MaxPool2d) -> tuple[Any, ...]:
+    return layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode
