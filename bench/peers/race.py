@@ -2,8 +2,10 @@
 
 The same trials on MNIST: by the tutorial's program one after another, by it two at a time with one
 thread each, and by `python -m dpbench.sweep`. Every contestant starts from nothing, so that imports
-and start-up count; but dpbench's kernel is compiled before, as it is once on a machine. Prints a
-table and, with --json, one object. Run it on a quiet machine.
+and start-up count; but dpbench's kernel is compiled before, as it is once on a machine. A machine's
+speed drifts within the quarter of an hour that this takes: so each of the tutorial's programs runs
+between two runs of each sweep, whose mean counts. Prints a table and, with --json, one object. Run
+it on a quiet machine.
 """
 
 import argparse
@@ -33,12 +35,18 @@ WANTED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Wall times of the tutorial's program, run in one way, and of a sweep by an engine."""
+    """Wall times of the tutorial's program, run in one way, and of sweeps by an engine."""
 
     engine: str
     tutorial: str
     tutorial_seconds: float
-    sweep_seconds: float
+    before_seconds: float
+    after_seconds: float
+
+    @property
+    def sweep_seconds(self) -> float:
+        """The mean of the sweep before the tutorial's program and the one after it."""
+        return (self.before_seconds + self.after_seconds) / 2
 
     @property
     def times_as_fast(self) -> float:
@@ -68,29 +76,32 @@ def _race(given: argparse.Namespace) -> int:
     shared = ["--epochs", str(given.epochs), "--batch-size", str(given.batch_size)]
     shared += ["--data-root", str(root), "--learning-rate", LEARNING_RATE]
     fused.compile_kernel()
-    seconds = {
-        "one after another": _wall([_tutorial(trials, shared)]),
-        "two at a time": _wall(
-            [_tutorial(trials[part::2], [*shared, "--threads", "1"]) for part in range(2)]
-        ),
+    threads = [*shared, "--threads", "1"]
+    ways = {
+        "one after another": [_tutorial(trials, shared)],
+        "two at a time": [_tutorial(trials[part::2], threads) for part in range(2)],
     }
-    with tempfile.TemporaryDirectory() as folder:
-        for engine in ENGINES:
-            sweep = _sweep(trials, engine, Path(folder), shared)
-            seconds[f"dpbench {engine}"] = _wall([sweep])
-    results = [
-        Result(
-            engine=engine,
-            tutorial=way,
-            tutorial_seconds=seconds[way],
-            sweep_seconds=seconds[f"dpbench {engine}"],
-        )
-        for engine in ENGINES
-        for way in ("one after another", "two at a time")
-    ]
+    results = []
+    before = _sweeps(trials, shared)
+    for way, programs in ways.items():
+        seconds = _wall(programs)
+        after = _sweeps(trials, shared)
+        results += [
+            Result(
+                engine=engine,
+                tutorial=way,
+                tutorial_seconds=seconds,
+                before_seconds=before[engine],
+                after_seconds=after[engine],
+            )
+            for engine in ENGINES
+        ]
+        before = after
+    results.sort(key=lambda each: ENGINES.index(each.engine))
     if given.json:
         rows = [
-            asdict(each) | {"times_as_fast": each.times_as_fast, "wanted": each.wanted}
+            asdict(each)
+            | {name: getattr(each, name) for name in ("sweep_seconds", "times_as_fast", "wanted")}
             for each in results
         ]
         asked = {"trials": len(trials), "epochs": given.epochs, "batch_size": given.batch_size}
@@ -122,6 +133,12 @@ def text(results: Sequence[Result], trials: int, epochs: int) -> str:
 def _tutorial(trials: Sequence[tuple[float, float]], shared: Sequence[str]) -> list[str]:
     pairs = [f"{noise}:{clip}" for noise, clip in trials]
     return [sys.executable, str(HERE / "tutorial.py"), *pairs, *shared]
+
+
+def _sweeps(trials: Sequence[tuple[float, float]], shared: Sequence[str]) -> dict[str, float]:
+    """The wall time of a sweep from nothing, by engine."""
+    with tempfile.TemporaryDirectory() as folder:
+        return {engine: _wall([_sweep(trials, engine, Path(folder), shared)]) for engine in ENGINES}
 
 
 def _sweep(

@@ -198,7 +198,7 @@ def _through(layer: nn.Module, back: Tensor, known: Tensor, places: Tensor | Non
         case nn.Linear():
             gradient = back @ layer.weight
         case nn.ReLU():
-            gradient = _aten.threshold_backward(back, known, 0)
+            gradient = _aten.threshold_backward.grad_input(back, known, 0, grad_input=back)
         case nn.MaxPool2d():
             gradient = _aten.max_pool2d_with_indices_backward(back, known, *_window(layer), places)
         case _:  # Flatten
