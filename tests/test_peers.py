@@ -21,6 +21,15 @@ def test_the_sweep_runs_the_tutorials_trials_and_no_other(count: int, tmp_path: 
     assert found == sorted(trials)
 
 
+def test_without_its_data_it_does_not_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.touch()  # a data root that cannot be made
+    assert race.main(["--data-root", str(blocked)]) == 2
+    assert "Cannot load dataset=mnist" in capsys.readouterr().err
+
+
 def test_its_network_is_ours() -> None:
     theirs, ours = tutorial.SampleConvNet(), models.tutorial_cnn(seed=0, device="cpu")
     for mine, its in zip(ours.parameters(), theirs.parameters(), strict=True):

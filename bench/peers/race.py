@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dpbench import command, environment
+from dpbench import command, data, environment
 from dpbench.engines import fused
 
 HERE = Path(__file__).parent
@@ -71,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _race(given: argparse.Namespace) -> int:
     root = command.data_root(given.data_root)
+    data.load("mnist", root, "cpu")  # says what is missing, before the race
     # all noises at one clip first, so that any number of trials is a grid or nearly one
     trials = [(noise, clip) for clip, noise in itertools.product(CLIPS, NOISES)][: given.trials]
     shared = ["--epochs", str(given.epochs), "--batch-size", str(given.batch_size)]
