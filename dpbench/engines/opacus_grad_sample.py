@@ -30,7 +30,10 @@ class OpacusGradSample:
         physical_batch_size: int | None,
     ) -> None:
         mode = trial.engine.removeprefix("opacus-")
-        self._last_reached = None if mode == "ew" else _last_reached(model)
+        self._end: Tensor | None = None  # of the backward pass, where that is known
+        last_reached = None if mode == "ew" else _last_reached(model)
+        if last_reached is not None:
+            last_reached.register_forward_hook(self._keep_end)
         self._model = wrap_model(model, mode, loss_reduction="mean")
         self._optimizer = DPOptimizer(
             sgd(model, trial),
@@ -52,8 +55,7 @@ class OpacusGradSample:
             if len(part_labels):
                 # "mean" over the part: Opacus multiplies by the part's size again
                 loss = F.cross_entropy(self._model(part_images), part_labels)
-                with no_hook_warning():
-                    loss.backward(inputs=self._last_reached)
+                self._backward(loss)
                 total += loss.detach() * len(part_labels)
             else:  # functorch and ew refuse an empty batch; no example has no gradient
                 for parameter in self._optimizer.params:
@@ -62,19 +64,32 @@ class OpacusGradSample:
             self._optimizer.step()
         return total
 
+    def _keep_end(self, _layer: nn.Module, _inputs: object, output: Tensor) -> None:
+        """A forward hook."""
+        if output.requires_grad:
+            self._end = output
 
-def _last_reached(model: nn.Module) -> list[nn.Parameter] | None:
-    """A parameter that a backward pass reaches after all layers; None where none is known.
+    def _backward(self, loss: Tensor) -> None:
+        """Sets off all of Opacus' hooks.
 
-    A pass for no more than its gradient sets off all of Opacus' hooks, and spares the other
-    gradients of the batch, which Opacus has no use for.
-    """
+        A pass to the outputs of the layer that is reached last does, and spares the gradients of
+        the batch by the weights, which Opacus has no use for.
+        """
+        with no_hook_warning():
+            if self._end is None:
+                loss.backward()
+            else:
+                torch.autograd.grad(loss, self._end)
+        self._end = None
+
+
+def _last_reached(model: nn.Module) -> nn.Module | None:
+    """The layer with parameters that a backward pass reaches last; None where it is not known."""
     if not isinstance(model, nn.Sequential):
         return None
     for layer in model:
         if next(layer.children(), None) is not None:
             return None
-        trained = [each for each in layer.parameters() if each.requires_grad]
-        if trained:
-            return [min(trained, key=nn.Parameter.numel)]
+        if any(each.requires_grad for each in layer.parameters()):
+            return layer
     return None
