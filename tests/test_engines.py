@@ -14,7 +14,7 @@ from conftest import make_trial
 from torch import Tensor, nn
 
 from dpbench import data, engines, models, store
-from dpbench.engines import fused, fused_kernel, passes, simd
+from dpbench.engines import bookkeeping, fused, fused_kernel, passes, simd
 from dpbench.engines.opacus_grad_sample import OpacusGradSample
 from dpbench.trial import ENGINES, NON_PRIVATE_ENGINES, BadInput, EngineName, Trial
 
@@ -296,6 +296,7 @@ def of_known_layers() -> nn.Module:
     )
 
 
+@pytest.mark.parametrize("strip_bytes", [bookkeeping.STRIP_BYTES, 1], ids=["", "strips"])
 @pytest.mark.parametrize(
     ("make", "by_hand"),
     [
@@ -308,9 +309,13 @@ def of_known_layers() -> nn.Module:
     ids=["odd", "in place", "by hand", "linear", "convolution"],
 )
 def test_bookkeeping_knows_any_model_of_its_layers(
-    make: Callable[[], nn.Module], by_hand: bool
+    make: Callable[[], nn.Module],
+    by_hand: bool,
+    strip_bytes: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As vmap(grad) has it."""
+    monkeypatch.setattr(bookkeeping, "STRIP_BYTES", strip_bytes)
     torch.manual_seed(3)
     model = make()
     assert (passes.chain(model) is not None) == by_hand
@@ -377,6 +382,13 @@ class Unused(nn.Module):
         return logits
 
 
+class WritesOver(Unused):
+    def forward(self, images: Tensor) -> Tensor:
+        features = images.flatten(1) * 1
+        logits: Tensor = self.used(features)
+        return logits + self.unused(features.relu_())  # type: ignore[no-any-return]
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
@@ -387,6 +399,7 @@ class Unused(nn.Module):
         ),
         (frozen(), "is frozen"),
         (Unused(), "not used"),
+        (WritesOver(), "writes over what Linear"),
         (nn.Sequential(nn.Conv2d(2, 2, 3, groups=2)), "not Conv2d"),
         (nn.Sequential(nn.Conv2d(1, 2, 3, padding="same")), "not Conv2d"),
         (nn.Sequential(nn.Linear(28, 28)), r"Linear on \[B, features\]"),
@@ -398,6 +411,7 @@ class Unused(nn.Module):
         "batch norm",
         "frozen",
         "unused",
+        "writes over",
         "groups",
         "same",
         "sequence",

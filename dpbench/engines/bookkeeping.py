@@ -248,7 +248,7 @@ def _conv_gradients(
 
 def _strip(examples: int, example_bytes: int) -> int:
     """Of so many examples those whose patches stay in the cache together, in even strips."""
-    strips = math.ceil(examples * example_bytes / STRIP_BYTES)
+    strips = math.ceil(examples / max(1, STRIP_BYTES // example_bytes))
     return math.ceil(examples / strips)
 
 

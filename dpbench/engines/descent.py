@@ -73,6 +73,6 @@ def noisy_mean(
         torch.normal(0.0, spread, each.shape, generator=noise, device=each.device)
         for each in parameters
     ]
-    noisy = list(torch._foreach_add(shaped, drawn))  # in the layout of the sums, the parameters'
+    noisy = list(torch._foreach_add(shaped, drawn))  # in the sums' layout, on a CPU the weights'
     torch._foreach_div_(noisy, trial.batch_size)
     return noisy

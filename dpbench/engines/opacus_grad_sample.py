@@ -32,9 +32,9 @@ class OpacusGradSample:
         mode = trial.engine.removeprefix("opacus-")
         self._end: Tensor | None = None  # of the backward pass, where that is known
         last_reached = None if mode == "ew" else _last_reached(model)
-        if last_reached is not None:
-            last_reached.register_forward_hook(self._keep_end)
         self._model = wrap_model(model, mode, loss_reduction="mean")
+        if last_reached is not None:  # wrapped by now: functorch mode copies layers, hooks and all
+            last_reached.register_forward_hook(self._keep_end)
         self._optimizer = DPOptimizer(
             sgd(model, trial),
             noise_multiplier=trial.noise_multiplier,
@@ -85,7 +85,7 @@ class OpacusGradSample:
 
 def _last_reached(model: nn.Module) -> nn.Module | None:
     """The layer with parameters that a backward pass reaches last; None where it is not known."""
-    if not isinstance(model, nn.Sequential):
+    if type(model) is not nn.Sequential or len(set(model)) < len(model):
         return None
     for layer in model:
         if next(layer.children(), None) is not None:

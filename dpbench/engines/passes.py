@@ -28,11 +28,12 @@ class Passes(Protocol):
         """The sum of the examples' cross entropies, [], and what is found on the way.
 
         Args:
-            images: [B, ...], left as they are.
+            images: [B, ...]; only a first layer that works in place changes them.
             labels: Classes, int64 [B].
 
         Raises:
-            BadInput: A layer is not used, or twice, or a Linear sees more than [B, features].
+            BadInput: A layer is not used, or twice; what it is given is written over; a Linear sees
+                more than [B, features].
         """
         ...
 
@@ -123,6 +124,7 @@ class ByAutograd:
         self._model = model
         self._layers = [layer for layer in model.modules() if list(layer.parameters(recurse=False))]
         self._inputs: dict[nn.Module, Tensor] = {}
+        self._versions: dict[nn.Module, int] = {}  # of the inputs
         self._outputs: dict[nn.Module, GradientEdge] = {}  # holds, whatever is written over them
         for layer in self._layers:
             layer.register_forward_hook(self._keep)
@@ -135,6 +137,10 @@ class ByAutograd:
         for layer in self._layers:
             if layer not in self._outputs:
                 raise BadInput(f"The bookkeeping engine knows no layer that is not used: {layer}.")
+            if self._inputs[layer]._version != self._versions[layer]:
+                raise BadInput(
+                    f"The bookkeeping engine knows no model that writes over what {layer} is given."
+                )
         backs = torch.autograd.grad(loss, [self._outputs[layer] for layer in self._layers])
         return loss.detach(), {
             layer: (self._inputs[layer], back)
@@ -147,7 +153,8 @@ class ByAutograd:
             if layer in self._outputs:
                 raise BadInput(f"The bookkeeping engine knows no layer used twice: {layer}.")
             _refuse_sequences(layer, inputs[0])
-            self._inputs[layer] = inputs[0].detach()
+            self._inputs[layer] = inputs[0].detach()  # of one version with them
+            self._versions[layer] = inputs[0]._version
             self._outputs[layer] = get_gradient_edge(output)
 
 
