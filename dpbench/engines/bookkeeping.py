@@ -46,7 +46,7 @@ class Bookkeeping:
         noise: torch.Generator,
         physical_batch_size: int | None,
     ) -> None:
-        self._layers = [layer for layer in model.modules() if list(layer.parameters(recurse=False))]
+        self._layers = passes.with_parameters(model)
         for layer in model.modules():
             _refuse_mixing(layer)
         for layer in self._layers:

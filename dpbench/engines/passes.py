@@ -44,6 +44,11 @@ def through(model: nn.Module) -> Passes:
     return ByAutograd(model) if layers is None else ByHand(layers)
 
 
+def with_parameters(model: nn.Module) -> list[nn.Module]:
+    """The layers that have parameters of their own, in the order of the model's."""
+    return [layer for layer in model.modules() if list(layer.parameters(recurse=False))]
+
+
 def chain(model: nn.Module) -> list[nn.Module] | None:
     """The layers of a model that is a chain, in order; None where it is no chain known here.
 
@@ -122,7 +127,7 @@ class ByAutograd:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._layers = [layer for layer in model.modules() if list(layer.parameters(recurse=False))]
+        self._layers = with_parameters(model)
         self._inputs: dict[nn.Module, Tensor] = {}
         self._versions: dict[nn.Module, int] = {}  # of the inputs
         self._outputs: dict[nn.Module, GradientEdge] = {}  # holds, whatever is written over them
