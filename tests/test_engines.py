@@ -1,5 +1,6 @@
 """Every engine owes the same: clipping, noise of the right spread, and the others' trajectory."""
 
+import copy
 import hashlib
 import os
 import subprocess
@@ -355,6 +356,65 @@ def test_passes_by_hand_are_autograds(digits: data.Dataset) -> None:
             torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize(
+    "convolution",
+    [
+        nn.Conv2d(3, 4, 4, stride=2),
+        nn.Conv2d(3, 4, (4, 6), stride=(2, 3), bias=False),
+        nn.Conv2d(3, 4, (3, 2), stride=(1, 2)),
+        nn.Conv2d(3, 4, 2, stride=2),
+        nn.Conv2d(3, 4, 3, stride=2),
+        nn.Conv2d(3, 4, 2, stride=2, padding=1),
+        nn.Conv2d(3, 4, 2, stride=2, dilation=2),
+        nn.Conv2d(3, 3, 2, stride=2, groups=3),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_the_pass_back_through_any_convolution_is_autograds(
+    convolution: nn.Conv2d, memory_format: torch.memory_format
+) -> None:
+    first = nn.Conv2d(1, 3, 1)
+    model = nn.Sequential(first, copy.deepcopy(convolution), nn.Flatten())
+    model.to(memory_format=memory_format)
+    images, labels = torch.randn(5, 1, 13, 14), torch.arange(5)
+    layers = passes.chain(model)
+    assert layers is not None
+    _, found = passes.ByHand(layers)(images, labels)
+    _, expected = passes.ByAutograd(model)(images, labels)
+    torch.testing.assert_close(found[first][1], expected[first][1])
+
+
+def of_sequences(rows: int = 36, width: int = 12) -> nn.Module:
+    """A chain whose first Linear sees the images' rows, not [B, features]."""
+    return nn.Sequential(nn.Linear(width, 5), nn.ReLU(), nn.Flatten(), nn.Linear(5 * rows, 10))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [of_odd_layers, of_known_layers, of_sequences],
+    ids=["autograd", "by hand", "sequences"],
+)
+@pytest.mark.parametrize("examples", [9, 0])
+def test_a_non_private_step_of_any_model_is_autograds(
+    make: Callable[[], nn.Module], examples: int
+) -> None:
+    torch.manual_seed(3)
+    model = make()
+    images, labels = torch.randn(examples, 3, 12, 12), torch.arange(examples)
+    loss = F.cross_entropy(model(images), labels, reduction="sum")
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    expected = [
+        each.detach() - 0.1 * gradient / 64
+        for each, gradient in zip(model.parameters(), gradients, strict=True)
+    ]
+    trial = make_trial("non-private", learning_rate=0.1, batch_size=64)
+    engine = engines.build(trial, model, noise=torch.Generator(), physical_batch_size=4)
+    torch.testing.assert_close(engine.step(images, labels), loss.detach())
+    for ours, theirs in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(ours.detach(), theirs)
+
+
 def shared_weight() -> nn.Module:
     first, second = nn.Linear(784, 784), nn.Linear(784, 784)
     second.weight = first.weight
@@ -402,7 +462,7 @@ class WritesOver(Unused):
         (WritesOver(), "writes over what Linear"),
         (nn.Sequential(nn.Conv2d(2, 2, 3, groups=2)), "not Conv2d"),
         (nn.Sequential(nn.Conv2d(1, 2, 3, padding="same")), "not Conv2d"),
-        (nn.Sequential(nn.Linear(28, 28)), r"Linear on \[B, features\]"),
+        (of_sequences(28, 28), r"Linear on \[B, features\]"),
         (shared_weight(), "two layers share"),
         (used_twice(), "used twice"),
     ],

@@ -215,6 +215,8 @@ class _OuterProducts:
 def _part(layer: nn.Module, inputs: Tensor, back: Tensor) -> _Formed | _OuterProducts:
     """The layer's gradients, in the form that is cheapest."""
     if isinstance(layer, nn.Linear):
+        if inputs.dim() != 2:
+            raise BadInput(f"The bookkeeping engine knows Linear on [B, features], not {layer}.")
         return _OuterProducts(layer, inputs, back)
     assert isinstance(layer, nn.Conv2d)
     weight = back.new_empty(len(back), layer.weight.numel())

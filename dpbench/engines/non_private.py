@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dpbench.engines import passes
 from dpbench.engines.descent import Sgd, add_up
 from dpbench.engines.protocol import physical_batches
 from dpbench.trial import Trial
@@ -16,6 +17,9 @@ class NonPrivate:
 
     def __init__(self, trial: Trial, model: nn.Module, *, physical_batch_size: int | None) -> None:
         self._model = model
+        layers = passes.chain(model)
+        self._by_hand = None if layers is None else passes.ByHand(layers)
+        self._layers = passes.with_parameters(model)
         self._parameters = [each for each in model.parameters() if each.requires_grad]
         self._sgd = Sgd(self._parameters, trial)
         self._batch_size = trial.batch_size
@@ -31,12 +35,24 @@ class NonPrivate:
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """See `Engine.step`."""
         total, sums = images.new_zeros(()), list[Tensor]()
-        for part_images, part_labels, _ in physical_batches(
-            images, labels, self._physical_batch_size
-        ):
-            loss = F.cross_entropy(self._model(part_images), part_labels, reduction="sum")
-            part = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
-            sums = add_up(sums, list(part))
-            total += loss.detach()
+        for part in physical_batches(images, labels, self._physical_batch_size):
+            loss, gradients = self._sums(*part[:2])
+            total += loss
+            sums = add_up(sums, gradients)
         self._sgd.step(list(torch._foreach_div(sums, self._batch_size)))
         return total
+
+    def _sums(self, images: Tensor, labels: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The sum of the examples' losses, and of their gradients by each parameter."""
+        if self._by_hand is None:
+            loss = F.cross_entropy(self._model(images), labels, reduction="sum")
+            sums = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
+            return loss.detach(), list(sums)
+        # a pass to weights by hand, too: the baseline has what the private engine gains by it
+        loss, found = self._by_hand(images, labels)
+        with torch.no_grad():
+            return loss, [
+                each
+                for layer in self._layers
+                for each in passes.weight_gradients(layer, *found[layer])
+            ]
