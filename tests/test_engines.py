@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from conftest import make_trial
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from dpbench import data, engines, models, store
 from dpbench.engines import bookkeeping, fused, fused_kernel, passes, simd
@@ -354,6 +355,8 @@ def test_passes_by_hand_are_autograds(digits: data.Dataset) -> None:
     for layer, ends in found.items():
         for ours, theirs in zip(ends, expected[layer], strict=True):
             torch.testing.assert_close(ours, theirs)
+    for convolution in (model[0], model[3]):
+        assert found[convolution][1].is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize(
@@ -374,10 +377,13 @@ def test_passes_by_hand_are_autograds(digits: data.Dataset) -> None:
 def test_the_pass_back_through_any_convolution_is_autograds(
     convolution: nn.Conv2d, memory_format: torch.memory_format
 ) -> None:
-    first = nn.Conv2d(1, 3, 1)
+    torch.manual_seed(3)
+    first = nn.Conv2d(
+        2, 3, 2
+    )  # of more than one channel and tap: its outputs' layout is the weights'
     model = nn.Sequential(first, copy.deepcopy(convolution), nn.Flatten())
     model.to(memory_format=memory_format)
-    images, labels = torch.randn(5, 1, 13, 14), torch.arange(5)
+    images, labels = torch.randn(5, 2, 14, 15), torch.arange(5)
     layers = passes.chain(model)
     assert layers is not None
     _, found = passes.ByHand(layers)(images, labels)
@@ -390,33 +396,64 @@ def of_sequences(rows: int = 36, width: int = 12) -> nn.Module:
     return nn.Sequential(nn.Linear(width, 5), nn.ReLU(), nn.Flatten(), nn.Linear(5 * rows, 10))
 
 
+def of_phases() -> nn.Module:
+    """A chain with a strided convolution that is not the first."""
+    return nn.Sequential(
+        nn.Sequential(nn.ReLU()),
+        nn.Sequential(nn.Conv2d(3, 4, 2), nn.Conv2d(4, 5, (4, 2), stride=2)),
+        nn.Flatten(),
+        nn.Linear(100, 10),
+    )
+
+
+def with_hook() -> nn.Module:
+    model = of_known_layers()
+    assert isinstance(model, nn.Sequential)
+    model[1].register_forward_hook(lambda _layer, _inputs, output: 2 * output)
+    return model
+
+
+def of_derived_weight(features: int = 432) -> nn.Module:
+    layer = nn.Linear(features, 10, bias=False)
+    return nn.Sequential(nn.Flatten(), prune.random_unstructured(layer, "weight", 0.5))
+
+
 @pytest.mark.parametrize(
-    "make",
-    [of_odd_layers, of_known_layers, of_sequences],
-    ids=["autograd", "by hand", "sequences"],
+    ("make", "by_hand"),
+    [
+        (of_odd_layers, False),
+        (of_known_layers, True),
+        (of_sequences, True),
+        (of_phases, True),
+        (with_hook, False),
+        (of_derived_weight, False),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(432, 10), shared_weight(10)), False),
+    ],
+    ids=["odd", "known", "sequences", "phases", "hook", "derived", "shared"],
 )
 @pytest.mark.parametrize("examples", [9, 0])
 def test_a_non_private_step_of_any_model_is_autograds(
-    make: Callable[[], nn.Module], examples: int
+    make: Callable[[], nn.Module], by_hand: bool, examples: int
 ) -> None:
     torch.manual_seed(3)
-    model = make()
-    images, labels = torch.randn(examples, 3, 12, 12), torch.arange(examples)
+    model = make().double()
+    assert (passes.chain(model) is not None) == by_hand
+    images, labels = torch.randn(examples, 3, 12, 12).double(), torch.arange(examples)
     loss = F.cross_entropy(model(images), labels, reduction="sum")
     gradients = torch.autograd.grad(loss, list(model.parameters()))
     expected = [
-        each.detach() - 0.1 * gradient / 64
+        each.detach() - gradient / 64
         for each, gradient in zip(model.parameters(), gradients, strict=True)
     ]
-    trial = make_trial("non-private", learning_rate=0.1, batch_size=64)
+    trial = make_trial("non-private", learning_rate=1.0, batch_size=64)
     engine = engines.build(trial, model, noise=torch.Generator(), physical_batch_size=4)
     torch.testing.assert_close(engine.step(images, labels), loss.detach())
     for ours, theirs in zip(model.parameters(), expected, strict=True):
         torch.testing.assert_close(ours.detach(), theirs)
 
 
-def shared_weight() -> nn.Module:
-    first, second = nn.Linear(784, 784), nn.Linear(784, 784)
+def shared_weight(features: int = 784) -> nn.Module:
+    first, second = nn.Linear(features, features), nn.Linear(features, features)
     second.weight = first.weight
     return nn.Sequential(nn.Flatten(), first, second)
 
@@ -463,6 +500,7 @@ class WritesOver(Unused):
         (nn.Sequential(nn.Conv2d(2, 2, 3, groups=2)), "not Conv2d"),
         (nn.Sequential(nn.Conv2d(1, 2, 3, padding="same")), "not Conv2d"),
         (of_sequences(28, 28), r"Linear on \[B, features\]"),
+        (of_derived_weight(784), "layer with hooks"),
         (shared_weight(), "two layers share"),
         (used_twice(), "used twice"),
     ],
@@ -475,6 +513,7 @@ class WritesOver(Unused):
         "groups",
         "same",
         "sequence",
+        "derived",
         "shared",
         "twice",
     ],

@@ -10,7 +10,8 @@ from conftest import make_trial
 from torch import Tensor
 
 from dpbench import data, engines, models
-from dpbench.engines.graphed import NO_LABEL, PADDING, Capturable, Graphed, Padded, padded_size
+from dpbench.engines.graphed import PADDING, Capturable, Graphed, Padded, padded_size
+from dpbench.engines.passes import NO_LABEL
 from dpbench.trial import EngineName, Trial
 
 NAMES: tuple[EngineName, ...] = ("non-private", "bookkeeping")

@@ -32,6 +32,7 @@ GPU = "GPU"  # the resource that workers with a GPU announce, as dask's document
 _POLL_SECONDS = 1.0  # between questions whether another sweep has ended a trial
 _LOOK_SECONDS = 2.0  # between looks at which workers there are
 _AHEAD = 2  # trials out for each place, so that none waits for the driver
+_GONE = ("closing", "closed")  # a client that has given its scheduler up
 _TRIES = 3  # of what no worker says anything about
 _DIED = "worker died"  # as a row says of a trial that took its process down, twice
 
@@ -364,9 +365,9 @@ class Cluster:
         try:
             yield
         except Exception as error:
-            if isinstance(error, BadInput) or self._client.status != "closed":
+            if isinstance(error, BadInput) or self._client.status not in _GONE:
                 raise
-        if self._client.status == "closed":
+        if self._client.status in _GONE:
             raise BadInput(
                 f"The scheduler at {self._address} has gone; what is finished is written; the same "
                 "command carries on."

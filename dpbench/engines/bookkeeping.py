@@ -148,6 +148,8 @@ def _refuse_mixing(layer: nn.Module) -> None:
 def _refuse_unknown(layer: nn.Module) -> None:
     if not all(parameter.requires_grad for parameter in layer.parameters()):
         raise BadInput(f"The bookkeeping engine trains every layer; this one is frozen: {layer}.")
+    if passes.has_hooks(layer):
+        raise BadInput(f"The bookkeeping engine knows no layer with hooks, like this one: {layer}.")
     plain_conv = (
         isinstance(layer, nn.Conv2d)
         and layer.groups == 1

@@ -13,8 +13,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from dpbench.engines.passes import NO_LABEL
+
 PADDING = 32  # padded sizes are multiples of it
-NO_LABEL = -100  # that of no class: cross entropy passes over it, as its `ignore_index` by default
 WARM_UP_STEPS = 3  # before a capture: libraries set themselves up, which cannot be captured
 
 _log = logging.getLogger(__name__)

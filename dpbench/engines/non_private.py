@@ -48,11 +48,6 @@ class NonPrivate:
             loss = F.cross_entropy(self._model(images), labels, reduction="sum")
             sums = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
             return loss.detach(), list(sums)
-        # a pass to weights by hand, too: the baseline has what the private engine gains by it
-        loss, found = self._by_hand(images, labels)
-        with torch.no_grad():
-            return loss, [
-                each
-                for layer in self._layers
-                for each in passes.weight_gradients(layer, *found[layer])
-            ]
+        loss, found = self._by_hand(images, labels)  # as bookkeeping does, so that its overhead is
+        gradients = (passes.weight_gradients(layer, *found[layer]) for layer in self._layers)
+        return loss, [each for both in gradients for each in both]  # the private step's alone

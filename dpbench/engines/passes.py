@@ -1,9 +1,9 @@
 """One pass forward through a model, and one back as far as its layers' outputs.
 
 What a layer's weights do to the loss follows from its inputs and the gradient by its outputs, for
-each example apart. Autograd gives these for any model. Where every layer is known, the derivatives
-are called here one after another, which spares autograd's notes, and what none of them needs is
-overwritten.
+each example apart, or for the batch (`weight_gradients`). Autograd gives these for any model. Where
+every layer is known, the derivatives are called here one after another, which spares autograd's
+notes, and what none of them needs is overwritten.
 """
 
 from typing import Any, Protocol
@@ -16,7 +16,9 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from dpbench.trial import BadInput
 
 _aten = torch.ops.aten
-_SUM, _IGNORED = 2, -100  # cross entropy's reduction, and label of no example
+_SUM = 2  # cross entropy's reduction
+
+NO_LABEL = -100  # of an example that counts for nothing: cross entropy's `ignore_index`
 
 # Each layer with weights, its inputs, and the gradient of the examples' losses by its outputs
 Found = dict[nn.Module, tuple[Tensor, Tensor]]
@@ -30,10 +32,10 @@ class Passes(Protocol):
 
         Args:
             images: [B, ...]; only a first layer that works in place changes them.
-            labels: Classes, int64 [B].
+            labels: Classes, int64 [B]; NO_LABEL for an example that counts for nothing.
 
         Raises:
-            BadInput: A layer is not used, or twice; what it is given is written over.
+            BadInput: By autograd: a layer is not used, or twice; what it is given is written over.
         """
         ...
 
@@ -53,18 +55,23 @@ def chain(model: nn.Module) -> list[nn.Module] | None:
     """The layers of a model that is a chain, in order; None where it is no chain known here.
 
     That is a Sequential, maybe of others, of ReLU, MaxPool2d, Flatten, and trained Conv2d and
-    Linear, none of these used twice.
+    Linear, none of whose parameters is used twice, and no hook on any of them.
     """
-    if type(model) is not nn.Sequential:
-        return [model] if _is_known(model) else None
-    layers: list[nn.Module] = []
-    for part in model:
-        found = chain(part)
-        if found is None:
-            return None
-        layers += found
-    weighted = [layer for layer in layers if _has_weights(layer)]
-    return layers if 0 < len(weighted) == len(set(weighted)) else None
+    layers = _links(model)
+    if layers is None:
+        return None
+    parameters = [each for layer in layers for each in layer.parameters()]
+    return layers if 0 < len(parameters) == len(set(parameters)) else None
+
+
+def has_hooks(layer: nn.Module) -> bool:
+    """Whether something may change what the layer is given, or what it gives; none of its parts."""
+    return bool(
+        layer._forward_hooks
+        or layer._forward_pre_hooks
+        or layer._backward_hooks
+        or layer._backward_pre_hooks
+    )
 
 
 class ByHand:
@@ -160,8 +167,9 @@ class ByAutograd:
             self._outputs[layer] = get_gradient_edge(output)
 
 
+@torch.no_grad()
 def weight_gradients(layer: nn.Module, inputs: Tensor, back: Tensor) -> list[Tensor]:
-    """The sums over the batch of the gradients by a chain's layer's weight, and by its bias.
+    """The sums over the batch of the gradients by a chain's layer's weight, and by its bias if any.
 
     Args:
         layer: The Conv2d or Linear.
@@ -176,6 +184,21 @@ def weight_gradients(layer: nn.Module, inputs: Tensor, back: Tensor) -> list[Ten
         wanted = (False, True, layer.bias is not None)
         _, weight, bias = _convolution_backward(layer, back, inputs, wanted)
     return [weight] if layer.bias is None else [weight, bias]
+
+
+def _links(part: nn.Module) -> list[nn.Module] | None:
+    """The layers of a part of a chain, in order."""
+    if has_hooks(part):
+        return None
+    if type(part) is not nn.Sequential:
+        return [part] if _is_known(part) else None
+    links: list[nn.Module] = []
+    for each in part:
+        found = _links(each)
+        if found is None:
+            return None
+        links += found
+    return links
 
 
 def _is_known(layer: nn.Module) -> bool:
@@ -196,7 +219,7 @@ def _has_weights(layer: nn.Module) -> bool:
 def _cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """The sum of the examples' cross entropies, [], and its gradient by the logits."""
     logarithms = torch.log_softmax(logits, 1)
-    known = (labels, None, _SUM, _IGNORED)  # with no weights of classes
+    known = (labels, None, _SUM, NO_LABEL)  # with no weights of classes
     loss, weight = _aten.nll_loss_forward(logarithms, *known)
     back = _aten.nll_loss_backward(torch.ones_like(loss), logarithms, *known, weight)
     return loss, _aten._log_softmax_backward_data(back, logarithms, 1, logits.dtype)
@@ -245,7 +268,7 @@ def _through_phases(layer: nn.Conv2d, back: Tensor, inputs: Tensor) -> Tensor:
 
     Inputs at every `stride`-th place, a phase, are met by the same taps of the kernel; so are those
     of each other phase, by others. One convolution of the outputs' gradient gives all phases as
-    channels. On a CPU that takes four fifths of the time of PyTorch's own.
+    channels. On a CPU that takes less time than PyTorch's own (bench/ENGINES.md).
 
     Args:
         layer: With phases.
