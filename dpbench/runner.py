@@ -19,7 +19,6 @@ from dpbench.stacks import Stack
 from dpbench.trial import Environment, Epoch, Status, TimedName, Trial
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_LARGE_PAGES = {"THP_MEM_ALLOC_ENABLE": "1"}  # for PyTorch's large blocks, where Linux lets it
 _ON_A_GPU = {"fused": "bookkeeping", "fused-non-private": "non-private"}  # as engines choose there
 _log = logging.getLogger(__name__)
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")  # as torch says it
@@ -128,7 +127,13 @@ def run(
 def crew(workers: Workers) -> Crew:
     """Processes that are to run trials; those that the context's end leaves are ended."""
     threads = dict.fromkeys(_THREAD_VARIABLES, str(workers.threads))
-    return Crew(partial(_prepare, _needs_kernel(workers)), _task, threads | _LARGE_PAGES)
+    return Crew(partial(_prepare, _needs_kernel(workers)), _task, threads | _large_pages())
+
+
+def _large_pages() -> dict[str, str]:
+    """Variables for large pages where Linux lets them: of PyTorch's large blocks, and of malloc."""
+    tunables = filter(None, (os.environ.get("GLIBC_TUNABLES"), "glibc.malloc.hugetlb=1"))
+    return {"THP_MEM_ALLOC_ENABLE": "1", "GLIBC_TUNABLES": ":".join(tunables)}
 
 
 def run_by(

@@ -1,3 +1,5 @@
+import platform
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ from dpbench.processes.schedule import Lost
 from dpbench.trial import Trial
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+LIBC = platform.libc_ver()
 WHERE_COLUMNS = {"train_seconds", "examples_per_second", "workers_beside", "started_at"}
 
 
@@ -93,10 +96,13 @@ def large_pages(_task: object) -> Iterator[int]:
     yield int(line.split()[1]) if len(block) else 0
 
 
-@pytest.mark.skipif(
+needs_large_pages = pytest.mark.skipif(
     not HUGE_PAGES.exists() or "[madvise]" not in HUGE_PAGES.read_text(encoding="ascii"),
     reason="needs a Linux that gives large pages to those who ask",
 )
+
+
+@needs_large_pages
 def test_workers_take_large_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "_task", large_pages)
     with runner.crew(workers()) as crew:
@@ -110,3 +116,24 @@ def test_workers_take_large_pages(monkeypatch: pytest.MonkeyPatch) -> None:
             found += events
     (item,) = (event.value for event in found if event.kind == "item")
     assert item >= 2 << 10  # one of them; without the switch there is none
+
+
+@needs_large_pages
+@pytest.mark.skipif(
+    LIBC[0] != "glibc" or [int(part) for part in LIBC[1].split(".")] < [2, 35],
+    reason="malloc asks for large pages since glibc 2.35",
+)
+def test_workers_have_large_pages_beside_what_the_user_tells_malloc(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.tcache_count=5")
+    with runner.crew(workers()) as crew:
+        crew.hire(0)
+        assert [event.kind for event in crew.events(60)] == ["ready"]
+        process = Path("/proc") / str(crew._workers[0].process.pid)
+        variables = (process / "environ").read_bytes()
+        heap = (process / "smaps").read_text(encoding="utf-8").split("[heap]")[1]
+    assert b"GLIBC_TUNABLES=glibc.malloc.tcache_count=5" in variables
+    flags = re.search("VmFlags:(.*)", heap)
+    assert flags is not None
+    assert "hg" in flags[1].split()  # advised to be of huge pages
