@@ -122,7 +122,7 @@ def text(results: Sequence[Result], trials: int, epochs: int) -> str:
             each.tutorial,
             f"{each.tutorial_seconds:.1f}",
             f"{each.sweep_seconds:.1f}",
-            f"{each.times_as_fast:.1f}",
+            f"{each.times_as_fast:.2f}",
             f"{each.wanted:g}" if each.wanted else "-",
         )
         for each in results

@@ -13,7 +13,10 @@ CHUNK = 192  # examples at a time on a CPU: more leave the cache, or fault their
 
 
 class NonPrivate:
-    """The step without clipping and noise; batches and divisor are the private ones."""
+    """The step without clipping and noise; batches and divisor are the private ones.
+
+    So are, through a chain of known layers, the passes: an overhead is the mechanism's alone.
+    """
 
     def __init__(self, trial: Trial, model: nn.Module, *, physical_batch_size: int | None) -> None:
         self._model = model
@@ -48,6 +51,6 @@ class NonPrivate:
             loss = F.cross_entropy(self._model(images), labels, reduction="sum")
             sums = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
             return loss.detach(), list(sums)
-        loss, found = self._by_hand(images, labels)  # as bookkeeping does, so that its overhead is
+        loss, found = self._by_hand(images, labels)
         gradients = (passes.weight_gradients(layer, *found[layer]) for layer in self._layers)
-        return loss, [each for both in gradients for each in both]  # the private step's alone
+        return loss, [each for both in gradients for each in both]
