@@ -32,7 +32,7 @@ def describe(
         opacus_version=version("opacus"),
         implementation=implementation,
         device=device,
-        device_name=_device_name(device),
+        device_name=device_name(device),
         threads=threads,
         memory_format=memory_format,
         physical_batch_size=physical_batch_size,
@@ -44,7 +44,7 @@ def describe(
 def machine() -> dict[str, str | None]:
     """Processor, versions, commit and time, for a figure that no row holds."""
     return {
-        "device_name": _device_name("cpu"),
+        "device_name": device_name("cpu"),
         "python_version": platform.python_version(),
         "torch_version": _torch_version(),
         "opacus_version": version("opacus"),
@@ -86,7 +86,7 @@ def _torch_version() -> str:
 
 
 @cache
-def _device_name(device: str) -> str:
+def device_name(device: str) -> str:
     """Model of the processor or GPU."""
     if device.startswith("cuda"):
         import torch

@@ -118,8 +118,11 @@ def arm(
     steps: int,
     *,
     physical_batch_size: int | None = None,
+    captured: bool = True,
 ) -> Arm:
     """The arm of that name, with what it needs for runs of up to so many steps.
+
+    On a GPU its steps are CUDA graphs, where they can be `captured` and are to be.
 
     Raises:
         BadInput: A tutorial's arm is asked for on another device than a CPU.
@@ -130,13 +133,14 @@ def arm(
                 raise BadInput(f"Expected {name} to be timed on cpu: its loader feeds no GPU.")
             return tutorial.Tutorial(dataset, batch_size, private=name == "opacus-as-shipped")
         case _:
-            batches = _batches(batch_size, steps, dataset)
             noise = torch.Generator(dataset.train_labels.device).manual_seed(0)
             engine = build(name, batch_size, dataset, noise, physical_batch_size)
-            return _EngineArm(engines.at_once(engine, noise=noise), batches)
+            if captured:
+                engine = engines.at_once(engine, noise=noise)
+            return EngineArm(engine, batches(batch_size, steps, dataset))
 
 
-class _EngineArm:
+class EngineArm:
     """An engine on batches that are drawn and normalised before the clock starts."""
 
     def __init__(self, engine: engines.Engine, batches: Sequence[_Batch]) -> None:
@@ -144,6 +148,7 @@ class _EngineArm:
         self._batches = batches
 
     def run(self, steps: int) -> None:
+        """As `Arm.run`."""
         with at_full_speed():  # as in training
             for images, labels in self._batches[:steps]:
                 self._engine.step(images, labels)
@@ -177,7 +182,8 @@ def build(
     )
 
 
-def _batches(batch_size: int, steps: int, dataset: Dataset) -> list[_Batch]:
+def batches(batch_size: int, steps: int, dataset: Dataset) -> list[_Batch]:
+    """Poisson batches for so many steps, normalised, on the dataset's device."""
     examples = len(dataset.train_labels)
     drawn = poisson_batches(
         examples=examples, sample_rate=batch_size / examples, rng=np.random.default_rng(0)

@@ -1,0 +1,192 @@
+"""python bench/launches.py: whether a GPU's steps wait for their launches, or the launches for it.
+
+For each engine and batch size, and for stacks of trials: a step's launches, its time where they are
+made one by one and where they are a CUDA graph, and the share of either in which the GPU computes.
+Needs a CUDA device.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from dpbench import command, data, engines, environment, models, stopwatch
+from dpbench.train import synchronise
+from dpbench.trial import BadInput, EngineName, Trial
+
+ENGINES: tuple[EngineName, ...] = (
+    "non-private",
+    "bookkeeping",
+    "opacus-hooks",
+    "opacus-functorch",
+    "opacus-ew",
+    "opacus-ghost",
+)
+STACKS = (1, 10, 64)  # trials
+STEPS = 50  # of a block
+BLOCKS = 5
+PHYSICAL_BATCH_SIZE = 2048  # as the sweep's on a GPU
+_LAUNCHES = ("Launch", "Memcpy", "Memset")  # in the names of the driver's and the runtime's calls
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """Steps in one of the two ways; the times are a step's.
+
+    Attributes:
+        milliseconds: From an idle device to an idle device, over the block's steps; the median.
+        launches: Kernels, graphs, copies and fills that the processor asks for.
+        busy_milliseconds: In which the GPU computes.
+        kernels: The names of what takes it longest, with their share of that.
+    """
+
+    milliseconds: float
+    launches: float
+    busy_milliseconds: float
+    kernels: dict[str, float]
+
+    def __str__(self) -> str:
+        return f"{self.milliseconds:.3f}"
+
+    @property
+    def busy(self) -> float:
+        return self.busy_milliseconds / self.milliseconds
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = command.Parser("python bench/launches.py", __doc__, "0 all well; 2 bad input")
+    parser.add_argument("--batch-size", type=int, nargs="+", default=[64, 256, 1024], metavar="N")
+    parser.add_argument("--device", default="cuda", metavar="NAME", help="cuda or cuda:N")
+    parser.add_argument("--data-root", type=Path, metavar="DIR", help="as the sweep's")
+    parser.add_argument("--json", action="store_true", help="one object on stdout")
+    return command.run(parser, arguments, _run)
+
+
+def _run(given: argparse.Namespace) -> int:
+    (device,) = command.devices([given.device])
+    if device == "cpu":
+        raise BadInput(f"Expected device={given.device} to be a CUDA device: a CPU launches none.")
+    dataset = data.load("mnist", command.data_root(given.data_root), device)
+    rows = []
+    for batch_size in given.batch_size:
+        for name, plain, captured in _arms(batch_size, dataset):
+            ways = _both(plain, captured, device)
+            rows.append({"step": name, "batch_size": batch_size} | ways)
+    if given.json:
+        found = [
+            {k: asdict(v) | {"busy": v.busy} if isinstance(v, Way) else v for k, v in row.items()}
+            for row in rows
+        ]
+        machine = environment.machine() | {"device_name": environment.device_name(device)}
+        print(command.one_object(dataset="mnist", machine=machine, rows=found))
+    else:
+        header = ("step", "batch", "launches", "ms", "busy", "launches", "ms as graph", "busy")
+        print(command.table(header, map(_cells, rows)))
+    return 0
+
+
+def _arms(
+    batch_size: int, dataset: data.Dataset
+) -> Iterator[tuple[str, stopwatch.Arm, stopwatch.Arm | None]]:
+    """Names, with steps launched one by one, and captured where they can be."""
+    device = str(dataset.train_labels.device)
+    for name in ENGINES:
+        plain, captured = (
+            stopwatch.arm(
+                name,
+                batch_size,
+                dataset,
+                STEPS,
+                physical_batch_size=PHYSICAL_BATCH_SIZE,
+                captured=each,
+            )
+            for each in (False, True)
+        )
+        yield name, plain, captured if name in ("non-private", "bookkeeping") else None
+    batches = stopwatch.batches(batch_size, STEPS, dataset)
+    for count in STACKS:
+        stacks: list[stopwatch.Arm] = []
+        for each in (False, True):
+            noise = torch.Generator(device).manual_seed(0)
+            stack = engines.stacked(
+                [_trial(batch_size)] * count,
+                [models.tutorial_cnn(seed=0, device=device) for _ in range(count)],
+                noise=noise,
+                physical_batch_size=PHYSICAL_BATCH_SIZE,
+            )
+            at_once = engines.at_once(stack, noise=noise) if each else stack
+            stacks.append(stopwatch.EngineArm(at_once, batches))
+        yield f"stack of {count}", stacks[0], stacks[1]
+
+
+def _trial(batch_size: int) -> Trial:
+    return Trial(
+        dataset="mnist",
+        engine="bookkeeping",
+        noise_multiplier=1.0,
+        max_grad_norm=1.0,
+        delta=1e-5,
+        batch_size=batch_size,
+        learning_rate=1e-3,
+        epochs=1,
+    )
+
+
+def _both(
+    plain: stopwatch.Arm, captured: stopwatch.Arm | None, device: str
+) -> dict[str, Way | None]:
+    """The two ways, their blocks alternated."""
+    arms = {"one_by_one": plain} | ({} if captured is None else {"graph": captured})
+    for arm in arms.values():
+        arm.run(STEPS)
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    for _ in range(BLOCKS):
+        for name, arm in arms.items():
+            synchronise(device)
+            start = time.perf_counter()
+            arm.run(STEPS)
+            synchronise(device)
+            seconds[name].append(time.perf_counter() - start)
+    found: dict[str, Way | None] = dict.fromkeys(("one_by_one", "graph"))
+    for name, arm in arms.items():
+        found[name] = _way(arm, 1e3 * statistics.median(seconds[name]) / STEPS, device)
+    return found
+
+
+def _way(arm: stopwatch.Arm, milliseconds: float, device: str) -> Way:
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        arm.run(STEPS)
+        synchronise(device)
+    events = seen.key_averages()
+    work = [each for each in events if each.device_type.name == "CUDA"]
+    calls = [each for each in events if each.device_type.name != "CUDA"]
+    busy = sum(each.self_device_time_total for each in work)  # microseconds
+    work.sort(key=lambda each: -each.self_device_time_total)
+    return Way(
+        milliseconds=milliseconds,
+        launches=sum(each.count for each in calls if any(n in each.key for n in _LAUNCHES)) / STEPS,
+        busy_milliseconds=busy / 1e3 / STEPS,
+        kernels={each.key: each.self_device_time_total / busy for each in work[:5]},
+    )
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    cells = [row["step"], str(row["batch_size"])]
+    for way in (row["one_by_one"], row["graph"]):
+        cells += (
+            [f"{way.launches:.0f}", f"{way.milliseconds:.2f}", f"{100 * way.busy:.0f} %"]
+            if way
+            else ["-"] * 3
+        )
+    return cells
+
+
+if __name__ == "__main__":
+    sys.exit(main())
