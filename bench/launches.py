@@ -1,8 +1,8 @@
 """python bench/launches.py: whether a GPU's steps wait for their launches, or the launches for it.
 
-For each engine and batch size, and for stacks of trials: a step's launches, its time where they are
-made one by one and where they are a CUDA graph, and the share of either in which the GPU computes.
-Needs a CUDA device.
+By engine and batch size, and for a stack of trials: a step's launches, its time where they are made
+one by one and where they are a CUDA graph, and the share of either in which the GPU computes. Needs
+a CUDA device.
 """
 
 import argparse
@@ -21,16 +21,11 @@ from dpbench import command, data, engines, environment, models, stopwatch
 from dpbench.train import synchronise
 from dpbench.trial import BadInput, EngineName, Trial
 
-ENGINES: tuple[EngineName, ...] = (
-    "non-private",
-    "bookkeeping",
-    "opacus-hooks",
-    "opacus-functorch",
-    "opacus-ew",
-    "opacus-ghost",
-)
-STACKS = (1, 10, 64)  # trials
+CAPTURED: tuple[EngineName, ...] = ("non-private", "bookkeeping")
+ENGINES: tuple[EngineName, ...] = (*CAPTURED, "opacus-hooks")
+STACK = 10  # trials: those of a batch size in the default grid
 STEPS = 50  # of a block
+PROFILED_STEPS = 10
 BLOCKS = 5
 PHYSICAL_BATCH_SIZE = 2048  # as the sweep's on a GPU
 _LAUNCHES = ("Launch", "Memcpy", "Memset")  # in the names of the driver's and the runtime's calls
@@ -51,9 +46,6 @@ class Way:
     launches: float
     busy_milliseconds: float
     kernels: dict[str, float]
-
-    def __str__(self) -> str:
-        return f"{self.milliseconds:.3f}"
 
     @property
     def busy(self) -> float:
@@ -79,6 +71,7 @@ def _run(given: argparse.Namespace) -> int:
         for name, plain, captured in _arms(batch_size, dataset):
             ways = _both(plain, captured, device)
             rows.append({"step": name, "batch_size": batch_size} | ways)
+            print(f"{name} batch {batch_size}", file=sys.stderr)
     if given.json:
         found = [
             {k: asdict(v) | {"busy": v.busy} if isinstance(v, Way) else v for k, v in row.items()}
@@ -97,6 +90,7 @@ def _arms(
 ) -> Iterator[tuple[str, stopwatch.Arm, stopwatch.Arm | None]]:
     """Names, with steps launched one by one, and captured where they can be."""
     device = str(dataset.train_labels.device)
+    batches = stopwatch.batches(batch_size, STEPS, dataset)
     for name in ENGINES:
         plain, captured = (
             stopwatch.arm(
@@ -109,21 +103,22 @@ def _arms(
             )
             for each in (False, True)
         )
-        yield name, plain, captured if name in ("non-private", "bookkeeping") else None
-    batches = stopwatch.batches(batch_size, STEPS, dataset)
-    for count in STACKS:
-        stacks: list[stopwatch.Arm] = []
-        for each in (False, True):
-            noise = torch.Generator(device).manual_seed(0)
-            stack = engines.stacked(
-                [_trial(batch_size)] * count,
-                [models.tutorial_cnn(seed=0, device=device) for _ in range(count)],
-                noise=noise,
-                physical_batch_size=PHYSICAL_BATCH_SIZE,
-            )
-            at_once = engines.at_once(stack, noise=noise) if each else stack
-            stacks.append(stopwatch.EngineArm(at_once, batches))
-        yield f"stack of {count}", stacks[0], stacks[1]
+        yield name, plain, captured if name in CAPTURED else None
+    noises = [torch.Generator(device).manual_seed(0) for _ in range(2)]
+    one, other = (
+        engines.stacked(
+            [_trial(batch_size)] * STACK,
+            [models.tutorial_cnn(seed=0, device=device) for _ in range(STACK)],
+            noise=noise,
+            physical_batch_size=PHYSICAL_BATCH_SIZE,
+        )
+        for noise in noises
+    )
+    yield (
+        f"stack of {STACK}",
+        stopwatch.EngineArm(one, batches),
+        stopwatch.EngineArm(engines.at_once(other, noise=noises[1]), batches),
+    )
 
 
 def _trial(batch_size: int) -> Trial:
@@ -161,8 +156,8 @@ def _both(
 
 
 def _way(arm: stopwatch.Arm, milliseconds: float, device: str) -> Way:
-    with profile(activities=[ProfilerActivity.CUDA]) as seen:
-        arm.run(STEPS)
+    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as seen:
+        arm.run(PROFILED_STEPS)
         synchronise(device)
     events = seen.key_averages()
     work = [each for each in events if each.device_type.name == "CUDA"]
@@ -171,8 +166,9 @@ def _way(arm: stopwatch.Arm, milliseconds: float, device: str) -> Way:
     work.sort(key=lambda each: -each.self_device_time_total)
     return Way(
         milliseconds=milliseconds,
-        launches=sum(each.count for each in calls if any(n in each.key for n in _LAUNCHES)) / STEPS,
-        busy_milliseconds=busy / 1e3 / STEPS,
+        launches=sum(each.count for each in calls if any(n in each.key for n in _LAUNCHES))
+        / PROFILED_STEPS,
+        busy_milliseconds=busy / 1e3 / PROFILED_STEPS,
         kernels={each.key: each.self_device_time_total / busy for each in work[:5]},
     )
 

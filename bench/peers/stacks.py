@@ -1,61 +1,69 @@
 """python bench/peers/stacks.py: the default MNIST grid on a GPU, stacked, against one by one.
 
-Wall times from nothing: of `python -m dpbench.sweep` as it is, which trains trials of one batch
-size at once as one batched model, and of the same sweep by Opacus' hooks, trial after trial. Beside
-them, the tutorial's program on the GPU: a trial of each batch size, for fewer epochs, from which
-its time for the grid follows, since noise and clipping norm change no step's time. Needs a CUDA
-device.
+`python -m dpbench.sweep` trains trials of one batch size at once, as one batched model: its wall
+time from nothing, twice. What its private trials would take one by one, by the sweep's loop with
+Opacus' hooks and by the tutorial's program, follows from one trial of each batch size, since noise
+and clipping norm change no step's time; their start-up is left out. Needs a CUDA device.
 """
 
 import argparse
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dpbench import analysis, command, data, environment, grid, store
 from dpbench.trial import BadInput
 
-TUTORIAL = Path(__file__).parent / "tutorial.py"
-WANTED = 20.0  # times as fast as one by one through Opacus
-OPACUS = "opacus-hooks"
+if TYPE_CHECKING:
+    import pandas as pd
+
+PROGRAM = Path(__file__).parent / "tutorial.py"
+HOOKS, TUTORIAL = "Opacus' hooks in the sweep's loop", "the tutorial's program"
+WANTED = 20.0  # times as fast as the tutorial's program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """A sweep of the grid.
+    """The grid by a sweep.
 
     Attributes:
-        engine: By which its private trials were trained.
         trials: So many.
+        epochs: Of each.
         wall_seconds: From the command to its page.
-        train_seconds: Of it, in training steps: of a stack once, not for each of its trials.
+        train_seconds: Of it, in training steps.
         best_accuracy: Of its private trials, on the test set.
     """
 
-    engine: str
     trials: int
+    epochs: int
     wall_seconds: float
     train_seconds: float
     best_accuracy: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Looped:
-    """The tutorial's program on one trial, start-up left out.
+class Alone:
+    """One private trial.
 
     Attributes:
-        batch_size: Of the loader.
+        by: Which program.
+        batch_size: Of the trial.
         epochs: So many.
-        seconds: Of them, with the accountant and the test set.
+        seconds: Of them: in training steps alone by the sweep's loop, with loading, accountant and
+            test set by the tutorial's program.
         grid_trials: Private trials of this batch size in the grid.
         grid_epochs: Of each of them.
     """
 
+    by: str
     batch_size: int
     epochs: int
     seconds: float
@@ -64,7 +72,7 @@ class Looped:
 
     @property
     def grid_seconds(self) -> float:
-        """What the grid's trials of this batch size would take."""
+        """What the grid's private trials of this batch size would take."""
         return self.seconds / self.epochs * self.grid_epochs * self.grid_trials
 
 
@@ -72,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = command.Parser("python bench/peers/stacks.py", __doc__, "0 all well; 3 too slow")
     parser.add_argument("--epochs", type=int, default=10, metavar="N", help="of the grid's trials")
     parser.add_argument(
-        "--loop-epochs", type=int, default=2, metavar="N", help="of the tutorial's (default: 2)"
+        "--tutorial-epochs", type=int, default=2, metavar="N", help="of its trials (default: 2)"
     )
     parser.add_argument("--device", default="cuda", metavar="NAME", help="cuda or cuda:N")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="as the sweep's")
@@ -86,91 +94,110 @@ def _race(given: argparse.Namespace) -> int:
         raise BadInput(f"Expected device={given.device} to be a CUDA device.")
     root = command.data_root(given.data_root)
     data.load("mnist", root, "cpu")  # says what is missing, before the race
-    shared = ["--data-root", str(root), "--device", device]
-    epochs = ["--epochs", str(given.epochs)]
-    stacked = sweep([*shared, *epochs])
-    alone = sweep([*shared, *epochs, "--engine", OPACUS, "--stack", "1", "--jobs", "1"])
-    again = sweep([*shared, *epochs])
-    asked = grid.trials([grid.grid(grid.defaults("mnist"))], "mnist")
-    looped = [
-        loop(
-            batch_size,
-            given.loop_epochs,
-            shared,
-            [t.batch_size for t in asked if t.private],
-            given.epochs,
+    asked = ["--data-root", str(root), "--device", device]
+    grid_trials = Counter(
+        trial.batch_size
+        for trial in grid.trials([grid.grid(grid.defaults("mnist"))], "mnist")
+        if trial.private
+    )
+    stacked = [sweep(asked, given.epochs) for _ in range(2)]
+    alone = [
+        Alone(
+            by=name,
+            batch_size=batch_size,
+            epochs=epochs,
+            seconds=run(asked, batch_size, epochs),
+            grid_trials=count,
+            grid_epochs=given.epochs,
         )
-        for batch_size in sorted({trial.batch_size for trial in asked})
+        for name, run, epochs in (
+            (HOOKS, hooks, given.epochs),
+            (TUTORIAL, tutorial, given.tutorial_epochs),
+        )
+        for batch_size, count in sorted(grid_trials.items())
     ]
-    ours = (stacked.wall_seconds + again.wall_seconds) / 2
-    theirs = {
-        f"the sweep by {OPACUS}, one by one": alone.wall_seconds,
-        "the tutorial's program, one by one": sum(each.grid_seconds for each in looped),
-    }
-    times = {name: seconds / ours for name, seconds in theirs.items()}
+    machine = environment.machine() | {"device_name": environment.device_name(device)}
     if given.json:
-        machine = environment.machine() | {"device_name": environment.device_name(device)}
+        rows = [asdict(each) | {"grid_seconds": each.grid_seconds} for each in alone]
+        swept = [asdict(each) for each in stacked]
+        times = times_as_fast(stacked, alone)
         print(
             command.one_object(
-                machine=machine,
-                sweeps=[asdict(each) for each in (stacked, alone, again)],
-                loops=[asdict(each) | {"grid_seconds": each.grid_seconds} for each in looped],
-                times_as_fast=times,
-                wanted=WANTED,
+                machine=machine, stacked=swept, alone=rows, times_as_fast=times, wanted=WANTED
             )
         )
     else:
-        print(f"{stacked.trials} trials of {given.epochs} epochs on MNIST, stacked: {ours:.1f} s")
-        for name, seconds in theirs.items():
-            print(f"{name}: {seconds:.1f} s, {times[name]:.1f} times as long")
-    return 0 if max(times.values()) >= WANTED else command.EXIT_REGRESSION
+        print(text(stacked, alone))
+    return 0 if times_as_fast(stacked, alone)[TUTORIAL] >= WANTED else command.EXIT_REGRESSION
 
 
-def sweep(asked: Sequence[str]) -> Swept:
-    """Runs the default sweep with these flags, from nothing."""
-    with tempfile.TemporaryDirectory() as folder:
-        fixed = ["--dataset", "mnist", "--no-timing", "--quiet", "--out", folder]
-        start = time.perf_counter()
-        subprocess.run(  # noqa: S603
-            [sys.executable, "-m", "dpbench.sweep", *fixed, *asked], check=True
-        )
-        wall = time.perf_counter() - start
-        trials = analysis.final(store.read_trials(Path(folder)))
-    private = analysis.private(trials)
-    own = ["batch_size", "train_seconds"]  # trials of a stack have its time in common
-    stacked = set(trials["implementation"]) == {"stacked"}
+def times_as_fast(stacked: Sequence[Swept], alone: Sequence[Alone]) -> dict[str, float]:
+    """How much longer each way takes one by one than the sweep, from nothing to its page."""
+    ours = statistics.mean(each.wall_seconds for each in stacked)
+    return {
+        name: sum(each.grid_seconds for each in alone if each.by == name) / ours
+        for name in (HOOKS, TUTORIAL)
+    }
+
+
+def text(stacked: Sequence[Swept], alone: Sequence[Alone]) -> str:
+    """What is printed."""
+    walls, trains = (
+        " and ".join(f"{getattr(each, name):.1f}" for each in stacked)
+        for name in ("wall_seconds", "train_seconds")
+    )
+    lines = [
+        f"{stacked[0].trials} trials of {stacked[0].epochs} epochs on MNIST, stacked: {walls} s "
+        f"from nothing, {trains} s of it in training steps"
+    ]
+    for name, times in times_as_fast(stacked, alone).items():
+        seconds = sum(each.grid_seconds for each in alone if each.by == name)
+        lines.append(f"one by one, by {name}: {seconds:.0f} s, {times:.1f} times as long")
+    return "\n".join(lines)
+
+
+def sweep(asked: Sequence[str], epochs: int) -> Swept:
+    """The default sweep with these flags, from nothing."""
+    start = time.perf_counter()
+    trials = _swept([*asked, "--epochs", str(epochs)])
+    wall = time.perf_counter() - start
+    assert set(trials["implementation"]) == {"stacked"}
+    together = trials.drop_duplicates(["batch_size", "train_seconds"])  # a stack's is its trials'
     return Swept(
-        engine=str(private["engine"].iloc[0]),
         trials=len(trials),
+        epochs=epochs,
         wall_seconds=wall,
-        train_seconds=float(
-            (trials.drop_duplicates(own) if stacked else trials)["train_seconds"].sum()
-        ),
-        best_accuracy=float(private["test_accuracy"].max()),
+        train_seconds=float(together["train_seconds"].sum()),
+        best_accuracy=float(analysis.private(trials)["test_accuracy"].max()),
     )
 
 
-def loop(
-    batch_size: int,
-    epochs: int,
-    shared: Sequence[str],
-    grid_batch_sizes: Sequence[int],
-    grid_epochs: int,
-) -> Looped:
-    """Runs the tutorial's program on one trial."""
-    asked = ["1.0:1.0", "--batch-size", str(batch_size), "--epochs", str(epochs), *shared]
+def hooks(asked: Sequence[str], batch_size: int, epochs: int) -> float:
+    """Seconds in training steps of a trial by Opacus' hooks, in the sweep's loop."""
+    one = ["--noise-multiplier", "1", "--max-grad-norm", "1", "--no-baseline", "--engine"]
+    one += ["opacus-hooks", "--batch-size", str(batch_size), "--epochs", str(epochs)]
+    return float(_swept([*asked, *one])["train_seconds"].item())
+
+
+def tutorial(asked: Sequence[str], batch_size: int, epochs: int) -> float:
+    """Seconds of a trial by the tutorial's program."""
+    one = ["1:1", "--batch-size", str(batch_size), "--epochs", str(epochs), *asked]
     done = subprocess.run(  # noqa: S603
-        [sys.executable, str(TUTORIAL), *asked], check=True, capture_output=True, text=True
+        [sys.executable, str(PROGRAM), *one], check=True, capture_output=True, text=True
     )
     found = re.search(r", ([\d.]+) s$", done.stdout.strip())
     assert found is not None, done.stdout
-    return Looped(
-        batch_size=batch_size,
-        epochs=epochs,
-        seconds=float(found[1]),
-        grid_trials=sum(each == batch_size for each in grid_batch_sizes),
-        grid_epochs=grid_epochs,
-    )
+    return float(found[1])
+
+
+def _swept(asked: Sequence[str]) -> "pd.DataFrame":
+    """The last rows of the trials of a sweep."""
+    with tempfile.TemporaryDirectory() as folder:
+        fixed = ["--dataset", "mnist", "--no-timing", "--quiet", "--out", folder]
+        subprocess.run(  # noqa: S603
+            [sys.executable, "-m", "dpbench.sweep", *fixed, *asked], check=True
+        )
+        return analysis.final(store.read_trials(Path(folder)))
 
 
 if __name__ == "__main__":

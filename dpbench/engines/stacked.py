@@ -110,13 +110,14 @@ class Stacked:
             else (given.detach(), back)
             for layer, given, back in zip(known, inputs, backs, strict=True)
         ]
-        squared = images.new_zeros(trials, batch)
+        norms = []  # of the gradients by each parameter
         for layer, (first, second) in zip(known, parts, strict=True):
-            one = first.flatten(2).square().sum(2)
-            two = second.square().sum(2)
-            bias = 0 if layer.bias is None else two
-            squared += (one if isinstance(layer, nn.Conv2d) else one * two) + bias
-        factors = (self._bounds[:, None] / (squared.sqrt() + 1e-6)).clamp(max=1.0)  # [T, B]
+            one, two = _row_norms(first), _row_norms(second)  # [T, B]
+            norms.append(one if isinstance(layer, nn.Conv2d) else one * two)
+            if layer.bias is not None:
+                norms.append(two)
+        together = torch.linalg.vector_norm(torch.stack(norms), dim=0)
+        factors = (self._bounds[:, None] / (together + 1e-6)).clamp(max=1.0)  # [T, B]
         remaining = iter(sums)
         for layer, (first, second) in zip(known, parts, strict=True):
             weighted = (second * factors[..., None]).transpose(1, 2)  # [T, O, B]
@@ -144,8 +145,12 @@ class Stacked:
                 weight = next(parameters).flatten(0, 1)
                 bias = None if layer.bias is None else next(parameters).flatten()
                 inputs.append(x)
-                groups = 1 if shared else trials
-                x = F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, groups)
+                if shared:
+                    x = _convolved(layer, x, weight, bias)
+                else:
+                    x = F.conv2d(
+                        x, weight, bias, layer.stride, layer.padding, layer.dilation, trials
+                    )
                 shared = False
                 outputs.append(_graphed(x))
             elif isinstance(layer, nn.Flatten):
@@ -190,6 +195,32 @@ def _apart(x: Tensor, trials: int) -> Tensor:
     return x.view(len(x), trials, -1, *x.shape[2:]).transpose(0, 1)
 
 
+def _row_norms(part: Tensor) -> Tensor:
+    """[T, B, N] -> [T, B], in one pass over memory."""
+    norms: Tensor = torch.linalg.vector_norm(part, dim=2)
+    return norms
+
+
+def _convolved(layer: nn.Conv2d, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The convolution of images that all trials share, by each trial's weights.
+
+    As a product with the images' patches: cuDNN's takes several times as long with so many
+    channels of so few.
+
+    Args:
+        layer: With the shapes of one trial.
+        images: [B, I, H, W].
+        weight: [T O, I, k, k].
+        bias: [T O].
+    """
+    patches = _patches(layer, images)  # [B, h, w, I k k]
+    kernels = weight.flatten(1).expand(len(images), -1, -1)
+    out: Tensor = torch.bmm(kernels, patches.flatten(1, 2).transpose(1, 2))  # [B, T O, h w]
+    if bias is not None:
+        out += bias[:, None]
+    return out.view(*out.shape[:2], *patches.shape[1:3])
+
+
 def _conv_part(
     layer: nn.Conv2d, inputs: Tensor, back: Tensor, trials: int
 ) -> tuple[Tensor, Tensor]:
@@ -204,7 +235,7 @@ def _conv_part(
     batch, shared = len(inputs), inputs.shape[1] == layer.in_channels
     images = inputs if shared else inputs.reshape(-1, layer.in_channels, *inputs.shape[2:])
     assert not isinstance(layer.padding, str)
-    patches = _patches(layer, images)
+    patches = _patches(layer, images).flatten(1, 2)  # [N, L, I k k]
     flat = back.flatten(2)  # [B, T O, L]
     rows = flat if shared else flat.reshape(batch * trials, layer.out_channels, -1)
     weight = torch.bmm(rows, patches).view(batch, trials, -1)
@@ -213,7 +244,7 @@ def _conv_part(
 
 
 def _patches(layer: nn.Conv2d, images: Tensor) -> Tensor:
-    """What each output sees, [N, I, H, W] -> [N, h w, I k k], in one copy.
+    """What each output sees, [N, I, H, W] -> [N, h, w, I k k], in one copy.
 
     On a GPU `F.unfold` launches a kernel for each image.
     """
@@ -224,5 +255,4 @@ def _patches(layer: nn.Conv2d, images: Tensor) -> Tensor:
         dilation = layer.dilation[axis]
         span = dilation * (layer.kernel_size[axis] - 1) + 1
         windows = windows.unfold(2 + axis, span, layer.stride[axis])[..., ::dilation]
-    places = windows.shape[2] * windows.shape[3]
-    return windows.permute(0, 2, 3, 1, 4, 5).reshape(len(images), places, -1)
+    return windows.permute(0, 2, 3, 1, 4, 5).flatten(3)
