@@ -1,8 +1,8 @@
 """python bench/launches.py: whether a GPU's steps wait for their launches, or the launches for it.
 
 By engine and batch size, and for a stack of trials: a step's launches, its time where they are made
-one by one and where they are a CUDA graph, and the share of either in which the GPU computes. Needs
-a CUDA device.
+one by one and where they are a CUDA graph, and what its kernels take of either: above 100 % where
+some of them run side by side. Needs a CUDA device.
 """
 
 import argparse
@@ -26,6 +26,7 @@ ENGINES: tuple[EngineName, ...] = (*CAPTURED, "opacus-hooks")
 STACK = 10  # trials: those of a batch size in the default grid
 STEPS = 50  # of a block
 PROFILED_STEPS = 10
+HEADER = ("step", "batch", "launches", "ms", "kernels", "as a graph", "ms", "kernels")
 BLOCKS = 5
 PHYSICAL_BATCH_SIZE = 2048  # as the sweep's on a GPU
 _LAUNCHES = ("Launch", "Memcpy", "Memset")  # in the names of the driver's and the runtime's calls
@@ -38,7 +39,7 @@ class Way:
     Attributes:
         milliseconds: From an idle device to an idle device, over the block's steps; the median.
         launches: Kernels, graphs, copies and fills that the processor asks for.
-        busy_milliseconds: In which the GPU computes.
+        busy_milliseconds: Of its kernels, one by one: more than the step takes where they overlap.
         kernels: The names of what takes it longest, with their share of that.
     """
 
@@ -72,16 +73,15 @@ def _run(given: argparse.Namespace) -> int:
             ways = _both(plain, captured, device)
             rows.append({"step": name, "batch_size": batch_size} | ways)
             print(f"{name} batch {batch_size}", file=sys.stderr)
+    found = [
+        {k: asdict(v) | {"busy": v.busy} if isinstance(v, Way) else v for k, v in row.items()}
+        for row in rows
+    ]
     if given.json:
-        found = [
-            {k: asdict(v) | {"busy": v.busy} if isinstance(v, Way) else v for k, v in row.items()}
-            for row in rows
-        ]
         machine = environment.machine() | {"device_name": environment.device_name(device)}
         print(command.one_object(dataset="mnist", machine=machine, rows=found))
     else:
-        header = ("step", "batch", "launches", "ms", "busy", "launches", "ms as graph", "busy")
-        print(command.table(header, map(_cells, rows)))
+        print(text(found))
     return 0
 
 
@@ -173,11 +173,16 @@ def _way(arm: stopwatch.Arm, milliseconds: float, device: str) -> Way:
     )
 
 
+def text(rows: Sequence[dict[str, Any]]) -> str:
+    """What is printed of the object's rows."""
+    return command.table(HEADER, map(_cells, rows))
+
+
 def _cells(row: dict[str, Any]) -> list[str]:
     cells = [row["step"], str(row["batch_size"])]
     for way in (row["one_by_one"], row["graph"]):
         cells += (
-            [f"{way.launches:.0f}", f"{way.milliseconds:.2f}", f"{100 * way.busy:.0f} %"]
+            [f"{way['launches']:.0f}", f"{way['milliseconds']:.2f}", f"{100 * way['busy']:.0f} %"]
             if way
             else ["-"] * 3
         )

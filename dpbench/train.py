@@ -29,7 +29,8 @@ def train(
     """Trains the trial on the dataset's device; yields what was seen after each epoch.
 
     Initial weights, sampler and noise draw from three generators spawned from the trial's seed, so
-    the same trial gives the same numbers on the same machine at the same number of threads.
+    the same trial gives the same numbers on the same processor at the same number of threads. A GPU
+    draws other noise from the seed, and adds up in an order that changes.
 
     Args:
         trial: What to train.

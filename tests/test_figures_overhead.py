@@ -28,6 +28,12 @@ def test_every_pair_is_a_dot_and_there_is_a_line_at_one() -> None:
     assert ([0.0], pytest.approx([6400.0])) in lines(speed)
 
 
+def test_ratios_far_apart_are_drawn_on_a_log_axis() -> None:
+    far = pd.concat([rows([1.1] * 3).assign(engine="bookkeeping"), rows([20.0] * 3)])
+    assert figures.overhead(far).axes[0].get_yscale() == "log"
+    assert figures.overhead(rows([5.0] * 3)).axes[0].get_yscale() == "linear"
+
+
 def test_memory_is_a_figure_of_its_own() -> None:
     (panel,) = figures.step_memory(rows([1, 2, 3])).axes
     assert ([0.0], [1.0]) in lines(panel)  # MiB

@@ -19,7 +19,8 @@ SIZES = (40, 0, 33, 32, 7)  # of the batches
 
 
 def trial(engine: EngineName) -> Trial:
-    return make_trial(engine, momentum=0.9)
+    """Its rate is low, so that rounding does not grow over the steps."""
+    return make_trial(engine, momentum=0.9, learning_rate=0.01)
 
 
 def engine_of(name: EngineName, device: str = "cpu") -> tuple[Capturable, torch.Generator]:
@@ -117,9 +118,14 @@ def test_where_a_capture_fails_steps_go_on_without(
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", [*NAMES, "stacked"])
 def test_on_cuda_graphs_follow_the_trajectory_of_plain_steps(
-    name: str, digits: data.Dataset, caplog: pytest.LogCaptureFixture
+    name: str,
+    digits: data.Dataset,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The same noise, too: a replay draws on from where the generator is."""
+    # cuDNN's usual gradients by weights add up in another order each time
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     plain, _ = engine_or_stack(name, "cuda")
     engine, noise = engine_or_stack(name, "cuda")
     graphed = Graphed(engine, noise=noise)

@@ -1,12 +1,14 @@
 """The peers run what the sweep runs."""
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from bench.peers import race, tutorial
+from bench import launches
+from bench.peers import race, stacks, tutorial
 from dpbench import grid, models
 
 
@@ -28,6 +30,14 @@ def test_without_its_data_it_does_not_start(
     blocked.touch()  # a data root that cannot be made
     assert race.main(["--data-root", str(blocked)]) == 2
     assert "Cannot load dataset=mnist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("program", [launches.main, stacks.main])
+def test_what_needs_a_gpu_says_so(
+    program: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program(["--device", "cpu"]) == 2
+    assert "Expected device=cpu to be a CUDA device" in capsys.readouterr().err
 
 
 def test_its_network_is_ours() -> None:

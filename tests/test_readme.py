@@ -9,14 +9,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench import efficiency
-from bench.peers import race
-from dpbench import audit, compare, report, store, summary, sweep, timing, wording
+from bench import efficiency, launches
+from bench.peers import race, stacks
+from dpbench import analysis, audit, compare, report, store, summary, sweep, timing, wording
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FLAT = " ".join(README.split())
 MNIST = ROOT / "results" / "mnist"
+CUDA = ROOT / "results" / "mnist-cuda"
 PEERS = ROOT / "results" / "peers"
 SATURATION = ROOT / "results" / "saturation" / "saturation.json"
 EFFICIENCY = ROOT / "results" / "efficiency" / "efficiency.json"
@@ -57,6 +58,34 @@ def test_the_steps_of_peers_are_those_measured() -> None:
     for name in {row["step"] for row in measured}:
         ratios = [f"{row['ratio']:.2f}" for row in measured if row["step"] == name]
         assert f"| {name} | {' | '.join(ratios)} |" in README
+
+
+def test_the_timings_on_a_gpu_are_those_measured() -> None:
+    summary = analysis.overhead(store.read_timings(CUDA)).sort_values("batch_size")
+    engines = set(summary["engine"]) - {"non-private"}
+    assert len(engines) == 5
+    for name in engines:
+        rows = summary[summary["engine"] == name].to_dict("records")
+        ends = ("overhead_ratio", "overhead_ratio_low", "overhead_ratio_high")
+        ratios = [wording.ratio(*(row[end] for end in ends))[0] for row in rows]
+        assert f"| {name} | {' | '.join(ratios)} |" in README
+
+
+def test_the_launches_are_those_counted() -> None:
+    found = json.loads((CUDA / "launches.json").read_text(encoding="utf-8"))
+    assert launches.text(found["rows"]) in README
+
+
+def test_the_stacks_are_printed_as_they_were_run() -> None:
+    found = json.loads((PEERS / "stacks.json").read_text(encoding="utf-8"))
+    names = {each.name for each in dataclasses.fields(stacks.Alone)}
+    alone = [
+        stacks.Alone(**{key: value for key, value in row.items() if key in names})
+        for row in found["alone"]
+    ]
+    swept = [stacks.Swept(**row) for row in found["stacked"]]
+    assert stacks.text(swept, alone) in README
+    assert stacks.times_as_fast(swept, alone)[stacks.TUTORIAL] >= stacks.WANTED
 
 
 def test_the_efficiency_is_the_one_measured() -> None:

@@ -14,6 +14,7 @@ from dpbench.trial import ENGINES
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "results" / "opacus-table"
 QUICK = ROOT / "results" / "mnist-quick"
+CUDA = ROOT / "results" / "mnist-cuda"
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +22,24 @@ def trials() -> pd.DataFrame:
     return pd.read_parquet(QUICK / "trials")
 
 
-def test_mnist_quick_is_the_whole_default_sweep(trials: pd.DataFrame) -> None:
+@pytest.mark.parametrize("root", [QUICK, CUDA], ids=lambda root: root.name)
+def test_a_default_sweep_is_whole(root: Path) -> None:
+    found = store.read_trials(root)
     default = grid.trials([grid.grid(grid.defaults("mnist"))], "mnist")
-    assert set(trials["trial_id"]) == {trial.trial_id for trial in default}
-    assert (trials["status"] == "ok").all()
-    assert store.finished(QUICK) == set(trials["trial_id"])
-    assert not trials["dpbench_commit"].str.contains("dirty").any()
+    assert set(found["trial_id"]) == {trial.trial_id for trial in default}
+    assert (found["status"] == "ok").all()
+    assert store.finished(root) == set(found["trial_id"])
+    assert not found["dpbench_commit"].str.contains("dirty").any()
+
+
+def test_the_sweep_on_a_gpu_was_stacked_and_spent_the_same(trials: pd.DataFrame) -> None:
+    found = store.read_trials(CUDA)
+    assert set(found["implementation"]) == {"stacked"}
+    assert set(found["device"]) == {"cuda:0"}
+    same = ["trial_id", "epoch"]
+    both = analysis.private(found).merge(analysis.private(trials), on=same)
+    assert len(both) == 180
+    assert (both["epsilon_x"] - both["epsilon_y"]).abs().max() < 1e-7
 
 
 def test_its_steps_and_rates_are_those_of_60_000_examples(trials: pd.DataFrame) -> None:

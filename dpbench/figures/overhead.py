@@ -12,6 +12,8 @@ from dpbench import analysis
 from dpbench.figures import parts
 from dpbench.trial import ENGINES, NON_PRIVATE, TUTORIAL_ARMS
 
+MOST_ON_LINEAR_AXIS = 12  # ratio: above it, one near 1 could not be told from 0
+
 _MEBIBYTE = 2**20
 _NAMES = (*ENGINES, *TUTORIAL_ARMS)
 _OWN = [name for name in ENGINES if name != NON_PRIVATE and not name.startswith("opacus-")]
@@ -47,7 +49,8 @@ def overhead(timings: pd.DataFrame) -> Figure:
     A column of panels for each of dpbench's own engines, those of Opacus, and the tutorial's loops
     with their loader, dotted. Above: the median ratio of each with its interval, every pair a small
     dot, and a line at 1, in the band of what the non-private step against itself gives. Below:
-    examples per second, on a log axis. The non-private step is grey in all.
+    examples per second, on a log axis, as the ratios are where one is far above the others. The
+    non-private step is grey in all.
 
     Args:
         timings: Rows of `store.read_timings`; at least one of another engine than `non-private`.
@@ -70,16 +73,16 @@ def overhead(timings: pd.DataFrame) -> Figure:
                 _draw_ratio(ratio, x, of_engine, _STYLES[engine])
                 speed.plot(x, of_engine["examples_per_second"], **_STYLES[engine])
             _draw_baseline(ratio, speed, summary, position)
-            speed.set_yscale("log")
             for panel in (ratio, speed):
                 _axes(panel, position)
             speed.set_xlabel(_where(timings))
-        panels[0].set_ylim(bottom=0)
+        if summary["overhead_ratio"].max() > MOST_ON_LINEAR_AXIS:
+            _log_axis(panels[0])
+        else:
+            panels[0].set_ylim(bottom=0)
         panels[0].set_ylabel("time of a step / non-private step")
+        _log_axis(panels[len(groups)])
         panels[len(groups)].set_ylabel("examples per second")
-        panels[len(groups)].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panels[len(groups)].yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
-        panels[len(groups)].yaxis.set_minor_locator(NullLocator())
         parts.name_lines(figure, panels)
     return figure
 
@@ -182,6 +185,14 @@ def _draw_baseline(
 def _axes(panel: Axes, position: Mapping[int, int]) -> None:
     panel.set_xticks(range(len(position)), [f"{size:,}" for size in position])
     panel.set_xlim(-0.5, len(position) - 0.5)
+
+
+def _log_axis(panel: Axes) -> None:
+    """For the panel and those that share its axis."""
+    panel.set_yscale("log")
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.{0 if y >= 1 else 1}f}"))
+    panel.yaxis.set_minor_locator(NullLocator())
 
 
 def _where(timings: pd.DataFrame) -> str:
