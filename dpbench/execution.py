@@ -1,7 +1,8 @@
 """A sweep: what is missing is run where it is to run, and written as it ends."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,18 @@ def run_trials(
     retry_failed: bool | None,
     *,
     quiet: bool,
+    meanwhile: Callable[[], None] | None = None,
 ) -> None:
-    """Runs the trials that are missing, each written as it ends."""
+    """Runs the trials that are missing, each written as it ends.
+
+    Args:
+        trials: The whole grid.
+        place: Where.
+        out: The store.
+        retry_failed: See `missing`.
+        quiet: Whether to print nothing.
+        meanwhile: Called, in a thread, as soon as the trials leave a core of this machine idle.
+    """
     states = store.states(out, store.set_aside)
     todo = missing(trials, states, retry_failed)
     done = sum(states.get(trial.trial_id) == "ok" for trial in trials)
@@ -71,6 +82,12 @@ def run_trials(
             + f": {len(todo)} to run, {place}; results in {out}"
         )
     by_id = {trial.trial_id: trial for trial in todo}
+    thread = threading.Thread(target=meanwhile)
+
+    def use_idle_core(left: int) -> None:
+        if thread.ident is None and min(left, place.at_a_time_here) < command.cores():
+            thread.start()
+
     longest_first = sorted(todo, key=lambda trial: -cost[trial.trial_id])
     with (
         Progress(len(todo), sum(cost.values()), quiet=quiet) as progress,
@@ -83,6 +100,7 @@ def run_trials(
         ) as claims,
         closing(place.run(longest_first, claims)) as results,
     ):
+        use_idle_core(len(todo))
         for count, rows in enumerate(results, start=1):
             store.write_trial(out, rows)
             last = rows[-1]
@@ -94,6 +112,9 @@ def run_trials(
             )
             if count % folding.MANY == 0:
                 folding.tidy(out)
+            use_idle_core(len(todo) - count)
+    if thread.ident is not None:
+        thread.join()  # timings need the machine for themselves
 
 
 def timing_name(dataset: str, engine: str, batch_size: int, device: str) -> str:

@@ -69,6 +69,10 @@ class Place(Protocol):
     def device(self) -> str:
         """What timings are measured on."""
 
+    @property
+    def at_a_time_here(self) -> int:
+        """Trials that keep cores of this machine busy."""
+
     def __str__(self) -> str:
         """How many trials at a time, and where; for a reader."""
 
@@ -89,6 +93,11 @@ class Here:
     def device(self) -> str:
         """The first one."""
         return self.workers.devices[0]
+
+    @property
+    def at_a_time_here(self) -> int:
+        """All of them."""
+        return self.workers.count
 
     def __str__(self) -> str:
         return f"{self.workers.count} at a time, on {', '.join(self.workers.devices)}"

@@ -234,7 +234,9 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
         asked = [trial.trial_id for trial in trials]
         history.write(out, history.asked("dpbench.sweep", typed, given.file, text, asked))
         folding.tidy(out)
-        execution.run_trials(trials, place, out, given.retry_failed, quiet=given.quiet)
+        execution.run_trials(
+            trials, place, out, given.retry_failed, quiet=given.quiet, meanwhile=_import_page
+        )
         if not given.no_timing:
             execution.run_timings(trials, place, out, quiet=given.quiet)
     rows = store.read_trials(out, store.set_aside)
@@ -352,6 +354,11 @@ def _print_plan(
         f"{len(trials)} trials, {len(todo)} to run into {out}: about {duration(seconds)} "
         f"with {workers} at a time"
     )
+
+
+def _import_page() -> None:
+    """What draws and writes the page takes a second to import."""
+    from dpbench import gallery, page  # noqa: F401
 
 
 def _print_answer(out: Path, given: argparse.Namespace) -> None:

@@ -76,6 +76,11 @@ class Cluster:
         """The workers'."""
         return self._workers.devices[0]
 
+    @property
+    def at_a_time_here(self) -> int:
+        """None, as far as is known."""
+        return 0
+
     def __str__(self) -> str:
         fit = self._fit()
         return f"{sum(fit.values())} at a time, on {len(fit)} workers of a cluster"

@@ -79,6 +79,8 @@ def build(
         for layer in model.modules():
             if isinstance(layer, nn.Conv2d):
                 layer.register_full_backward_pre_hook(_make_contiguous)
+            elif isinstance(layer, nn.Flatten):
+                layer.register_forward_pre_hook(_return_channels_last)
     _compute_in_float32()
     match engine:
         case "non-private":
@@ -122,6 +124,20 @@ def _make_contiguous(layer: nn.Module, _gradients: object) -> None:
     """Changes the layout of the inputs that Opacus has kept of the layer, before it reads them."""
     kept: list[list[Tensor]] = getattr(layer, "activations", [])
     kept[:] = [[each.contiguous() for each in inputs] for inputs in kept]
+
+
+def _return_channels_last(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Has the gradient by these inputs come in their layout: else max-pooling copies all it reads.
+
+    Flatten gives it in the layout of its outputs.
+    """
+    (given,) = inputs
+    if given.requires_grad and given.dim() == 4:
+        given.register_hook(_channels_last)
+
+
+def _channels_last(gradient: Tensor) -> Tensor:
+    return gradient.contiguous(memory_format=torch.channels_last)
 
 
 def _compute_in_float32() -> None:

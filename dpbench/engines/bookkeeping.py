@@ -61,6 +61,8 @@ class Bookkeeping:
         self._noise = noise
         self._passes = passes.through(model)
         self._parameters = list(model.parameters())
+        # divided by norms in one operation, where a number takes two
+        self._bound = self._parameters[0].new_tensor(trial.max_grad_norm)
         self._sgd = Sgd(self._parameters, trial)
         on_cpu = self._parameters[0].device.type == "cpu"
         sizes = [size for size in (physical_batch_size, CHUNK if on_cpu else None) if size]
@@ -135,7 +137,7 @@ class Bookkeeping:
         """[B]: what scales gradients of these norms to the bound, as Opacus clips."""
         bound = self._trial.max_grad_norm
         assert bound is not None
-        return bound / (norms + 1e-6).clamp_(min=bound)
+        return self._bound / (norms + 1e-6).clamp_(min=bound)
 
 
 def _refuse_mixing(layer: nn.Module) -> None:

@@ -32,7 +32,7 @@ class OpacusGradSample:
         mode = trial.engine.removeprefix("opacus-")
         self._end: Tensor | None = None  # of the backward pass, where that is known
         last_reached = None if mode == "ew" else _last_reached(model)
-        self._model = wrap_model(model, mode, loss_reduction="mean")
+        self._model = wrap_model(model, mode, loss_reduction="sum")
         if last_reached is not None:  # wrapped by now: functorch mode copies layers, hooks and all
             last_reached.register_forward_hook(self._keep_end)
         self._optimizer = DPOptimizer(
@@ -53,10 +53,9 @@ class OpacusGradSample:
         ):
             self._optimizer.zero_grad(set_to_none=True)
             if len(part_labels):
-                # "mean" over the part: Opacus multiplies by the part's size again
-                loss = F.cross_entropy(self._model(part_images), part_labels)
+                loss = F.cross_entropy(self._model(part_images), part_labels, reduction="sum")
                 self._backward(loss)
-                total += loss.detach() * len(part_labels)
+                total += loss.detach()
             else:  # functorch and ew refuse an empty batch; no example has no gradient
                 for parameter in self._optimizer.params:
                     parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))
