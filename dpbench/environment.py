@@ -41,10 +41,11 @@ def describe(
     )
 
 
-def machine() -> dict[str, str | None]:
-    """Processor, versions, commit and time, for a figure that no row holds."""
+def machine(device: str = "cpu") -> dict[str, str | None]:
+    """Device, processor, versions, commit and time, for a figure that no row holds."""
     return {
-        "device_name": device_name("cpu"),
+        "device_name": device_name(device),
+        "processor": device_name("cpu"),
         "python_version": platform.python_version(),
         "torch_version": _torch_version(),
         "opacus_version": version("opacus"),

@@ -2,12 +2,12 @@
 
 import statistics
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from dpbench import command, estimate, store
+from dpbench import command, estimate, interrupt, store
 from dpbench.progress import Progress
 from dpbench.runner import Place
 from dpbench.store import folding, sharing
@@ -56,7 +56,7 @@ def run_trials(
     retry_failed: bool | None,
     *,
     quiet: bool,
-    meanwhile: Callable[[], None] | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
     """Runs the trials that are missing, each written as it ends.
 
@@ -66,7 +66,8 @@ def run_trials(
         out: The store.
         retry_failed: See `missing`.
         quiet: Whether to print nothing.
-        meanwhile: Called, in a thread, as soon as the trials leave a core of this machine idle.
+        meanwhile: Called once, in a thread, as soon as the trials leave a core of this machine
+            idle, if they do; it has ended when they have. Does not raise.
     """
     states = store.states(out, store.set_aside)
     todo = missing(trials, states, retry_failed)
@@ -82,12 +83,6 @@ def run_trials(
             + f": {len(todo)} to run, {place}; results in {out}"
         )
     by_id = {trial.trial_id: trial for trial in todo}
-    thread = threading.Thread(target=meanwhile)
-
-    def use_idle_core(left: int) -> None:
-        if thread.ident is None and min(left, place.at_a_time_here) < command.cores():
-            thread.start()
-
     longest_first = sorted(todo, key=lambda trial: -cost[trial.trial_id])
     with (
         Progress(len(todo), sum(cost.values()), quiet=quiet) as progress,
@@ -98,9 +93,10 @@ def run_trials(
                 f"{trial}: by another sweep", work=cost[trial.trial_id], failed=False
             ),
         ) as claims,
+        _in_idle_core(meanwhile) as tell,
         closing(place.run(longest_first, claims)) as results,
     ):
-        use_idle_core(len(todo))
+        tell(place.busy_cores(len(todo)))
         for count, rows in enumerate(results, start=1):
             store.write_trial(out, rows)
             last = rows[-1]
@@ -112,9 +108,27 @@ def run_trials(
             )
             if count % folding.MANY == 0:
                 folding.tidy(out)
-            use_idle_core(len(todo) - count)
-    if thread.ident is not None:
-        thread.join()  # timings need the machine for themselves
+            tell(place.busy_cores(len(todo) - count))
+
+
+@contextmanager
+def _in_idle_core(work: Callable[[], None]) -> Iterator[Callable[[int], None]]:
+    """Yields what is to be told how many cores are busy, and starts the work once one is not.
+
+    It has ended when the context has: timings need the machine for themselves.
+    """
+    thread = threading.Thread(target=work)
+
+    def tell(busy: int) -> None:
+        if thread.ident is None and busy < command.cores():
+            with interrupt.held_back():  # the thread inherits that, and leaves Ctrl-C to this one
+                thread.start()
+
+    try:
+        yield tell
+    finally:
+        if thread.ident is not None:
+            thread.join()
 
 
 def timing_name(dataset: str, engine: str, batch_size: int, device: str) -> str:

@@ -69,9 +69,8 @@ class Place(Protocol):
     def device(self) -> str:
         """What timings are measured on."""
 
-    @property
-    def at_a_time_here(self) -> int:
-        """Trials that keep cores of this machine busy."""
+    def busy_cores(self, left: int) -> int:
+        """Cores of this machine that trials keep busy while so many are not ended."""
 
     def __str__(self) -> str:
         """How many trials at a time, and where; for a reader."""
@@ -94,10 +93,9 @@ class Here:
         """The first one."""
         return self.workers.devices[0]
 
-    @property
-    def at_a_time_here(self) -> int:
-        """All of them."""
-        return self.workers.count
+    def busy_cores(self, left: int) -> int:
+        """As `Place.busy_cores`."""
+        return min(left, self.workers.count) * self.workers.threads
 
     def __str__(self) -> str:
         return f"{self.workers.count} at a time, on {', '.join(self.workers.devices)}"

@@ -645,3 +645,26 @@ def test_on_cuda_a_step_without_noise_is_that_of_the_cpu(
     stepper.step(images.cuda(), labels.cuda())
     on_cuda = (before - weights(model)).cpu() * trial.batch_size / trial.learning_rate
     assert (on_cuda - on_cpu).norm() < 1e-3 * on_cpu.norm()
+
+
+@pytest.mark.parametrize("engine", ["opacus-hooks", "opacus-functorch", "opacus-ghost"])
+def test_max_pooling_gets_its_gradients_in_the_layout_of_its_outputs(
+    engine: EngineName, digits: data.Dataset
+) -> None:
+    """Flatten alone would give it a contiguous one, of which it makes three copies."""
+    layouts = []
+
+    def look(gradient: torch.Tensor) -> None:
+        layouts.append(gradient.is_contiguous(memory_format=torch.channels_last))
+
+    def watch(_layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if inputs[0].requires_grad:
+            inputs[0].register_hook(look)  # after the engine's own
+
+    model = models.tutorial_cnn(seed=1, device="cpu")
+    stepper = engines.build(make_trial(engine), model, noise=torch.Generator().manual_seed(2))
+    (flatten,) = (layer for layer in model if isinstance(layer, nn.Flatten))
+    flatten.register_forward_pre_hook(watch)
+    stepper.step(*batch(digits, 50))
+    assert layouts
+    assert all(layouts)

@@ -10,7 +10,7 @@ from conftest import make_trial
 from torch import nn
 
 from dpbench import data, engines, runner, stacks, store, sweep, train
-from dpbench.engines.stacked import _patches
+from dpbench.engines.stacked import _convolved, _patches
 from dpbench.store import schema
 from dpbench.trial import BadInput, Trial
 
@@ -115,6 +115,19 @@ def test_patches_are_those_of_unfold(dilation: int) -> None:
         images, layer.kernel_size, layer.dilation, (1, 0), layer.stride
     )
     assert torch.equal(_patches(layer, images).flatten(1, 2), expected.transpose(1, 2))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_product_with_patches_is_the_convolution(bias: bool) -> None:
+    draws = torch.Generator().manual_seed(0)
+    layer = nn.Conv2d(3, 4, (3, 2), stride=(1, 2), padding=(1, 0), dilation=(2, 1))
+    images = torch.randn(5, 3, 12, 11, generator=draws)
+    weight = torch.randn(8, 3, 3, 2, generator=draws)  # of two trials
+    added = torch.randn(8, generator=draws) if bias else None
+    expected = torch.nn.functional.conv2d(
+        images, weight, added, layer.stride, layer.padding, layer.dilation
+    )
+    torch.testing.assert_close(_convolved(layer, images, weight, added), expected)
 
 
 def test_one_that_diverges_does_not_stop_the_others(digits: data.Dataset) -> None:

@@ -3,7 +3,7 @@
 `python -m dpbench.sweep` trains trials of one batch size at once, as one batched model: its wall
 time from nothing, twice. What its private trials would take one by one, by the sweep's loop with
 Opacus' hooks and by the tutorial's program, follows from one trial of each batch size, since noise
-and clipping norm change no step's time; their start-up is left out. Needs a CUDA device.
+and clipping norm change no step's time; their imports are left out. Needs a CUDA device.
 """
 
 import argparse
@@ -57,8 +57,8 @@ class Alone:
         by: Which program.
         batch_size: Of the trial.
         epochs: So many.
-        seconds: Of them: in training steps alone by the sweep's loop, with loading, accountant and
-            test set by the tutorial's program.
+        seconds: Of them: in training steps alone by the sweep's loop; by the tutorial's program
+            from its imports to its test accuracy.
         grid_trials: Private trials of this batch size in the grid.
         grid_epochs: Of each of them.
     """
@@ -116,7 +116,7 @@ def _race(given: argparse.Namespace) -> int:
         )
         for batch_size, count in sorted(grid_trials.items())
     ]
-    machine = environment.machine() | {"device_name": environment.device_name(device)}
+    machine = environment.machine(device)
     if given.json:
         rows = [asdict(each) | {"grid_seconds": each.grid_seconds} for each in alone]
         swept = [asdict(each) for each in stacked]

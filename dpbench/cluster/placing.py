@@ -76,9 +76,8 @@ class Cluster:
         """The workers'."""
         return self._workers.devices[0]
 
-    @property
-    def at_a_time_here(self) -> int:
-        """None, as far as is known."""
+    def busy_cores(self, left: int) -> int:
+        """None: as far as is known, the workers are elsewhere."""
         return 0
 
     def __str__(self) -> str:

@@ -79,7 +79,9 @@ def build(
         for layer in model.modules():
             if isinstance(layer, nn.Conv2d):
                 layer.register_full_backward_pre_hook(_make_contiguous)
-            elif isinstance(layer, nn.Flatten):
+    if layout != "contiguous" and engine.startswith("opacus-"):
+        for layer in model.modules():
+            if isinstance(layer, nn.Flatten):
                 layer.register_forward_pre_hook(_return_channels_last)
     _compute_in_float32()
     match engine:
@@ -127,9 +129,10 @@ def _make_contiguous(layer: nn.Module, _gradients: object) -> None:
 
 
 def _return_channels_last(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    """Has the gradient by these inputs come in their layout: else max-pooling copies all it reads.
+    """A hook of Flatten: has the gradient by these inputs come as theirs do, in `channels_last`.
 
-    Flatten gives it in the layout of its outputs.
+    Otherwise it comes contiguous, and max-pooling copies all that it reads. Our own engines do
+    without autograd.
     """
     (given,) = inputs
     if given.requires_grad and given.dim() == 4:

@@ -61,6 +61,7 @@ class Bookkeeping:
         self._noise = noise
         self._passes = passes.through(model)
         self._parameters = list(model.parameters())
+        assert trial.max_grad_norm is not None
         # divided by norms in one operation, where a number takes two
         self._bound = self._parameters[0].new_tensor(trial.max_grad_norm)
         self._sgd = Sgd(self._parameters, trial)
@@ -135,9 +136,7 @@ class Bookkeeping:
 
     def _factors(self, norms: Tensor) -> Tensor:
         """[B]: what scales gradients of these norms to the bound, as Opacus clips."""
-        bound = self._trial.max_grad_norm
-        assert bound is not None
-        return self._bound / (norms + 1e-6).clamp_(min=bound)
+        return self._bound / (norms + 1e-6).clamp_(min=self._bound)
 
 
 def _refuse_mixing(layer: nn.Module) -> None:

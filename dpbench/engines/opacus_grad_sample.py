@@ -32,6 +32,7 @@ class OpacusGradSample:
         mode = trial.engine.removeprefix("opacus-")
         self._end: Tensor | None = None  # of the backward pass, where that is known
         last_reached = None if mode == "ew" else _last_reached(model)
+        # of the sum of the losses: of their mean, Opacus would multiply each gradient by the batch
         self._model = wrap_model(model, mode, loss_reduction="sum")
         if last_reached is not None:  # wrapped by now: functorch mode copies layers, hooks and all
             last_reached.register_forward_hook(self._keep_end)
@@ -40,7 +41,7 @@ class OpacusGradSample:
             noise_multiplier=trial.noise_multiplier,
             max_grad_norm=trial.max_grad_norm,
             expected_batch_size=trial.batch_size,
-            loss_reduction="mean",
+            loss_reduction="mean",  # divides the noisy sum by expected_batch_size
             generator=noise,
         )
         self._physical_batch_size = physical_batch_size

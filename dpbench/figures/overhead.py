@@ -191,7 +191,7 @@ def _log_axis(panel: Axes) -> None:
     """For the panel and those that share its axis."""
     panel.set_yscale("log")
     panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.{0 if y >= 1 else 1}f}"))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}" if y >= 1 else f"{y:g}"))
     panel.yaxis.set_minor_locator(NullLocator())
 
 
