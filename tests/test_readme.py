@@ -74,6 +74,13 @@ def test_the_timings_on_a_gpu_are_those_measured() -> None:
 def test_the_launches_are_those_counted() -> None:
     found = json.loads((CUDA / "launches.json").read_text(encoding="utf-8"))
     assert launches.text(found["rows"]) in README
+    took = {
+        (row["step"], row["batch_size"]): row["one_by_one"]["milliseconds"] for row in found["rows"]
+    }
+    first, second, third = (
+        f"{took['opacus-hooks', size] / took['non-private', size]:.1f}" for size in (64, 256, 1024)
+    )
+    assert f"Opacus' hooks take {first}, {second} and {third} times as long" in FLAT
 
 
 def test_the_stacks_are_printed_as_they_were_run() -> None:
