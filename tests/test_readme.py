@@ -53,6 +53,22 @@ def test_the_race_is_printed_as_it_was_run() -> None:
     assert race.text(results, raced["trials"], raced["epochs"]) in README
 
 
+def test_the_ratios_of_further_races_are_said() -> None:
+    said = []
+    for path in sorted(PEERS.glob("race-*.json")):
+        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        *first, last = (f"{row['times_as_fast']:.2f}" for row in rows)
+        said.append(f"{', '.join(first)} and {last}")
+    assert len(said) == 2
+    assert f"the four ratios were {'; '.join(said)}." in FLAT
+    every = [json.loads(path.read_text(encoding="utf-8")) for path in PEERS.glob("race*.json")]
+    theirs, ours = (
+        sum(raced["rows"][2][name] for raced in every)
+        for name in ("tutorial_seconds", "sweep_seconds")
+    )
+    assert f"is {theirs / ours:.2f} over all three runs" in FLAT
+
+
 def test_the_steps_of_peers_are_those_measured() -> None:
     measured = json.loads((PEERS / "step.json").read_text(encoding="utf-8"))["rows"]
     for name in {row["step"] for row in measured}:
