@@ -9,26 +9,25 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from dpbench import command, data, engines, environment, models, stopwatch
+from dpbench import command, data, engines, environment, models, runner, stopwatch
 from dpbench.train import synchronise
-from dpbench.trial import BadInput, EngineName, Trial
+from dpbench.trial import BadInput, EngineName
 
-CAPTURED: tuple[EngineName, ...] = ("non-private", "bookkeeping")
-ENGINES: tuple[EngineName, ...] = (*CAPTURED, "opacus-hooks")
+ENGINES: tuple[EngineName, ...] = ("non-private", "bookkeeping", "opacus-hooks")
 STACK = 10  # trials: those of a batch size in the default grid
 STEPS = 50  # of a block
 PROFILED_STEPS = 10
 HEADER = ("step", "batch", "launches", "ms", "kernels", "as a graph", "ms", "kernels")
 BLOCKS = 5
-PHYSICAL_BATCH_SIZE = 2048  # as the sweep's on a GPU
 _LAUNCHES = ("Launch", "Memcpy", "Memset")  # in the names of the driver's and the runtime's calls
 
 
@@ -92,47 +91,32 @@ def _arms(
     """Names, with steps launched one by one, and captured where they can be."""
     device = str(dataset.train_labels.device)
     batches = stopwatch.batches(batch_size, STEPS, dataset)
-    for name in ENGINES:
-        plain, *captured = (
-            stopwatch.arm(
-                name,
-                batch_size,
-                dataset,
-                STEPS,
-                physical_batch_size=PHYSICAL_BATCH_SIZE,
-                captured=each,
-            )
-            for each in ((False, True) if name in CAPTURED else (False,))
-        )
-        yield name, plain, captured[0] if captured else None
-    noises = [torch.Generator(device).manual_seed(0) for _ in range(2)]
-    one, other = (
-        engines.stacked(
-            [_trial(batch_size)] * STACK,
+    most = runner.usual_physical_batch_size(device)
+
+    def stacked(noise: torch.Generator) -> engines.Engine:
+        return engines.stacked(
+            [stopwatch.trial_of("bookkeeping", batch_size, dataset)] * STACK,
             [models.tutorial_cnn(seed=0, device=device) for _ in range(STACK)],
             noise=noise,
-            physical_batch_size=PHYSICAL_BATCH_SIZE,
+            physical_batch_size=most,
         )
-        for noise in noises
-    )
-    yield (
-        f"stack of {STACK}",
-        stopwatch.EngineArm(one, batches),
-        stopwatch.EngineArm(engines.at_once(other, noise=noises[1]), batches),
-    )
+
+    builds: dict[str, Callable[[torch.Generator], engines.Engine]] = {
+        name: partial(_built, name, batch_size, dataset, most) for name in ENGINES
+    }
+    for name, build in (builds | {f"stack of {STACK}": stacked}).items():
+        plain = build(torch.Generator(device).manual_seed(0))
+        noise = torch.Generator(device).manual_seed(0)
+        other = build(noise)
+        at_once = engines.at_once(other, noise=noise)
+        captured = None if at_once is other else stopwatch.EngineArm(at_once, batches)
+        yield name, stopwatch.EngineArm(plain, batches), captured
 
 
-def _trial(batch_size: int) -> Trial:
-    return Trial(
-        dataset="mnist",
-        engine="bookkeeping",
-        noise_multiplier=1.0,
-        max_grad_norm=1.0,
-        delta=1e-5,
-        batch_size=batch_size,
-        learning_rate=1e-3,
-        epochs=1,
-    )
+def _built(
+    name: EngineName, batch_size: int, dataset: data.Dataset, most: int, noise: torch.Generator
+) -> engines.Engine:
+    return stopwatch.build(name, batch_size, dataset, noise, most)
 
 
 def _both(

@@ -118,11 +118,8 @@ def arm(
     steps: int,
     *,
     physical_batch_size: int | None = None,
-    captured: bool = True,
 ) -> Arm:
     """The arm of that name, with what it needs for runs of up to so many steps.
-
-    On a GPU its steps are CUDA graphs, where they can be `captured` and are to be.
 
     Raises:
         BadInput: A tutorial's arm is asked for on another device than a CPU.
@@ -135,9 +132,8 @@ def arm(
         case _:
             noise = torch.Generator(dataset.train_labels.device).manual_seed(0)
             engine = build(name, batch_size, dataset, noise, physical_batch_size)
-            if captured:
-                engine = engines.at_once(engine, noise=noise)
-            return EngineArm(engine, batches(batch_size, steps, dataset))
+            at_once = engines.at_once(engine, noise=noise)
+            return EngineArm(at_once, batches(batch_size, steps, dataset))
 
 
 class EngineArm:
@@ -161,10 +157,19 @@ def build(
     noise: torch.Generator,
     physical_batch_size: int | None,
 ) -> engines.Engine:
-    """An engine for timing: its steps stay near the same weights."""
-    device = str(dataset.train_labels.device)
+    """An engine for timing; see `trial_of`."""
+    return engines.build(
+        trial_of(engine, batch_size, dataset),
+        models.tutorial_cnn(seed=0, device=str(dataset.train_labels.device)),
+        noise=noise,
+        physical_batch_size=physical_batch_size,
+    )
+
+
+def trial_of(engine: EngineName, batch_size: int, dataset: Dataset) -> Trial:
+    """A trial for timing: its steps stay near the same weights."""
     private = engine not in NON_PRIVATE_ENGINES
-    trial = Trial(
+    return Trial(
         dataset=dataset.name,
         engine=engine,
         noise_multiplier=1.0 if private else None,
@@ -173,12 +178,6 @@ def build(
         batch_size=batch_size,
         learning_rate=1e-3,
         epochs=1,
-    )
-    return engines.build(
-        trial,
-        models.tutorial_cnn(seed=0, device=device),
-        noise=noise,
-        physical_batch_size=physical_batch_size,
     )
 
 

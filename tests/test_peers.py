@@ -9,7 +9,7 @@ import torch
 
 from bench import launches
 from bench.peers import race, stacks, tutorial
-from dpbench import grid, models
+from dpbench import data, grid, models
 
 
 @pytest.mark.parametrize("count", [2, 5, 8])
@@ -38,6 +38,17 @@ def test_what_needs_a_gpu_says_so(
 ) -> None:
     assert program(["--device", "cpu"]) == 2
     assert "Expected device=cpu to be a CUDA device" in capsys.readouterr().err
+
+
+def test_what_launches_are_counted_of_takes_steps(
+    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launches, "STEPS", 2)
+    found = list(launches._arms(16, digits))
+    assert [name for name, _, _ in found] == [*launches.ENGINES, "stack of 10"]
+    for _, plain, captured in found:
+        plain.run(2)
+        assert captured is None  # on a CPU
 
 
 def test_its_network_is_ours() -> None:
