@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dpbench.engines import passes
-from dpbench.engines.descent import Sgd, add_up, noisy_mean
+from dpbench.engines.descent import Sgd, add_up, noisy_mean, row_norms
 from dpbench.engines.protocol import physical_batches
 from dpbench.trial import BadInput, Trial
 
@@ -123,13 +123,13 @@ class Bookkeeping:
         """
         bias = back.sum((2, 3))  # [B, O]
         if layer.bias is not None:
-            others = torch.hypot(others, _row_norms(bias))
+            others = torch.hypot(others, row_norms(bias))
         total = back.new_zeros(layer.weight.numel())  # [O k k I]
         factors = []
         done = 0
         for gradients in _conv_gradients(layer, inputs, back):
             some = others[done : (done := done + len(gradients))]
-            factors.append(self._factors(torch.hypot(_row_norms(gradients), some)))
+            factors.append(self._factors(torch.hypot(row_norms(gradients), some)))
             total.addmv_(gradients.T, factors[-1])
         together = torch.cat(factors)
         return together, _as_parameters(layer, total, together @ bias)
@@ -180,8 +180,8 @@ class _Formed:
 
     def norms(self) -> Tensor:
         """[B]: of each example's gradient by the layer's parameters."""
-        weight = _row_norms(self.weight)
-        return weight if self.layer.bias is None else torch.hypot(weight, _row_norms(self.bias))
+        weight = row_norms(self.weight)
+        return weight if self.layer.bias is None else torch.hypot(weight, row_norms(self.bias))
 
     def weighted_sums(self, factors: Tensor) -> list[Tensor]:
         """The sums of the examples' gradients times their factors [B]: the weight's, the bias'."""
@@ -204,8 +204,8 @@ class _OuterProducts:
 
     def norms(self) -> Tensor:
         """See `_Formed`."""
-        bias = _row_norms(self.back)
-        weight = _row_norms(self.inputs) * bias
+        bias = row_norms(self.back)
+        weight = row_norms(self.inputs) * bias
         return weight if self.layer.bias is None else torch.hypot(weight, bias)
 
     def weighted_sums(self, factors: Tensor) -> list[Tensor]:
@@ -287,12 +287,6 @@ def _windows(layer: nn.Conv2d, inputs: Tensor, height: int, width: int) -> Tenso
         (examples, height, width, tall, wide, channels),
         (example, down * row, along, layer.dilation[0] * row, within, channel),
     )
-
-
-def _row_norms(part: Tensor) -> Tensor:
-    """[B, N] -> [B], in one pass over memory."""
-    norms: Tensor = torch.linalg.vector_norm(part, dim=1)
-    return norms
 
 
 def _as_parameters(layer: nn.Conv2d, weight: Tensor, bias: Tensor) -> list[Tensor]:

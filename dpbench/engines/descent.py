@@ -1,4 +1,4 @@
-"""What our own engines do with a batch's summed gradients: noise, the mean, a step of SGD."""
+"""What our own engines do with gradients: norms, sums, noise, the mean, a step of SGD."""
 
 from collections.abc import Iterable, Sequence
 
@@ -46,6 +46,12 @@ def add_up(sums: list[Tensor], part: list[Tensor]) -> list[Tensor]:
     Not in place: gradients that autograd gives may share memory.
     """
     return list(torch._foreach_add(sums, part)) if sums else part
+
+
+def row_norms(part: Tensor) -> Tensor:
+    """The norms of gradients, [..., N] -> [...], in one pass over memory."""
+    norms: Tensor = torch.linalg.vector_norm(part, dim=-1)
+    return norms
 
 
 def noisy_mean(

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dpbench.engines.descent import row_norms
 from dpbench.engines.protocol import physical_batches
 from dpbench.trial import BadInput, Trial
 
@@ -112,7 +113,7 @@ class Stacked:
         ]
         norms = []  # of the gradients by each parameter
         for layer, (first, second) in zip(known, parts, strict=True):
-            one, two = _row_norms(first), _row_norms(second)  # [T, B]
+            one, two = row_norms(first), row_norms(second)  # [T, B]
             norms.append(one if isinstance(layer, nn.Conv2d) else one * two)
             if layer.bias is not None:
                 norms.append(two)
@@ -195,17 +196,11 @@ def _apart(x: Tensor, trials: int) -> Tensor:
     return x.view(len(x), trials, -1, *x.shape[2:]).transpose(0, 1)
 
 
-def _row_norms(part: Tensor) -> Tensor:
-    """[T, B, N] -> [T, B], in one pass over memory."""
-    norms: Tensor = torch.linalg.vector_norm(part, dim=2)
-    return norms
-
-
 def _convolved(layer: nn.Conv2d, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The convolution of images that all trials share, by each trial's weights.
 
-    As a product with the images' patches: cuDNN's takes several times as long with so many
-    channels of so few.
+    As a product with the images' patches, which takes a GPU less time than cuDNN's way
+    (bench/ENGINES.md).
 
     Args:
         layer: With the shapes of one trial.
