@@ -12,7 +12,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from dpbench import analysis, store
+from dpbench import accounting, analysis, store
 
 RESULTS = Path(__file__).parent.parent / "results" / "opacus-table"
 
@@ -68,12 +68,12 @@ def ours(run: Run, batch_size: int, finals: pd.DataFrame) -> pd.DataFrame:
 
 
 def table(finals: pd.DataFrame) -> str:
-    """The published accuracies and ours, in Markdown; epsilons as published and by today's PRV.
+    """The published accuracies and ours, in Markdown; epsilons as published and by today's.
 
     Each t is Welch's statistic of the difference of our mean from the published one.
     """
     sizes = [f"batch size {size} (%) | t" for size in BATCH_SIZES]
-    header = ("run", "published (%)", *sizes, "published epsilon", "PRV", "RDP")
+    header = ("run", "published (%)", *sizes, "published epsilon", "PLD", "RDP")
     lines = [_line(header), "|---" * (len(header) + len(sizes)) + "|"]
     for run in PUBLISHED:
         cells = [run.name, f"{run.accuracy:.2f} ± {run.deviation:.2f}"]
@@ -90,7 +90,7 @@ def table(finals: pd.DataFrame) -> str:
         else:
             spent = ours(run, BATCH_SIZES[0], finals).iloc[0]
             cells.append(f"{run.epsilon:.2f}")
-            cells += [f"{spent[name]:.3f}" for name in ("epsilon_prv", "epsilon_rdp")]
+            cells += [f"{spent[name]:.3f}" for name in ("epsilon_pld", "epsilon_rdp")]
         lines.append(_line(cells))
     return "\n".join(lines)
 
@@ -128,7 +128,7 @@ def figure(finals: pd.DataFrame) -> Figure:
 
 def main() -> int:
     """Prints the table and draws the figure; returns the exit code."""
-    finals = analysis.final(store.read_trials(RESULTS))
+    finals = analysis.final(accounting.by_one_accountant(store.read_trials(RESULTS)))
     print(table(finals))
     figure(finals).savefig(RESULTS / "published.png")
     return 0

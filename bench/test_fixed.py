@@ -20,7 +20,7 @@ def test_epsilon(case: tuple[str, dict[str, Any]]) -> None:
         steps=entry["steps"],
         delta=1e-5,
     )
-    assert gates.close(spent.epsilon_prv, entry["prv"]), name
+    assert gates.close(spent.epsilon_pld, entry["pld"]), name
     assert gates.close(spent.epsilon_rdp, entry["rdp"]), name
 
 

@@ -1,40 +1,57 @@
-"""(noise_multiplier, sample_rate, steps, delta) -> epsilon, and back.
+"""A trial's mechanism -> the epsilon that it spends at delta.
 
-The mechanism is the Poisson-subsampled Gaussian, composed over steps: every example joins a batch
-independently with probability sample_rate; neighbours differ by adding or removing one example.
-For shuffled batches it is the Gaussian, composed over epochs (`spent_shuffled`).
-The numbers come from Opacus' accountants, which need no torch; importing the opacus package does,
-so here its accountants are imported without it (`_opacus_accountants`).
+A mechanism is an inert `DpEvent` of Google's dp_accounting; the accountants here interpret it.
+DP-SGD with Poisson batches is the Poisson-subsampled Gaussian mechanism, composed over steps:
+every example joins a batch independently with probability sample_rate, and neighbours differ by
+adding or removing one example. With shuffled batches it is the Gaussian mechanism, composed over
+epochs, and neighbours differ by one example whose gradient is replaced by zero.
+
+No torch. `prv` holds what Opacus' own accountant says.
 """
 
-import importlib
-import importlib.util
+import logging
 import math
-import sys
-import types
-import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
-from functools import cache
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from dp_accounting import (
+    DpEvent,
+    GaussianDpEvent,
+    PoissonSampledDpEvent,
+    SelfComposedDpEvent,
+    rdp,
+)
+from dp_accounting.pld import privacy_loss_distribution
 
-from dpbench.trial import BadInput, Trial
+from dpbench.trial import Trial
 
-# Opacus' own orders, and four larger ones, without which the bound is loose below epsilon 0.4.
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Opacus' default orders, and four larger ones, without which the bound is loose below epsilon 0.4.
 RDP_ORDERS = (
     *(1 + tenth / 10 for tenth in range(1, 100)),
     *(float(order) for order in range(12, 64)),
     *(128.0, 256.0, 512.0, 1024.0),
 )
-_ORDERS_OF_OPACUS = RDP_ORDERS[:-4]
-PRV_EPSILON_ERROR = 0.01  # Opacus' default: the PRV epsilon is an upper end, this far above
-PRV_MAX_POINTS = 2**22  # of its discretised privacy loss: some seconds; beyond, epsilon is > 40
-PRV_LEAST_DELTA = 1e-11  # below, its rounding shows, and it can be under the true epsilon
-NOISE_DIGITS = 4  # a solved noise multiplier is rounded up to so many decimals
-LEAST_SOLVED_NOISE, MOST_SOLVED_NOISE = 0.1, 10_000.0
+_FEW_RDP_ORDERS = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 64.0, 256.0, 1024.0)
+_RDP_ROUNDING = 1e-13  # of a step's divergence; it matters where noise hides a step almost wholly
+
+# The width of PLD's grid, so that rounding up to the grid adds about 1e-4 of epsilon: a part of the
+# standard deviation of a step's privacy loss, and where a few steps carry most of the loss, which
+# is where epsilon is large, at most the larger of a constant and a part of epsilon.
+_INTERVAL_OF_DEVIATION = 0.05
+_WIDEST_INTERVAL, _WIDEST_INTERVAL_OF_EPSILON = 1e-3, 2e-5
+_WIDEST_INTERVAL_OF_ALL = 32.0
+PLD_LEAST_NOISE = 0.01  # below, epsilon is in the thousands and the grid has no good width
+
+VERSION = version("dp-accounting")
+_PLD_ROUNDING = 10 * 2.0**-52  # of PLD's delta, for each step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,81 +59,68 @@ class Spent:
     """What some steps have spent.
 
     Attributes:
-        epsilon: The primary one, by `accountant`; at least 0, as are the others.
-        accountant: `prv`, or `rdp` where PRV gave no number; `gaussian` for shuffled batches.
-        epsilon_prv: Privacy loss random variables (Gopi et al. 2021); None where it failed.
-        epsilon_rdp: Renyi differential privacy (Mironov 2017; Mironov et al. 2019).
-        epsilon_gdp: Gaussian differential privacy (Bu et al. 2020), by a central limit theorem:
-            no bound, it can be too low. None where it has no solution.
+        epsilon: The smallest that a bound here gives, by `accountant`; at least 0.
+        accountant: `pld` or `rdp`, whichever is smaller; `gaussian` for shuffled batches.
+        epsilon_pld: By privacy loss distributions (Koskela et al. 2020; Doroshenko et al. 2022,
+            whose discretisation makes it an upper bound). None where delta is too small for it.
+        epsilon_rdp: By Renyi differential privacy (Mironov 2017; Mironov et al. 2019).
+        epsilon_gdp: By Gaussian differential privacy (Bu et al. 2020), a central limit theorem:
+            no bound, it can be too low. None where it is not finite.
         epsilon_if_poisson: For shuffled batches, what Poisson batches would have spent.
         note: Why an accountant gave no number.
     """
 
     epsilon: float
     accountant: str
-    epsilon_prv: float | None = None
+    epsilon_pld: float | None = None
     epsilon_rdp: float | None = None
     epsilon_gdp: float | None = None
     epsilon_if_poisson: float | None = None
     note: str | None = None
 
 
-@cache
-def spent(*, noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> Spent:
-    """The epsilon of `steps` steps at `delta`, by each accountant.
+def poisson_event(*, noise_multiplier: float, sample_rate: float, steps: int) -> DpEvent:
+    """DP-SGD on Poisson batches.
 
     Args:
-        noise_multiplier: Standard deviation of the noise over the clipping norm; 0 gives infinity.
+        noise_multiplier: Standard deviation of the noise over the clipping norm.
         sample_rate: In (0, 1].
         steps: At least 1.
+    """
+    step = PoissonSampledDpEvent(float(sample_rate), GaussianDpEvent(float(noise_multiplier)))
+    return SelfComposedDpEvent(step, int(steps))
+
+
+def shuffled_event(*, noise_multiplier: float, epochs: int) -> DpEvent:
+    """DP-SGD on shuffled batches, where an example joins one batch an epoch.
+
+    Given the permutations, which do not depend on the examples, an example's gradient is in one
+    noisy sum an epoch: so many adaptively composed Gaussian mechanisms. No amplification by the
+    shuffle is claimed: none as strong as that of Poisson sampling holds (Chua et al. 2024, "How
+    Private are DP-SGD Implementations?" and "Scalable DP-SGD: Shuffling vs. Poisson Subsampling").
+    """
+    return SelfComposedDpEvent(GaussianDpEvent(float(noise_multiplier)), int(epochs))
+
+
+def account(event: DpEvent, delta: float) -> Spent:
+    """The epsilon of the event at delta.
+
+    Args:
+        event: As `poisson_event` or `shuffled_event` makes it.
         delta: In (0, 1).
     """
-    if noise_multiplier == 0:
-        return Spent(
-            epsilon=math.inf,
-            accountant="prv",
-            epsilon_prv=math.inf,
-            epsilon_rdp=math.inf,
-            epsilon_gdp=math.inf,
-        )
-    history = [(noise_multiplier, sample_rate, steps)]
-    rdp = _rdp(history, delta)
-    prv, prv_note = _prv(history, delta)
-    gdp, gdp_note = _gdp(history, delta)
-    return Spent(
-        epsilon=rdp if prv is None else prv,
-        accountant="rdp" if prv is None else "prv",
-        epsilon_prv=prv,
-        epsilon_rdp=rdp,
-        epsilon_gdp=gdp,
-        note="; ".join(note for note in (prv_note, gdp_note) if note) or None,
+    assert isinstance(event, SelfComposedDpEvent)
+    if isinstance(event.event, GaussianDpEvent):
+        return _account_gaussian(event.event.noise_multiplier, event.count, delta)
+    return _account_poisson(
+        event.event.event.noise_multiplier, event.event.sampling_probability, event.count, delta
     )
 
 
-@cache
-def spent_shuffled(
-    *, noise_multiplier: float, epochs: int, delta: float, if_poisson: float
-) -> Spent:
-    """The bound that holds for shuffled batches, where an example joins one batch an epoch.
-
-    Given the permutations, which do not depend on the examples, an example's gradient is in one
-    noisy sum an epoch: so many adaptively composed Gaussian mechanisms, and they are together one
-    of noise_multiplier / sqrt(epochs) (Dong, Roth and Su 2022, corollary 3.3). Its epsilon is
-    exact (Balle and Wang 2018, theorem 8). No amplification by the shuffle is claimed: none as
-    strong as that of Poisson sampling holds (Chua et al. 2024, "How Private are DP-SGD
-    Implementations?" and "Scalable DP-SGD: Shuffling vs. Poisson Subsampling").
-    Neighbours: one example's gradient is replaced by zero.
-
-    Args:
-        noise_multiplier: Standard deviation of the noise over the clipping norm; 0 gives infinity.
-        epochs: Whole ones, at least 1.
-        delta: In (0, 1).
-        if_poisson: Passed on: what the same number of Poisson batches would have spent.
-    """
-    epsilon = math.inf
-    if noise_multiplier > 0:
-        epsilon = _gaussian_epsilon(math.sqrt(epochs) / noise_multiplier, delta)
-    return Spent(epsilon=epsilon, accountant="gaussian", epsilon_if_poisson=if_poisson)
+def spent(*, noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> Spent:
+    """The epsilon of `steps` steps on Poisson batches; arguments as `poisson_event`'s."""
+    event = poisson_event(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps)
+    return account(event, delta)
 
 
 def spent_by(trial: Trial, *, sample_rate: float, steps: int, epochs: int) -> Spent:
@@ -130,20 +134,102 @@ def spent_by(trial: Trial, *, sample_rate: float, steps: int, epochs: int) -> Sp
     """
     assert trial.noise_multiplier is not None
     assert trial.delta is not None
-    poisson = spent(
+    return spent_sampling(
+        sampling=trial.sampling,
         noise_multiplier=trial.noise_multiplier,
         sample_rate=sample_rate,
         steps=steps,
-        delta=trial.delta,
-    )
-    if trial.sampling == "poisson":
-        return poisson
-    return spent_shuffled(
-        noise_multiplier=trial.noise_multiplier,
         epochs=epochs,
         delta=trial.delta,
-        if_poisson=poisson.epsilon,
     )
+
+
+def spent_sampling(
+    *,
+    sampling: str,
+    noise_multiplier: float,
+    sample_rate: float,
+    steps: int,
+    epochs: int,
+    delta: float,
+) -> Spent:
+    """What `steps` steps on Poisson batches, or `epochs` epochs of shuffled ones, spend.
+
+    Args:
+        sampling: As `Trial.sampling`.
+        noise_multiplier: Standard deviation of the noise over the clipping norm.
+        sample_rate: Probability with which an example joins a Poisson batch.
+        steps: Taken so far.
+        epochs: Whole ones that the steps make up.
+        delta: In (0, 1).
+    """
+    poisson = spent(
+        noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, delta=delta
+    )
+    if sampling == "poisson":
+        return poisson
+    event = shuffled_event(noise_multiplier=noise_multiplier, epochs=epochs)
+    return replace(account(event, delta), epsilon_if_poisson=poisson.epsilon)
+
+
+# Of a store's row: the arguments of `spent_sampling`
+_MECHANISM = ("sampling", "noise_multiplier", "sample_rate", "steps", "epoch", "delta")
+
+
+def columns(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a store's row that say what its steps have spent.
+
+    None of them where the row is of no private step.
+
+    Args:
+        row: With the columns of `_MECHANISM` and `epsilon_note`, as a trial's row has them. A note
+            of `prv` is kept.
+    """
+    values = [row[name] for name in _MECHANISM]
+    if any(value is None or value != value for value in values):  # noqa: PLR0124  # NaN
+        return {}
+    sampling, noise, sample_rate, steps, epoch, delta = values
+    at = spent_sampling(
+        sampling=sampling,
+        noise_multiplier=float(noise),
+        sample_rate=float(sample_rate),
+        steps=int(steps),
+        epochs=int(epoch),
+        delta=float(delta),
+    )
+    of_prv = str(row.get("epsilon_note") or "").partition("pld:")[0].strip("; ")
+    return {
+        "epsilon": at.epsilon,
+        "accountant": at.accountant,
+        "epsilon_pld": at.epsilon_pld,
+        "epsilon_rdp": at.epsilon_rdp,
+        "epsilon_gdp": at.epsilon_gdp,
+        "epsilon_if_poisson": at.epsilon_if_poisson,
+        "epsilon_note": "; ".join(filter(None, (of_prv, at.note))) or None,
+        "dp_accounting_version": VERSION,
+    }
+
+
+def by_one_accountant(trials: "pd.DataFrame") -> "pd.DataFrame":
+    """The rows, with today's epsilons where an older version's accountant gave them.
+
+    They follow from the noise, the sample rate and the steps that the rows record. `epsilon_prv`
+    stays what was recorded.
+
+    Args:
+        trials: Rows of `store.read_trials`.
+    """
+    old = trials["epsilon"].notna() & trials["dp_accounting_version"].isna()
+    old &= trials[list(_MECHANISM)].notna().all(axis=1)
+    if not old.any():
+        return trials
+    trials = trials.copy()
+    for values, rows in trials[old].groupby(list(_MECHANISM), sort=False):
+        found = columns(dict(zip(_MECHANISM, values, strict=True)))
+        del found["epsilon_note"]  # what is noted of a row was noted when it was written
+        for name, value in found.items():
+            trials.loc[rows.index, name] = value
+    return trials
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +257,10 @@ def epsilon_of_best(runs: Collection[Run], *, delta: float) -> float:
     """
     mean = len(runs)
     orders = np.array(RDP_ORDERS)
-    one = np.max([_rdp_curve(*astuple(run)) for run in set(runs)], axis=0)  # [orders]
+    one = np.max(
+        [_rdp_of_a_step(run.noise_multiplier, run.sample_rate) * run.steps for run in set(runs)],
+        axis=0,
+    )  # [orders]
     # delta of one run at epsilon log(1 + 1 / (order - 1)), for each order
     at = np.log1p(1 / (orders - 1))[:, None]
     log_deltas = (
@@ -181,76 +270,63 @@ def epsilon_of_best(runs: Collection[Run], *, delta: float) -> float:
     )
     poisson = one + mean * np.exp(np.minimum(log_deltas.min(axis=1), 0.0))
     geometric = one + 2 * np.min((1 - 1 / orders) * one + math.log(mean) / orders)
-    found = []
-    for bound in (poisson, geometric):
-        with _expected_warnings():
-            epsilon, _ = _rdp_analysis().get_privacy_spent(
-                orders=orders, rdp=bound + math.log(mean) / (orders - 1), delta=delta
-            )
-        found.append(float(epsilon))
-    return max(0.0, min(found))
+    return min(
+        _rdp_epsilon(bound + math.log(mean) / (orders - 1), delta) for bound in (poisson, geometric)
+    )
 
 
-def noise_multiplier_for(
-    *,
-    target_epsilon: float,
-    sample_rate: float,
-    steps: int,
-    delta: float,
-    shuffled_epochs: int | None = None,
-) -> float:
-    """The least noise multiplier, rounded up to four decimals, that spends at most the target.
+def rdp_bound(*, noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:
+    """At least `spent(...).epsilon`, in milliseconds: Renyi divergences at a few orders."""
+    one = _rdp_of_a_step(noise_multiplier, sample_rate, _FEW_RDP_ORDERS)
+    return _rdp_epsilon(one * steps, delta, _FEW_RDP_ORDERS)
 
-    Solved with the primary accountant: `spent(...).epsilon` at the result is <= target_epsilon, or
-    `spent_shuffled(...).epsilon` where the number of shuffled epochs is given.
 
-    Raises:
-        BadInput: No noise multiplier from 0.1 to 10,000 spends about that much.
+def estimate(*, noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:
+    """About `spent(...).epsilon`, at most a hundredth above it, in a tenth of its time."""
+    asked = (noise_multiplier, sample_rate, steps, delta)
+    bound = rdp_bound(
+        noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, delta=delta
+    )
+    by_pld, _ = _pld_epsilon(*asked, bound, widen=8 if bound < 100 else 1)
+    return bound if by_pld is None else min(bound, by_pld)
+
+
+@cache
+def _account_poisson(noise: float, sample_rate: float, steps: int, delta: float) -> Spent:
+    if noise == 0:
+        no_bound = math.inf
+        return Spent(
+            epsilon=no_bound,
+            accountant="pld",
+            epsilon_pld=no_bound,
+            epsilon_rdp=no_bound,
+            epsilon_gdp=no_bound,
+        )
+    by_rdp = _rdp_epsilon(_rdp_of_a_step(noise, sample_rate) * steps, delta)
+    by_pld, note = _pld_epsilon(noise, sample_rate, steps, delta, by_rdp)
+    pld_is_smaller = by_pld is not None and by_pld <= by_rdp
+    return Spent(
+        epsilon=by_pld if by_pld is not None and pld_is_smaller else by_rdp,
+        accountant="pld" if pld_is_smaller else "rdp",
+        epsilon_pld=by_pld,
+        epsilon_rdp=by_rdp,
+        epsilon_gdp=_gdp_epsilon(noise, sample_rate, steps, delta),
+        note=note,
+    )
+
+
+@cache
+def _account_gaussian(noise: float, count: int, delta: float) -> Spent:
+    """So many Gaussian mechanisms are one of noise / sqrt(count).
+
+    Dong, Roth and Su 2022, "Gaussian Differential Privacy", corollary 3.3. Its epsilon is exact
+    (Balle and Wang 2018, theorem 8).
     """
-    from scipy.optimize import brentq
-
-    by_prv = shuffled_epochs is None and delta >= PRV_LEAST_DELTA
-    if by_prv and target_epsilon <= PRV_EPSILON_ERROR:
-        raise BadInput(
-            f"Expected target_epsilon={target_epsilon:g} > {PRV_EPSILON_ERROR:g}, the margin that "
-            "the PRV accountant adds."
-        )
-
-    @cache
-    def excess(noise_multiplier: float) -> float:
-        if shuffled_epochs is not None:
-            return _gaussian_epsilon(math.sqrt(shuffled_epochs) / noise_multiplier, delta) - (
-                target_epsilon
-            )
-        at = spent(
-            noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, delta=delta
-        )
-        return at.epsilon - target_epsilon
-
-    low = high = 1.0
-    while excess(high) > 0:
-        low, high = high, 2 * high
-        if high > MOST_SOLVED_NOISE:
-            raise BadInput(
-                f"Expected target_epsilon={target_epsilon:g} to be one that noise can reach: noise "
-                f"multiplier {low:,.0f} still spends {excess(low) + target_epsilon:.2g}."
-            )
-    while excess(low) <= 0:
-        low, high = low / 2, low
-        if low < LEAST_SOLVED_NOISE:
-            raise BadInput(
-                f"Expected target_epsilon={target_epsilon:g} to be at most "
-                f"{excess(high) + target_epsilon:.3g}, what noise multiplier {high:g} spends; "
-                "for less noise than that give --noise-multiplier."
-            )
-    scale: int = 10**NOISE_DIGITS
-    ticks = math.ceil(float(brentq(excess, low, high, xtol=0.1 / scale)) * scale)
-    while excess(ticks / scale) > 0:
-        ticks += 1
-    return ticks / scale
+    epsilon = gaussian_epsilon(math.sqrt(count) / noise, delta) if noise > 0 else math.inf
+    return Spent(epsilon=epsilon, accountant="gaussian")
 
 
-def _gaussian_epsilon(mu: float, delta: float) -> float:
+def gaussian_epsilon(mu: float, delta: float) -> float:
     """Epsilon at delta of a Gaussian mechanism of sensitivity mu and noise 1, at least 0.
 
     The root of delta = Phi(mu/2 - eps/mu) - exp(eps) Phi(-mu/2 - eps/mu), which falls with epsilon.
@@ -274,150 +350,70 @@ def _gaussian_epsilon(mu: float, delta: float) -> float:
     return root * (1 + 1e-12) + 1e-12  # on the side of more epsilon
 
 
-_History = list[tuple[float, float, int]]
-
-
 @cache
-def _rdp_curve(noise_multiplier: float, sample_rate: float, steps: int) -> Any:
-    """Renyi divergences at RDP_ORDERS, float64 [orders]."""
-    return _rdp_of_a_step(noise_multiplier, sample_rate) * steps
+def _rdp_of_a_step(noise: float, sample_rate: float, orders: tuple[float, ...] = RDP_ORDERS) -> Any:
+    """Renyi divergences, float64 [orders]: slow, and the same for every epoch."""
+    accountant = rdp.RdpAccountant(orders)
+    with _quiet():
+        accountant.compose(PoissonSampledDpEvent(sample_rate, GaussianDpEvent(noise)))
+    return np.maximum(accountant.rdp, 0.0) + _RDP_ROUNDING
 
 
-@cache
-def _rdp_of_a_step(noise_multiplier: float, sample_rate: float) -> Any:
-    """Renyi divergences at RDP_ORDERS, float64 [orders]: slow, and the same for every epoch."""
-    with _expected_warnings():
-        return np.asarray(
-            _rdp_analysis().compute_rdp(
-                q=sample_rate,
-                noise_multiplier=noise_multiplier,
-                steps=1,
-                orders=list(RDP_ORDERS),
-            )
-        )
-
-
-def _rdp_analysis() -> Any:
-    """Opacus' Renyi bounds."""
-    return _opacus_accountants().rdp.privacy_analysis
-
-
-def _rdp(history: _History, delta: float, orders: tuple[float, ...] = RDP_ORDERS) -> float:
-    """Epsilon by Renyi divergences, over these orders, with which RDP_ORDERS begin."""
-    curve = sum(_rdp_curve(*run) for run in history)
-    with _expected_warnings():
-        epsilon, _ = _rdp_analysis().get_privacy_spent(
-            orders=list(orders), rdp=curve[: len(orders)], delta=delta
-        )
+def _rdp_epsilon(divergences: Any, delta: float, orders: tuple[float, ...] = RDP_ORDERS) -> float:
+    """The least epsilon over the orders, at least 0."""
+    with _quiet():
+        epsilon, _ = rdp.compute_epsilon(orders, divergences, delta)
     return max(0.0, float(epsilon))
 
 
-def _prv(history: _History, delta: float) -> tuple[float | None, str | None]:
-    """(epsilon, None), or (None, why there is none)."""
-    if delta < PRV_LEAST_DELTA:
-        return None, f"prv: not exact enough for delta below {PRV_LEAST_DELTA:g}"
-    points = _prv_points(history, delta)
-    if not points <= PRV_MAX_POINTS:
-        return None, f"prv: would need {points:.1e} points"
-    accountant = _prv_class()()
-    accountant.history = history
-    try:
-        with _expected_warnings():
-            epsilon = float(accountant.get_epsilon(delta, eps_error=PRV_EPSILON_ERROR))
-    except (ArithmeticError, MemoryError, RuntimeError, ValueError) as error:
-        return None, f"prv: {error or type(error).__name__}"
-    if not math.isfinite(epsilon):
-        return None, f"prv: gave {epsilon}"
-    return max(0.0, epsilon), None
+def _pld_epsilon(
+    noise: float, sample_rate: float, steps: int, delta: float, by_rdp: float, *, widen: int = 1
+) -> tuple[float | None, str | None]:
+    """(epsilon, None), or (None, why there is none).
 
-
-def _prv_points(history: _History, delta: float) -> float:
-    """Size of the grid on which PRV discretises the privacy loss."""
-    errors = PRV_EPSILON_ERROR, delta / 1000
-    return 2 * _prv_half_width(history, *errors) / _prv_mesh(history, *errors)
-
-
-def _prv_half_width(history: _History, eps_error: float, delta_error: float) -> float:
-    """The privacy loss beyond which PRV looks no further (Gopi et al. 2021, remark 5.6).
-
-    Over Opacus' own orders, so that its epsilon stays what it is.
+    Rounding in the composition changes delta by at most about `_PLD_ROUNDING` a step, found by
+    Gaussian mechanisms, whose epsilon is known; so much less is asked for.
     """
-    steps = sum(count for _, _, count in history)
-    tails = [_rdp(history, delta_error / 4, _ORDERS_OF_OPACUS)]
-    tails += [
-        _rdp([(noise, rate, 1)], delta_error / (8 * steps), _ORDERS_OF_OPACUS)
-        for noise, rate, _ in history
-    ]
-    return max(*tails, eps_error) + 3
+    if noise < PLD_LEAST_NOISE:
+        return None, f"pld: not computed for noise multipliers below {PLD_LEAST_NOISE:g}"
+    rounding = steps * _PLD_ROUNDING
+    if rounding > delta / 2:
+        return None, f"pld: not exact enough for delta {delta:g} after {steps} steps"
+    interval = widen * _pld_interval(noise, sample_rate, by_rdp)
+    composed = _pld_of_a_step(noise, sample_rate, interval).self_compose(steps)
+    return max(0.0, float(composed.get_epsilon_for_delta(delta - rounding))), None
 
 
-def _prv_mesh(history: _History, eps_error: float, delta_error: float) -> float:
-    """Distance between the points of PRV's grid (Gopi et al. 2021, remark 5.6)."""
-    steps = sum(count for _, _, count in history)
-    return eps_error / math.sqrt(steps * math.log(12 / delta_error) / 2)
+def _pld_interval(noise: float, sample_rate: float, by_rdp: float) -> float:
+    """The width of PLD's grid; a power of two, so that an arm's epochs share a step's loss."""
+    deviation = sample_rate * math.sqrt(math.expm1(min(noise**-2, 50.0)))
+    widest = max(_WIDEST_INTERVAL, _WIDEST_INTERVAL_OF_EPSILON * by_rdp)
+    interval = min(_INTERVAL_OF_DEVIATION * deviation, widest, _WIDEST_INTERVAL_OF_ALL)
+    return float(2.0 ** math.floor(math.log2(interval)))
 
 
-@cache
-def _prv_class() -> Any:
-    """Opacus' PRV accountant, less the divergences that it would compute again for every epoch."""
-    accountants = _opacus_accountants()
-
-    class Prv(accountants.PRVAccountant):  # type: ignore[misc,name-defined]
-        def _get_domain(
-            self, prvs: Any, num_self_compositions: Any, eps_error: float, delta_error: float
-        ) -> Any:
-            half = _prv_half_width(self.history, eps_error, delta_error)
-            mesh = _prv_mesh(self.history, eps_error, delta_error)
-            return accountants.prv.Domain.create_aligned(-half, half, mesh)
-
-    return Prv
+@lru_cache(maxsize=16)  # megabytes each
+def _pld_of_a_step(noise: float, sample_rate: float, interval: float) -> Any:
+    """The privacy loss distribution of one step, of adding and of removing an example."""
+    return privacy_loss_distribution.from_gaussian_mechanism(
+        noise, sampling_prob=sample_rate, value_discretization_interval=interval
+    )
 
 
-def _gdp(history: _History, delta: float) -> tuple[float | None, str | None]:
-    """(epsilon, None), or (None, why there is none)."""
-    try:
-        with _expected_warnings():
-            accountant = _opacus_accountants().GaussianAccountant()
-            accountant.history = history
-            epsilon = float(accountant.get_epsilon(delta))
-    except (ArithmeticError, RuntimeError, ValueError):
-        return None, "gdp: found no epsilon from 0 to 500"
-    if not math.isfinite(epsilon):
-        return None, f"gdp: gave {epsilon}"
-    return max(0.0, epsilon), None
+def _gdp_epsilon(noise: float, sample_rate: float, steps: int, delta: float) -> float | None:
+    """Bu et al. 2020, "Deep Learning with Gaussian Differential Privacy", corollary 5.4."""
+    if noise**-2 > 500:
+        return None
+    return gaussian_epsilon(sample_rate * math.sqrt(steps * math.expm1(noise**-2)), delta)
 
 
 @contextmanager
-def _expected_warnings() -> Iterator[None]:
-    """Leaves out the accountants' warnings that the result or this module's docstrings tell."""
-    with warnings.catch_warnings():
-        # the best order is at an end of the range: the bound holds, it is only not the tightest
-        warnings.filterwarnings("ignore", message="Optimal order is the")
-        warnings.filterwarnings("ignore", message="GDP accounting is experimental")
-        warnings.simplefilter("ignore", RuntimeWarning)  # an overflow shows in the result
-        yield
-
-
-@cache
-def _opacus_accountants() -> Any:
-    """The module `opacus.accountants`, without torch where torch is not imported yet.
-
-    Opacus' accountants are numpy and scipy; they meet torch only through the package around them
-    and one type annotation. For the time of the import, both get empty stand-ins, and nothing of
-    it stays in `sys.modules`, so that a later `import opacus` is the whole of it.
-    """
-    if "opacus" in sys.modules:
-        return importlib.import_module("opacus.accountants")
-    spec = importlib.util.find_spec("opacus")
-    if spec is None or spec.submodule_search_locations is None:
-        raise ModuleNotFoundError("opacus is not installed")
-    package = types.ModuleType("opacus")
-    package.__path__ = list(spec.submodule_search_locations)
-    optimizers: Any = types.ModuleType("opacus.optimizers")
-    optimizers.DPOptimizer = object
-    sys.modules |= {"opacus": package, "opacus.optimizers": optimizers}
+def _quiet() -> Iterator[None]:
+    """Leaves out dp_accounting's words on orders that it skips: the bound holds without them."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
-        return importlib.import_module("opacus.accountants")
+        yield
     finally:
-        for name in [name for name in sys.modules if name.split(".")[0] == "opacus"]:
-            del sys.modules[name]
+        logger.setLevel(level)

@@ -3,14 +3,16 @@
 import statistics
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from dpbench import command, estimate, interrupt, store
+from dpbench import catalogue, command, estimate, interrupt, store
 from dpbench.progress import Progress
 from dpbench.runner import Place
 from dpbench.store import folding, sharing
+from dpbench.store.schema import Row
 from dpbench.trial import (
     ENGINES,
     FAILURES,
@@ -93,11 +95,13 @@ def run_trials(
                 f"{trial}: by another sweep", work=cost[trial.trial_id], failed=False
             ),
         ) as claims,
+        _accounting(longest_first) as accounted,
         _in_idle_core(meanwhile) as tell,
         closing(place.run(longest_first, claims)) as results,
     ):
         tell(place.busy_cores(len(todo)))
-        for count, rows in enumerate(results, start=1):
+        for count, trained in enumerate(results, start=1):
+            rows = accounted(trained)
             store.write_trial(out, rows)
             last = rows[-1]
             trial = by_id[last["trial_id"]]
@@ -109,6 +113,61 @@ def run_trials(
             if count % folding.MANY == 0:
                 folding.tidy(out)
             tell(place.busy_cores(len(todo) - count))
+
+
+@contextmanager
+def _accounting(trials: Sequence[Trial]) -> Iterator[Callable[[Sequence[Row]], list[Row]]]:
+    """Yields what completes a trial's rows with the epsilons that its steps have spent.
+
+    They are computed in a thread while the trials train, once for each noise, sample rate and
+    number of steps, in the order in which the trials start.
+    """
+    planned: dict[tuple[object, ...], Future[None]] = {}
+    ended = threading.Event()
+    with ThreadPoolExecutor(1) as thread:
+        with interrupt.held_back():  # the thread inherits that, and leaves Ctrl-C to this one
+            for trial in trials:
+                if _mechanism(trial) not in planned:
+                    planned[_mechanism(trial)] = thread.submit(_account_for, trial, ended)
+        by_id = {trial.trial_id: planned[_mechanism(trial)] for trial in trials}
+
+        def accounted(rows: Sequence[Row]) -> list[Row]:
+            from dpbench import accounting
+
+            wait([by_id[rows[0]["trial_id"]]])
+            return [dict(row) | accounting.columns(row) for row in rows]
+
+        try:
+            yield accounted
+        finally:
+            ended.set()
+            thread.shutdown(cancel_futures=True)
+
+
+def _mechanism(trial: Trial) -> tuple[object, ...]:
+    """Equal for trials that spend the same."""
+    return (
+        *(trial.dataset, trial.validation_examples, trial.batch_size, trial.sampling),
+        *(trial.noise_multiplier, trial.delta, trial.epochs),
+    )
+
+
+def _account_for(trial: Trial, ended: threading.Event) -> None:
+    """Has `accounting` remember what the trial will have spent after each epoch, until `ended`."""
+    if not trial.private:
+        return
+    from dpbench import accounting
+
+    of = (trial.dataset, trial.batch_size, trial.validation_examples or 0)
+    for epoch in range(1, trial.epochs + 1):
+        if ended.is_set():
+            return
+        accounting.spent_by(
+            trial,
+            sample_rate=catalogue.sample_rate(*of),
+            steps=epoch * catalogue.steps_per_epoch(*of),
+            epochs=epoch,
+        )
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpbench import accounting, catalogue
+from dpbench import catalogue
 from dpbench.trial import (
     ENGINES,
     NON_PRIVATE,
@@ -259,9 +259,13 @@ def _noise_multipliers(
     for target_epsilon in targets:
         if not 0 < target_epsilon < math.inf:
             raise BadInput(f"Expected target_epsilon={target_epsilon!r} > 0 and finite.")
+    if not targets:
+        return clip_only
+    from dpbench import calibration  # takes a second to import
+
     held_out = grid.validation_examples
     return clip_only + [
-        accounting.noise_multiplier_for(
+        calibration.noise_multiplier_for(
             target_epsilon=target_epsilon,
             sample_rate=catalogue.sample_rate(dataset, batch_size, held_out),
             steps=grid.epochs * catalogue.steps_per_epoch(dataset, batch_size, held_out),

@@ -59,12 +59,13 @@ def write(root: Path) -> Written | None:
     Raises:
         BadInput: The store cannot be read, or its folder cannot be written to.
     """
-    from dpbench import analysis, candour, gallery, page, store, summary
+    from dpbench import accounting, analysis, candour, gallery, page, store, summary
     from dpbench.store import history
 
     trials, timings = store.read_trials(root), store.read_timings(root)
     if trials.empty and timings.empty:
         return None
+    trials = accounting.by_one_accountant(trials)
     sweeps = history.read(root)
     main = analysis.comparable(trials)
     dataset = analysis.of_most(timings if main.empty else main, "dataset")["dataset"].iloc[0]

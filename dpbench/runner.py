@@ -190,7 +190,7 @@ def run_trial(trial: Trial, workers: Workers, *, beside: int) -> Iterator[Row]:
             trial.dataset, workers.data_root, device, trial.validation_examples or 0
         )
         for epoch in train.train(trial, dataset, physical_batch_size=workers.physical_batch_size):
-            yield store.trial_row(trial, epoch, where)
+            yield store.trial_row(trial, _with_prv(trial, epoch), where)
             done += 1
     except Exception as error:  # whatever it is, it is this trial's result
         yield store.trial_row(trial, _failure(done + 1, error), where)
@@ -228,7 +228,7 @@ def run_stack(trials: Stack, workers: Workers, *, beside: int) -> list[Row]:
                     ended.add(trial.trial_id)
                     done = sum(row["trial_id"] == trial.trial_id for row in rows)
                     seen = _failure(done + 1, seen)  # noqa: PLW2901
-                rows.append(store.trial_row(trial, seen, where))
+                rows.append(store.trial_row(trial, _with_prv(trial, seen), where))
     except Exception as error:  # whatever it is, alone they may do without it, or say whose it is
         _log.warning(
             "%d trials could not be trained at once, and are run one by one: %s: %s",
@@ -246,9 +246,31 @@ def _task(trials: Stack, workers: Workers, beside: int) -> Iterator[Row]:
     return run_trial(trials[0], workers, beside=beside)
 
 
+def _with_prv(trial: Trial, seen: Epoch) -> Epoch:
+    """The last epoch of a private trial with what Opacus would say of it; others as they are.
+
+    A process that trains has torch, which Opacus needs; what dpbench itself says of a row is
+    computed in the driver.
+    """
+    if trial.sampling != "poisson" or seen.epoch != trial.epochs or seen.status != "ok":
+        return seen
+    if trial.noise_multiplier is None or trial.delta is None or seen.sample_rate is None:
+        return seen
+    from dpbench import prv
+
+    assert seen.steps is not None
+    epsilon, note = prv.epsilon(
+        noise_multiplier=trial.noise_multiplier,
+        sample_rate=seen.sample_rate,
+        steps=seen.steps,
+        delta=trial.delta,
+    )
+    return replace(seen, epsilon_prv=epsilon, epsilon_note=note)
+
+
 def _prepare(kernel: bool) -> None:
     """Imports and loads what trials need, before the first one's time runs."""
-    from dpbench import accounting, data, store, train  # noqa: F401
+    from dpbench import data, store, train  # noqa: F401
     from dpbench.engines import fused
 
     if kernel:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpbench import accounting, engines, heap, models, sampling
+from dpbench import engines, heap, models, sampling
 from dpbench.data import Dataset, normalise
 from dpbench.trial import Epoch, Trial
 
@@ -27,6 +27,8 @@ def train(
     trial: Trial, dataset: Dataset, *, physical_batch_size: int | None = None
 ) -> Iterator[Epoch]:
     """Trains the trial on the dataset's device; yields what was seen after each epoch.
+
+    What the steps have spent is not computed here: `accounting.columns` says it of a row.
 
     Initial weights, sampler and noise draw from three generators spawned from the trial's seed, so
     the same trial gives the same numbers on the same processor at the same number of threads. A GPU
@@ -153,7 +155,7 @@ def _epochs(
             try:
                 if disagreement:
                     raise TrainingError(f"no epsilon holds: {disagreement}")
-                whole.append(_with_epsilon(_evaluated(counted, model, dataset), trial))
+                whole.append(_evaluated(counted, model, dataset))
             except TrainingError as error:
                 stopped[trial.trial_id] = error
                 whole.append(error)
@@ -234,24 +236,3 @@ def synchronise(device: str) -> None:
     """Waits until the device has done all that it was given."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
-
-
-def _with_epsilon(seen: Epoch, trial: Trial) -> Epoch:
-    """The epoch with what its steps have spent."""
-    if not trial.private:
-        return seen
-    assert seen.sample_rate is not None
-    assert seen.steps is not None
-    spent = accounting.spent_by(
-        trial, sample_rate=seen.sample_rate, steps=seen.steps, epochs=seen.epoch
-    )
-    return replace(
-        seen,
-        epsilon=spent.epsilon,
-        accountant=spent.accountant,
-        epsilon_prv=spent.epsilon_prv,
-        epsilon_rdp=spent.epsilon_rdp,
-        epsilon_gdp=spent.epsilon_gdp,
-        epsilon_if_poisson=spent.epsilon_if_poisson,
-        epsilon_note=spent.note,
-    )

@@ -188,14 +188,19 @@ class Epoch:
         validation_loss: Mean cross entropy on the examples held out; nats. None where none are.
         validation_accuracy: Fraction of the examples held out, in [0, 1].
         epsilon: Spent so far, by `accountant`; infinite without noise, None if non-private.
-        accountant: `prv`, or `rdp` where PRV failed (`epsilon_note` says why); `gaussian` for
-            shuffled batches: each example once an epoch, without amplification by sampling.
-        epsilon_prv: Upper end of Opacus' PRV accountant.
-        epsilon_rdp: By Renyi differential privacy.
+        accountant: `pld`, or `rdp` where that bound is smaller or PLD gave none (`epsilon_note`
+            says why); `gaussian` for shuffled batches: each example once an epoch, without
+            amplification by sampling. Schema versions 1 and 2 have `prv` in place of `pld`.
+        epsilon_pld: By privacy loss distributions, dp_accounting's.
+        epsilon_rdp: By Renyi differential privacy, dp_accounting's.
+        epsilon_prv: What Opacus says: the upper end of its PRV accountant. At the last epoch only,
+            in schema versions 1 and 2 at each.
         epsilon_gdp: By a central limit theorem; no bound, it can be too low. Diagnostic only.
-        epsilon_if_poisson: What PRV (or RDP) gives for Poisson batches, as is often quoted for
+        epsilon_if_poisson: What `epsilon` would be for Poisson batches, as is often quoted for
             shuffled ones, for which it does not hold. None for Poisson sampling.
         epsilon_note: Why an accountant gave no number.
+        dp_accounting_version: Of the accountants of `epsilon`; None in schema versions 1 and 2,
+            whose accountants were Opacus'.
         train_seconds: Wall time inside training, evaluation left out.
         examples_per_second: examples_seen / train_seconds.
         status: `ok`, or one of FAILURES.
@@ -214,11 +219,13 @@ class Epoch:
     validation_accuracy: float | None = None
     epsilon: float | None = None
     accountant: str | None = None
-    epsilon_prv: float | None = None
+    epsilon_pld: float | None = None
     epsilon_rdp: float | None = None
+    epsilon_prv: float | None = None
     epsilon_gdp: float | None = None
     epsilon_if_poisson: float | None = None
     epsilon_note: str | None = None
+    dp_accounting_version: str | None = None
     train_seconds: float | None = None
     examples_per_second: float | None = None
     status: Status = "ok"
@@ -269,7 +276,7 @@ class Environment:
             differ; None outside a checkout.
         python_version: Of the interpreter.
         torch_version: With its build tag.
-        opacus_version: Of the accountants and the Opacus engines.
+        opacus_version: Of the Opacus engines and of `epsilon_prv`.
         implementation: The engine that really computed the step: `fused` and its non-private twin
             know one model on a CPU; elsewhere `bookkeeping` and `non-private` take their places.
         device: `cpu`, `cuda:0`, ...

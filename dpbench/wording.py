@@ -10,7 +10,7 @@ from dpbench.analysis import Difference
 from dpbench.summary import Accuracy, Answer, Baseline, Setting, StepTime
 
 FAILURES_SHOWN = 30
-ACCOUNTANTS = {"prv": "PRV", "rdp": "RDP", "gaussian": "Gaussian"}
+ACCOUNTANTS = {"pld": "PLD", "prv": "PRV", "rdp": "RDP", "gaussian": "Gaussian"}
 
 _HEADER = (
     "epsilon <=",

@@ -53,6 +53,7 @@ FLOORS = (
     ("engines.simd",),
     ("audits.canaries", "data", "models", "sampling"),
     ("audits.claim", "audits.one_run", "environment", "estimate", "grid"),
+    ("calibration", "prv"),
     ("accounting", "audits.trade_off", "catalogue", "processes.worker", "stacks"),
     ("audits", "comparison", "heap", "interrupt", "processes"),
     ("trial",),

@@ -54,7 +54,10 @@ def test_a_sweep_on_digits_end_to_end(
     private = frame[frame["engine"] == "fused"]
     assert sorted(private["noise_multiplier"].unique()) == [0.8, 1.6]
     assert (private["epsilon"] > 0).all()
-    assert (private["epsilon_rdp"] >= private["epsilon_prv"] - 0.01).all()
+    assert (private["accountant"] == "pld").all()
+    assert (private["epsilon_rdp"] > private["epsilon"]).all()
+    last = private[private["epoch"] == private["epochs"]]
+    assert (last["epsilon_prv"] - last["epsilon"]).between(0.008, 0.012).all()  # Opacus' margin
     timings = pd.read_parquet(folder / "results" / "digits-sweep" / "timings")
     assert set(timings["engine"]) == {"non-private", *PRIVATE_ENGINES}
     assert (timings.groupby("engine").size() >= 7).all()

@@ -1,7 +1,7 @@
-"""Opacus' accountants, which dpbench reports, against Google's dp_accounting, which it does not.
+"""What dpbench reports, by Google's dp_accounting, against Opacus' accountants.
 
-Two independent implementations: privacy loss by Fourier transform of a continuous density (PRV)
-against that of a discretised distribution (PLD), and two of Renyi differential privacy.
+Two independent implementations: the privacy loss as a discretised distribution (PLD) against the
+Fourier transform of a continuous density (PRV), and two of Renyi differential privacy.
 """
 
 import math
@@ -16,16 +16,9 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from dpbench.accounting import (
-    PRV_EPSILON_ERROR,
-    RDP_ORDERS,
-    Run,
-    _opacus_accountants,
-    epsilon_of_best,
-    noise_multiplier_for,
-    spent,
-    spent_shuffled,
-)
+from dpbench import prv
+from dpbench.accounting import RDP_ORDERS, Run, account, epsilon_of_best, shuffled_event, spent
+from dpbench.calibration import noise_multiplier_for
 
 GRID = [
     (noise, rate, steps, delta)
@@ -51,42 +44,52 @@ def pld_epsilon(
 
 
 @pytest.mark.parametrize(("noise", "rate", "steps", "delta"), GRID)
-def test_prv_is_pld_and_its_margin(noise: float, rate: float, steps: int, delta: float) -> None:
+def test_pld_is_prv_without_its_margin(noise: float, rate: float, steps: int, delta: float) -> None:
     ours = spent(noise_multiplier=noise, sample_rate=rate, steps=steps, delta=delta)
-    theirs = pld_epsilon(noise, rate, steps, delta)
-    assert ours.epsilon_prv is not None
+    assert ours.epsilon_pld is not None
+    theirs, _ = prv.epsilon(noise_multiplier=noise, sample_rate=rate, steps=steps, delta=delta)
+    if theirs is None:  # it would take too long
+        assert ours.epsilon_pld > 15
+        return
     # never below it, and above by no more than Opacus' own margin and as much again
-    assert -1e-3 <= ours.epsilon_prv - theirs <= 0.02
+    assert -1e-3 <= theirs - ours.epsilon_pld <= 0.02
     assert ours.epsilon_rdp is not None
-    assert theirs <= ours.epsilon_rdp
+    assert ours.epsilon == min(ours.epsilon_pld, ours.epsilon_rdp)
 
 
-@pytest.mark.filterwarnings("ignore:Optimal order is the")  # the same for both; the bound holds
+@pytest.mark.parametrize(
+    ("noise", "rate", "steps", "delta"), [case for case in GRID if case[3] == 1e-5]
+)
+def test_our_grid_gives_what_the_usual_one_gives(
+    noise: float, rate: float, steps: int, delta: float
+) -> None:
+    """Its interval is chosen by the mechanism; dp_accounting's usual one is 1e-4."""
+    ours = spent(noise_multiplier=noise, sample_rate=rate, steps=steps, delta=delta).epsilon_pld
+    usual = pld_epsilon(noise, rate, steps, delta)
+    assert ours is not None
+    assert ours <= usual + 3e-4 * max(1.0, usual)
+    finer = pld_epsilon(noise, rate, steps, delta, 2e-5) if usual < 0.5 else usual
+    assert ours >= finer * (1 - 4e-3)
+
+
+@pytest.mark.filterwarnings("ignore:Optimal order is the")  # the bound holds
 @pytest.mark.parametrize(("noise", "rate", "steps", "delta"), GRID)
 def test_rdp_is_rdp(noise: float, rate: float, steps: int, delta: float) -> None:
     """At whole orders, where both sum the same binomial series exactly."""
+    from opacus.accountants import RDPAccountant
+
     orders = [float(order) for order in range(2, 256)]
-    theirs = rdp.RdpAccountant(orders)
-    theirs.compose(event(noise, rate, steps))
-    ours = _opacus_accountants().RDPAccountant()
-    ours.history = [(noise, rate, steps)]
-    whole = theirs.get_epsilon(delta)
-    assert ours.get_epsilon(delta, alphas=orders) == pytest.approx(whole, abs=0.005)
-
-
-@pytest.mark.filterwarnings("ignore:Optimal order is the")  # the same for both; the bound holds
-@pytest.mark.parametrize(("noise", "rate", "steps", "delta"), GRID)
-def test_our_rdp_is_rdp_at_our_orders(noise: float, rate: float, steps: int, delta: float) -> None:
-    """Google's leaves out orders whose series does not converge: ours is less for large epsilon."""
-    theirs = rdp.RdpAccountant(list(RDP_ORDERS))
-    theirs.compose(event(noise, rate, steps))
-    ours = spent(noise_multiplier=noise, sample_rate=rate, steps=steps, delta=delta).epsilon_rdp
-    google = theirs.get_epsilon(delta)
-    assert ours is not None
-    assert ours <= google + 0.005
-    if google < 15:
-        assert ours == pytest.approx(google, abs=0.005)
-    assert ours >= pld_epsilon(noise, rate, steps, delta) - 1e-3
+    ours = rdp.RdpAccountant(orders)
+    ours.compose(event(noise, rate, steps))
+    theirs = RDPAccountant()
+    theirs.history = [(noise, rate, steps)]
+    whole = theirs.get_epsilon(delta, alphas=orders)
+    assert ours.get_epsilon(delta) == pytest.approx(whole, abs=0.005)
+    more = spent(noise_multiplier=noise, sample_rate=rate, steps=steps, delta=delta).epsilon_rdp
+    assert more is not None
+    if whole < 15:  # beyond, dp_accounting leaves out fractional orders whose series is too long
+        theirs_at_ours = theirs.get_epsilon(delta, alphas=list(RDP_ORDERS))
+        assert more == pytest.approx(theirs_at_ours, abs=0.005)
 
 
 @pytest.mark.parametrize(
@@ -114,11 +117,10 @@ def test_one_step_on_everyone_is_the_analytic_gaussian_mechanism(
 
     exact = brentq(excess, 0, 50)
     ours = spent(noise_multiplier=noise, sample_rate=1.0, steps=1, delta=delta)
-    assert ours.epsilon_prv is not None
-    assert exact <= ours.epsilon_prv <= exact + 1.5 * PRV_EPSILON_ERROR
+    assert exact <= ours.epsilon <= exact * 1.001
     assert ours.epsilon_rdp is not None
     assert ours.epsilon_rdp >= exact
-    shuffled = spent_shuffled(noise_multiplier=noise, epochs=1, delta=delta, if_poisson=0)
+    shuffled = account(shuffled_event(noise_multiplier=noise, epochs=1), delta)
     assert shuffled.epsilon == pytest.approx(exact, abs=1e-6)
 
 
@@ -129,7 +131,7 @@ def test_one_step_on_everyone_is_the_analytic_gaussian_mechanism(
 def test_shuffled_batches_spend_what_google_says_of_so_many_gaussians(
     noise: float, epochs: int, delta: float
 ) -> None:
-    ours = spent_shuffled(noise_multiplier=noise, epochs=epochs, delta=delta, if_poisson=0)
+    ours = account(shuffled_event(noise_multiplier=noise, epochs=epochs), delta)
     theirs = pld.PLDAccountant(value_discretization_interval=1e-3)
     theirs.compose(dp_accounting.GaussianDpEvent(noise), epochs)
     # theirs rounds every loss up, so it is above by as much as an interval or so
@@ -165,10 +167,10 @@ rates = st.floats(1e-3, 0.05)
 counts = st.integers(1, 2_000)
 deltas = st.floats(1e-8, 1e-4)
 powers = st.floats(-13, -1)  # of ten, as delta
-SLACK = 1e-4  # of PRV's own numerics
+SLACK = 3e-4  # of the grid that PLD rounds up to, which moves with the mechanism
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(noises, rates, counts, deltas, st.floats(1.05, 2))
 def test_epsilon_moves_as_it_must(
     noise: float, rate: float, steps: int, delta: float, factor: float
@@ -184,14 +186,14 @@ def test_epsilon_moves_as_it_must(
     for name, sign in (("noise_multiplier", -1), ("delta", -1), ("sample_rate", 1), ("steps", 1)):
         value = asked[name] * factor
         moved = spent(**asked | {name: math.ceil(value) if name == "steps" else value})
-        for field in ("epsilon_prv", "epsilon_rdp"):
+        for field in ("epsilon_pld", "epsilon_rdp"):
             before, after = getattr(at, field), getattr(moved, field)
-            assert sign * (after - before) >= -SLACK, (name, field)
+            assert sign * (after - before) >= -SLACK * max(1.0, before), (name, field)
 
 
 @settings(max_examples=12, deadline=None)
 @given(noises, rates, st.integers(1, 500), powers)
-@example(0.8, 0.004, 2340, -13)  # PRV alone would be 0.25 below
+@example(0.8, 0.004, 2340, -13)  # Opacus' PRV alone would be 0.25 below
 @example(2.0, 0.001, 10, -0.3)
 def test_epsilon_is_never_below_pld_at_any_delta(
     noise: float, rate: float, steps: int, power: float
@@ -199,8 +201,9 @@ def test_epsilon_is_never_below_pld_at_any_delta(
     ours = spent(noise_multiplier=noise, sample_rate=rate, steps=steps, delta=10**power)
     # for small delta a fine interval costs PLD its own digits, and a coarse one rounds it up
     theirs = pld_epsilon(noise, rate, steps, 10**power, 1e-4 if power >= -11 else 1e-3)
-    told = (ours.epsilon, ours.epsilon_rdp, ours.epsilon_prv)
-    assert all(epsilon >= max(0.0, theirs - 1e-3) for epsilon in told if epsilon is not None)
+    # theirs rounds losses up to its interval, which is coarse where a step's loss is small
+    for found in (ours.epsilon, ours.epsilon_rdp, ours.epsilon_pld):
+        assert found is None or found >= max(0.0, theirs - 1e-3 - 0.07 * theirs)
 
 
 @settings(max_examples=8, deadline=None)

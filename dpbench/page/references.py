@@ -1,11 +1,19 @@
 """What a page's numbers rest on, as BibTeX."""
 
 _ACCOUNTANTS = """\
-@inproceedings{gopi2021numerical,
-  title = {Numerical Composition of Differential Privacy},
-  author = {Gopi, Sivakanth and Lee, Yin Tat and Wutschitz, Lukas},
-  booktitle = {Advances in Neural Information Processing Systems 34},
-  year = {2021}
+@article{doroshenko2022connect,
+  title = {Connect the Dots: Tighter Discrete Approximations of Privacy Loss Distributions},
+  author = {Doroshenko, Vadym and Ghazi, Badih and Kamath, Pritish and Kumar, Ravi and Manurangsi, Pasin},
+  journal = {Proceedings on Privacy Enhancing Technologies},
+  volume = {2022},
+  number = {4},
+  year = {2022}
+}
+@inproceedings{koskela2020computing,
+  title = {Computing Tight Differential Privacy Guarantees Using {FFT}},
+  author = {Koskela, Antti and J{\\"a}lk{\\"o}, Joonas and Honkela, Antti},
+  booktitle = {Proceedings of the 23rd International Conference on Artificial Intelligence and Statistics},
+  year = {2020}
 }
 @inproceedings{mironov2017renyi,
   title = {R{\\'e}nyi Differential Privacy},
@@ -19,7 +27,7 @@ _ACCOUNTANTS = """\
   journal = {arXiv:1908.10530},
   year = {2019}
 }
-"""
+"""  # noqa: E501
 
 _SHUFFLED = """\
 @inproceedings{balle2018improving,

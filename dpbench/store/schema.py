@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from dpbench.trial import BadInput, Environment, Epoch, StepTiming, Trial
 
-SCHEMA_VERSION = 2  # 1: without traceback
+SCHEMA_VERSION = 3  # 1: without traceback; 2: epsilons by Opacus, epsilon_pld is missing
 
 Row = Mapping[str, Any]
 
