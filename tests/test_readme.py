@@ -11,7 +11,18 @@ import pytest
 
 from bench import efficiency, launches
 from bench.peers import race, stacks
-from dpbench import analysis, audit, compare, report, store, summary, sweep, timing, wording
+from dpbench import (
+    analysis,
+    audit,
+    compare,
+    epsilon,
+    report,
+    store,
+    summary,
+    sweep,
+    timing,
+    wording,
+)
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -129,7 +140,10 @@ def test_the_saturation_is_the_one_measured() -> None:
         assert f"| {row['places']:,} | {shortest:.1f} s |" in README
 
 
-COMMANDS = {"sweep": sweep, "report": report, "timing": timing, "compare": compare, "audit": audit}
+COMMANDS = {
+    each.__name__.partition(".")[2]: each
+    for each in (sweep, report, timing, compare, audit, epsilon)
+}
 
 
 def commands() -> list[str]:

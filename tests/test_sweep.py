@@ -178,7 +178,7 @@ BAD = {
     "no flag": ("--noise-multipler 1", "did you mean --noise-multiplier?"),
     "part of a flag": ("--noise 1", "--noise (did you mean --noise-multiplier?)"),
     "no file": ("nowhere.toml", "nowhere.toml: No such file"),
-    "target": ("--target-epsilon 0.001", "target_epsilon=0.001 > 0.01"),
+    "target": ("--target-epsilon 1e9", "target_epsilon=1e+09 to be at most"),
     "negative target": ("--target-epsilon -1", "target_epsilon=-1.0 > 0"),
     "dataset": ("--dataset minst", "'minst' to be one of mnist"),
     "not there": ("--dataset kmnist --data-root blocked", "Cannot load dataset=kmnist"),

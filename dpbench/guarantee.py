@@ -1,0 +1,136 @@
+"""What a private training run guarantees, in words that can be put in a paper. No torch."""
+
+import math
+from dataclasses import dataclass
+
+from dpbench.trial import Sampling
+
+ACCOUNTANTS = {
+    "pld": "PLD",
+    "rdp": "RDP",
+    "prv": "PRV",
+    "gaussian": "the exact Gaussian mechanism",
+}
+NEIGHBOURS: dict[Sampling, str] = {
+    "poisson": "by adding or removing one example",
+    "shuffle": "in one example, whose gradient is replaced by zero in one of them",
+}
+# The words of an answer's choice among settings, where `Guarantee.choice` is one of them
+NOT_CHOSEN = "These settings are taken as given: choosing them on the same data is not included."
+CHOSEN = (
+    "These settings were chosen among others on the same data; epsilon is that of one training run "
+    "and does not pay for the choice."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guarantee:
+    """A run of DP-SGD and the epsilon that it spends.
+
+    Attributes:
+        sampling: How batches are drawn.
+        noise_multiplier: Standard deviation of the noise over the clipping norm.
+        examples: N; None where only the sample rate is known.
+        batch_size: Expected size of a batch; None where only the sample rate is known.
+        sample_rate: Probability with which an example joins a Poisson batch; None for shuffled ones
+            of unknown size.
+        steps: Taken; None for shuffled batches of unknown size.
+        epochs: Whole ones; None where only the steps are known.
+        epsilon: That the run spends.
+        delta: That goes with it.
+        accountant: Which gave epsilon.
+        max_grad_norm: L2 bound on an example's gradient; None where it is not known.
+        choice: A sentence on how the settings were found.
+        preprocessing: A sentence on constants that were computed from the training data; None where
+            there are none.
+    """
+
+    sampling: Sampling
+    noise_multiplier: float
+    examples: int | None
+    batch_size: int | None
+    sample_rate: float | None
+    steps: int | None
+    epochs: int | None
+    epsilon: float
+    delta: float
+    accountant: str
+    max_grad_norm: float | None = None
+    choice: str = NOT_CHOSEN
+    preprocessing: str | None = None
+
+
+def statement(of: Guarantee) -> str:
+    """One paragraph: mechanism, epsilon, delta, neighbours, unit, accountant and what it omits."""
+    clip = "" if of.max_grad_norm is None else f", clipping norm {of.max_grad_norm:g}"
+    data = "" if of.examples is None else f" on N = {of.examples:,} examples"
+    sentences = [
+        f"The model is trained by DP-SGD{data} with {_batches(of)}, noise multiplier "
+        f"{of.noise_multiplier:g}{clip}.",
+        _claim(of),
+        "The unit of privacy is one example: neighbouring datasets differ "
+        f"{NEIGHBOURS[of.sampling]}{'' if of.examples is None else '; N is public'}.",
+    ]
+    if of.examples is not None:
+        sentences.append(_delta_against(of.delta, of.examples))
+    if of.sampling == "shuffle":
+        sentences.append("No amplification by sampling is claimed.")
+    return " ".join([*sentences, of.choice, *filter(None, [of.preprocessing])])
+
+
+def _batches(of: Guarantee) -> str:
+    kind = "Poisson-sampled" if of.sampling == "poisson" else "shuffled"
+    size = ""
+    if of.batch_size is not None:
+        size = f" of {'expected ' if of.sampling == 'poisson' else ''}size {of.batch_size:,}"
+    facts = []
+    if of.sampling == "poisson" and of.sample_rate is not None:
+        facts.append(f"sample rate {of.sample_rate:.6g}")
+    if of.steps is not None:
+        facts.append(f"{of.steps:,} steps")
+    if of.epochs is not None:
+        facts.append(f"{of.epochs:,} epoch{'' if of.epochs == 1 else 's'}")
+    return f"{kind} batches{size} ({', '.join(facts)})"
+
+
+def _claim(of: Guarantee) -> str:
+    if of.epsilon == float("inf"):
+        return "Without noise it is not differentially private: epsilon is infinite."
+    return (
+        f"It is (epsilon, delta)-differentially private with epsilon = {_up(of.epsilon)} and "
+        f"delta = {short(of.delta)}, accounted by {ACCOUNTANTS[of.accountant]}."
+    )
+
+
+def _delta_against(delta: float, examples: int) -> str:
+    relation = "below" if delta < 1 / examples else "not below"
+    return f"Delta is {relation} 1/N = {1 / examples:.2g}."
+
+
+def delta_warning(delta: float, examples: int) -> str | None:
+    """A sentence where delta allows what nobody would call private; None elsewhere.
+
+    Args:
+        delta: Of (epsilon, delta)-DP.
+        examples: N.
+    """
+    if delta < 1 / examples:
+        return None
+    return (
+        f"delta = {short(delta)} is not below 1/N = {1 / examples:.2g} (N = {examples:,}): such a "
+        "delta allows a mechanism that publishes one example in N outright. Choose a delta well "
+        "below 1/N."
+    )
+
+
+def _up(epsilon: float) -> str:
+    """Four digits, rounded up: a guarantee is not to promise more than holds."""
+    if epsilon == 0:
+        return "0"
+    unit = 10.0 ** (math.floor(math.log10(epsilon)) - 3)
+    return f"{math.ceil(epsilon / unit - 1e-9) * unit:.4g}"
+
+
+def short(value: float) -> str:
+    """The number in three digits, as it is said: 1e-5 and not 1e-05."""
+    return f"{value:.3g}".replace("e-0", "e-")
