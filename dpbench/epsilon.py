@@ -1,6 +1,7 @@
 """Compute the epsilon of a DP-SGD run, or the noise that a target epsilon needs.
 
-Nothing is trained. Name the run by --examples, --batch-size and --epochs, or by --sample-rate and --steps.
+Nothing is trained. Name the run by --examples, --batch-size and --epochs, or by --sample-rate and
+--steps.
 
   python -m dpbench.epsilon --examples 60000 --batch-size 256 --epochs 10 --noise-multiplier 1.1
   python -m dpbench.epsilon --examples 60000 --batch-size 256 --epochs 10 --target-epsilon 3

@@ -34,7 +34,8 @@ def stacks(trials: Sequence[Trial], most: int, places: int = 1) -> list[Stack]:
     most = min(most, math.ceil(len(trials) / max(1, places)))
     together: dict[object, list[Trial]] = {}
     for trial in trials:
-        own = key(trial) if trial.engine in ENGINES else trial
+        alike = trial.engine in ENGINES and not trial.fresh_noise  # which draws its own batches
+        own = key(trial) if alike else trial
         together.setdefault(own, []).append(trial)
     return (
         [

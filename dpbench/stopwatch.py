@@ -132,7 +132,7 @@ def arm(
         case _:
             noise = torch.Generator(dataset.train_labels.device).manual_seed(0)
             engine = build(name, batch_size, dataset, noise, physical_batch_size)
-            at_once = engines.at_once(engine, noise=noise)
+            at_once = engines.at_once(engine, noise=[noise])
             return EngineArm(at_once, batches(batch_size, steps, dataset))
 
 

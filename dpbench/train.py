@@ -1,11 +1,13 @@
 """Trial and data -> one `Epoch` after each epoch."""
 
 import math
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Self
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 
 from dpbench import engines, heap, models, sampling
 from dpbench.data import Dataset, normalise
-from dpbench.trial import Epoch, Trial
+from dpbench.trial import Epoch, NoiseDerivation, Trial
 
 EVALUATION_BATCH = 1_000  # test examples in one forward pass
 
@@ -30,9 +32,9 @@ def train(
 
     What the steps have spent is not computed here: `accounting.columns` says it of a row.
 
-    Initial weights, sampler and noise draw from three generators spawned from the trial's seed, so
-    the same trial gives the same numbers on the same processor at the same number of threads. A GPU
-    draws other noise from the seed, and adds up in an order that changes.
+    Initial weights and sampler draw from the trial's seed and the noise from the trial, so the same
+    trial gives the same numbers on the same processor at the same number of threads, unless it asks
+    for fresh noise. A GPU draws other noise from a seed, and adds up in an order that changes.
 
     Args:
         trial: What to train.
@@ -43,14 +45,16 @@ def train(
         TrainingError: The loss is no longer finite, or the sampler did not draw what was asked, so
             that no epsilon would hold.
     """
-    model, noise = _initial(trial, dataset)
+    seeds = _Seeds.of(trial)
+    model, noise = _initial(seeds, dataset)
     built = engines.build(trial, model, noise=noise, physical_batch_size=physical_batch_size)
-    engine = engines.at_once(built, noise=noise)
+    engine = engines.at_once(built, noise=[noise])
     for (seen,) in _epochs(
         [trial],
         lambda images, labels: engine.step(images, labels)[None],
         lambda: [model],
         dataset,
+        seeds,
     ):
         if isinstance(seen, TrainingError):
             raise seen
@@ -68,30 +72,51 @@ def train_stack(
         For each trial, in their order, what was seen in the epoch, or why it cannot go on: then it
         is carried along, and the same again in later epochs.
     """
-    starts = [_initial(trial, dataset) for trial in trials]
-    noise = starts[0][1]
-    stack = engines.stacked(
-        trials,
-        [model for model, _ in starts],
-        noise=noise,
-        physical_batch_size=physical_batch_size,
-    )
+    seeds = [_Seeds.of(trial) for trial in trials]
+    models_of, noise = zip(*(_initial(each, dataset) for each in seeds), strict=True)
+    stack = engines.stacked(trials, models_of, noise=noise, physical_batch_size=physical_batch_size)
     step = engines.at_once(stack, noise=noise).step
-    yield from _epochs(trials, step, stack.settle, dataset)
+    yield from _epochs(trials, step, stack.settle, dataset, seeds[0])
 
 
-def _seeds(trial: Trial) -> list[np.random.SeedSequence]:
-    """Of the initial weights, the sampler and the noise."""
-    return np.random.SeedSequence(trial.seed).spawn(3)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seeds:
+    """What a trial's generators start from.
+
+    Attributes:
+        weights: Of the initial weights.
+        sampler: Of the batches.
+        noise: Of the noise, 63 bits.
+        system: That sampler and noise come from, of a trial that asks for fresh noise.
+    """
+
+    weights: int
+    sampler: np.random.SeedSequence
+    noise: int
+    system: int | None
+
+    @classmethod
+    def of(cls, trial: Trial) -> Self:
+        weights, sampler, _ = np.random.SeedSequence(trial.seed).spawn(3)
+        noise, system = trial.noise_seed, None
+        if trial.fresh_noise:
+            system = secrets.randbits(63)
+            sampler, of_noise = np.random.SeedSequence(system).spawn(2)
+            noise = int(of_noise.generate_state(1, np.uint64)[0]) >> 1
+        return cls(
+            weights=int(weights.generate_state(1)[0]), sampler=sampler, noise=noise, system=system
+        )
+
+    @property
+    def noise_derivation(self) -> NoiseDerivation:
+        return "trial" if self.system is None else "system"
 
 
-def _initial(trial: Trial, dataset: Dataset) -> tuple[nn.Sequential, torch.Generator]:
-    """The trial's model before its first step, and its noise."""
+def _initial(seeds: _Seeds, dataset: Dataset) -> tuple[nn.Sequential, torch.Generator]:
+    """A trial's model before its first step, and its noise."""
     device = str(dataset.train_labels.device)
-    weights_seed, _, noise_seed = _seeds(trial)
-    model = models.tutorial_cnn(seed=int(weights_seed.generate_state(1)[0]), device=device)
-    noise = torch.Generator(device).manual_seed(int(noise_seed.generate_state(1)[0]))
-    return model, noise
+    model = models.tutorial_cnn(seed=seeds.weights, device=device)
+    return model, torch.Generator(device).manual_seed(seeds.noise)
 
 
 def _epochs(
@@ -99,6 +124,7 @@ def _epochs(
     step: Callable[[Tensor, Tensor], Tensor],
     models_now: Callable[[], Sequence[nn.Module]],
     dataset: Dataset,
+    seeds: _Seeds,
 ) -> Iterator[list[Epoch | TrainingError]]:
     """What each trial has seen after each epoch, or why it cannot go on.
 
@@ -107,6 +133,7 @@ def _epochs(
         step: As `Engine.step`, for all of them; their losses [T].
         models_now: The models that the steps have made of them.
         dataset: On the device to train on.
+        seeds: Of the first trial; the batches are all trials'.
     """
     first = trials[0]
     device = str(dataset.train_labels.device)
@@ -117,7 +144,7 @@ def _epochs(
         first.sampling,
         examples=examples,
         batch_size=first.batch_size,
-        rng=np.random.default_rng(_seeds(first)[1]),
+        rng=np.random.default_rng(seeds.sampler),
     )
     tally, train_seconds = sampling.Tally(examples), 0.0
     stopped: dict[str, TrainingError] = {}
@@ -151,6 +178,8 @@ def _epochs(
                 train_loss=float(loss_sum) / max(1, tally.drawn - drawn_before),
                 train_seconds=train_seconds,
                 examples_per_second=tally.drawn / train_seconds,
+                noise_derivation=seeds.noise_derivation if trial.private else None,
+                system_seed=seeds.system,
             )
             try:
                 if disagreement:

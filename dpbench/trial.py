@@ -8,7 +8,7 @@ classes, so a column has one definition. Standard library only.
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -41,6 +41,7 @@ TutorialArm = Literal["tutorial-non-private", "opacus-as-shipped"]
 TimedName = Literal[EngineName, TutorialArm]
 TUTORIAL_ARMS: tuple[TutorialArm, ...] = get_args(TutorialArm)
 
+NoiseDerivation = Literal["trial", "system"]
 Status = Literal["ok", "failed", "timeout", "out-of-memory", "crashed"]
 FAILURES: Mapping[Status, str] = MappingProxyType(
     {
@@ -81,8 +82,13 @@ class Trial:
         epochs: An epoch is round(N / batch_size) steps.
         validation_examples: Training examples, the same in every trial, that are held out for
             choosing; N counts the others. None holds out none.
-        seed: Initial weights, sampler and noise draw from three generators spawned from it.
+        seed: Initial weights and sampler draw from generators spawned from it; trials of one seed
+            start alike and see the same batches, so that they compare in pairs. The noise draws
+            from a hash of the whole trial but its engine and epochs, so that no two trials share
+            any (`noise_seed`).
         delta: Of (epsilon, delta)-DP. None for a non-private engine.
+        fresh_noise: Whether sampler and noise draw from a seed that the system gives instead, and
+            that nobody can derive from the trial. None for no.
 
     Raises:
         BadInput: A field is out of its range.
@@ -101,6 +107,7 @@ class Trial:
     validation_examples: int | None = None
     seed: int = 0
     delta: float | None
+    fresh_noise: bool | None = None
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -137,6 +144,7 @@ class Trial:
             value = getattr(self, name)
             if value is not None:  # so that 1 and 1.0 are the same trial
                 object.__setattr__(self, name, float(value))
+        object.__setattr__(self, "fresh_noise", True if self.fresh_noise else None)
 
     @property
     def private(self) -> bool:
@@ -148,6 +156,16 @@ class Trial:
         """Sixteen hex digits, a hash of every field that is not None."""
         return _id(self)
 
+    @property
+    def noise_seed(self) -> int:
+        """Of the noise, 63 bits: a hash of every field that is not None but `engine` and `epochs`.
+
+        Engines of one trial draw the same noise, so that their steps compare. A longer trial draws
+        that of a shorter one and goes on: it passes through the shorter one's weights, which its
+        epsilon covers. (A schedule that depends on the number of epochs would have to be hashed.)
+        """
+        return int(_hash(self, without=("engine", "epochs")).hexdigest(), 16) % 2**63
+
     def __str__(self) -> str:
         parts: list[str] = [self.engine]
         if self.private:
@@ -157,14 +175,20 @@ class Trial:
             parts.append(f"momentum {self.momentum:g}")
         if self.sampling != "poisson":
             parts.append(self.sampling)
+        if self.fresh_noise:
+            parts.append("fresh noise")
         return " ".join([*parts, f"seed {self.seed}"])
 
 
 @cache  # the fields are hashed faster than written out
 def _id(trial: Trial) -> str:
+    return _hash(trial).hexdigest()[:16]
+
+
+def _hash(trial: Trial, without: Collection[str] = ()) -> "hashlib._Hash":
     values = ((name, getattr(trial, name)) for name in sorted(trial.__slots__))
-    fields = {name: value for name, value in values if value is not None}
-    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]
+    fields = {name: value for name, value in values if value is not None and name not in without}
+    return hashlib.sha256(json.dumps(fields).encode())
 
 
 def _expect(name: str, value: float | None, bound: str, holds: Callable[[float], bool]) -> None:
@@ -201,6 +225,11 @@ class Epoch:
         epsilon_note: Why an accountant gave no number.
         dp_accounting_version: Of the accountants of `epsilon`; None in schema versions 1 and 2,
             whose accountants were Opacus'.
+        noise_derivation: `trial` where the noise draws from `Trial.noise_seed`, `system` for fresh
+            noise. None in schema versions 1 and 2, where it drew from the seed alone: trials of one
+            seed shared it, up to its spread.
+        system_seed: That sampler and noise drew from, of fresh noise. Who has it can subtract the
+            noise: it is not to be published with a model.
         train_seconds: Wall time inside training, evaluation left out.
         examples_per_second: examples_seen / train_seconds.
         status: `ok`, or one of FAILURES.
@@ -226,6 +255,8 @@ class Epoch:
     epsilon_if_poisson: float | None = None
     epsilon_note: str | None = None
     dp_accounting_version: str | None = None
+    noise_derivation: NoiseDerivation | None = None
+    system_seed: int | None = None
     train_seconds: float | None = None
     examples_per_second: float | None = None
     status: Status = "ok"

@@ -39,7 +39,7 @@ def stack(device: str = "cpu") -> tuple[Capturable, torch.Generator]:
     noise = torch.Generator(device).manual_seed(2)
     trials = [trial("fused"), replace(trial("fused"), max_grad_norm=0.1, learning_rate=0.3)]
     alike = [models.tutorial_cnn(seed=1, device=device) for _ in trials]
-    return engines.stacked(trials, alike, noise=noise, physical_batch_size=24), noise
+    return engines.stacked(trials, alike, noise=[noise, noise], physical_batch_size=24), noise
 
 
 def engine_or_stack(name: str, device: str = "cpu") -> tuple[Capturable, torch.Generator]:
@@ -104,7 +104,7 @@ def test_where_a_capture_fails_steps_go_on_without(
 ) -> None:
     plain, _ = engine_of("bookkeeping")
     engine, noise = engine_of("bookkeeping")
-    graphed = Graphed(engine, noise=noise)
+    graphed = Graphed(engine, noise=[noise])
     with caplog.at_level(logging.WARNING):
         for images, labels in batches(digits):
             graphed.step(images, labels)
@@ -128,7 +128,7 @@ def test_on_cuda_graphs_follow_the_trajectory_of_plain_steps(
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     plain, _ = engine_or_stack(name, "cuda")
     engine, noise = engine_or_stack(name, "cuda")
-    graphed = Graphed(engine, noise=noise)
+    graphed = Graphed(engine, noise=[noise])
     for images, labels in batches(digits, "cuda") * 2:
         torch.testing.assert_close(graphed.step(images, labels), plain.step(images, labels))
     assert_close(engine.state, plain.state)

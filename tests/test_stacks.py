@@ -24,8 +24,8 @@ def arms(**fields: object) -> list[Trial]:
         make_trial("fused", noise_multiplier=noise, max_grad_norm=clip, **fields)
         for noise, clip in ((0.7, 0.5), (1.3, 1.0), (0.0, 2.0))
     ]
-    fast = replace(private[0], learning_rate=0.3, momentum=0.9)
-    # at a larger rate plain SGD is so unstable here that engines part by a tie of two pixels
+    fast = replace(private[0], learning_rate=0.05, momentum=0.9)
+    # at larger rates training is so unstable here that engines part by a tie of two pixels
     plain = replace(make_trial("non-private", **fields), learning_rate=0.02)
     return [*private, fast, plain]
 
@@ -68,7 +68,7 @@ def test_stacked_trials_are_those_alone(
             assert seen.test_accuracy == pytest.approx(
                 expected.test_accuracy, abs=ACCURACY_TOLERANCE
             )
-            same = ("steps", "examples_seen", "sample_rate", "epsilon", "accountant")
+            same = ("steps", "examples_seen", "sample_rate", "noise_derivation")
             assert [getattr(seen, name) for name in same] == [
                 getattr(expected, name) for name in same
             ]
@@ -77,21 +77,20 @@ def test_stacked_trials_are_those_alone(
 def test_steps_are_those_of_bookkeeping_to_rounding(digits: data.Dataset) -> None:
     trials = arms()
     models = [runner_model() for _ in trials]
-    stack = engines.stacked(
-        trials, models, noise=torch.Generator().manual_seed(2), physical_batch_size=None
-    )
+    noise = [torch.Generator().manual_seed(seed) for seed in range(len(trials))]
+    stack = engines.stacked(trials, models, noise=noise, physical_batch_size=None)
     images, labels = data.normalise(digits.train_images[:48]), digits.train_labels[:48]
     for step in range(5):
         part = slice(8 * step, 8 * step + 8 if step != 2 else 16)  # the third is empty
         losses = stack.step(images[part], labels[part])
         assert losses.shape == (len(trials),)
     stack.settle()
-    for trial, model in zip(trials, models, strict=True):
+    for seed, (trial, model) in enumerate(zip(trials, models, strict=True)):
         alone = runner_model()
         engine = engines.build(
             replace(trial, engine="bookkeeping") if trial.private else trial,
             alone,
-            noise=torch.Generator().manual_seed(2),
+            noise=torch.Generator().manual_seed(seed),
             physical_batch_size=None,
         )
         for step in range(5):
@@ -171,7 +170,7 @@ def test_why_trials_are_not_trained_at_once_is_said(
 def test_a_layer_that_stacks_do_not_know_is_refused() -> None:
     model = nn.Sequential(nn.GroupNorm(1, 1), nn.Flatten(), nn.Linear(784, 10))
     with pytest.raises(BadInput, match="know Linear and ungrouped"):
-        engines.stacked(arms()[:1], [model], noise=torch.Generator(), physical_batch_size=None)
+        engines.stacked(arms()[:1], [model], noise=[torch.Generator()], physical_batch_size=None)
 
 
 @pytest.mark.gpu

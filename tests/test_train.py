@@ -1,5 +1,5 @@
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import make_trial
 from dp_accounting.pld.pld_privacy_accountant import PLDAccountant
+from torch import nn
 
 from dpbench import accounting, data, engines, sampling, train
 from dpbench.trial import ENGINES, EngineName, Epoch, Trial
@@ -88,6 +89,61 @@ def test_shuffled_trials_spend_the_bound_without_amplification(digits: data.Data
     assert last["epsilon_if_poisson"] == poisson["epsilon"]
     assert last["epsilon"] > 2 * poisson["epsilon"]
     assert {last[f"epsilon_{name}"] for name in ("pld", "rdp", "gdp")} == {None}
+
+
+def weights_after(trial: Trial, dataset: data.Dataset) -> torch.Tensor:
+    """All weights at the end of the trial, float64 [P]."""
+    kept: list[nn.Module] = []
+    build = engines.build
+
+    def spy(trial: Trial, model: nn.Module, **knobs: Any) -> engines.Engine:
+        kept.append(model)
+        return build(trial, model, **knobs)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(engines, "build", spy)
+        list(train.train(trial, dataset))
+    return torch.cat([each.detach().reshape(-1) for each in kept[0].parameters()]).double()
+
+
+def test_two_trials_of_a_seed_do_not_give_away_the_gradients(digits: data.Dataset) -> None:
+    """With shared noise, 2 w(noise 10) - w(noise 20) had none: the sum of private gradients.
+
+    A step here is the whole of the digits at once, so that the weights move by one clipped sum.
+    """
+    few = {"batch_size": len(digits.train_labels), "learning_rate": 1.0, "epochs": 1}
+    exact = weights_after(make_trial("bookkeeping", noise_multiplier=0.0, **few), digits)
+    one = weights_after(make_trial("bookkeeping", noise_multiplier=10.0, **few), digits)
+    two = weights_after(make_trial("bookkeeping", noise_multiplier=20.0, **few), digits)
+    error = (2 * one - two - exact).norm()
+    alone = (one - exact).norm()
+    spread = 10.0 / few["batch_size"] * exact.numel() ** 0.5
+    assert alone == pytest.approx(spread, rel=0.05)
+    assert error == pytest.approx(8**0.5 * spread, rel=0.05)  # sqrt((2 * 10)^2 + 20^2) / 10
+
+
+def test_engines_draw_the_same_noise_and_a_longer_trial_goes_on(digits: data.Dataset) -> None:
+    trial = make_trial("bookkeeping", epochs=2)
+    by_other = list(train.train(replace(trial, engine="opacus-hooks"), digits))
+    by_this = list(train.train(trial, digits))
+    assert [epoch.test_loss for epoch in by_this] == pytest.approx(
+        [epoch.test_loss for epoch in by_other], rel=1e-3
+    )
+    (shorter,) = results(replace(trial, epochs=1), digits)
+    assert shorter == results(trial, digits)[0]
+
+
+def test_fresh_noise_is_the_systems_and_is_recorded(digits: data.Dataset) -> None:
+    trial = make_trial("bookkeeping", fresh_noise=True)
+    first, second = (list(train.train(trial, digits))[-1] for _ in range(2))
+    assert first.noise_derivation == second.noise_derivation == "system"
+    assert first.system_seed is not None
+    assert first.system_seed != second.system_seed
+    assert first.examples_seen != second.examples_seen or first.test_loss != second.test_loss
+    usual = results(make_trial("bookkeeping"), digits)[-1]
+    assert (usual.noise_derivation, usual.system_seed) == ("trial", None)
+    (plain,) = train.train(make_trial("non-private"), digits)
+    assert (plain.noise_derivation, plain.system_seed) == (None, None)
 
 
 Batches = Iterator[np.ndarray]

@@ -23,6 +23,7 @@ def test_id_depends_on_every_field_and_on_nothing_else() -> None:
         "validation_examples": 100,
         "seed": 1,
         "delta": 1e-6,
+        "fresh_noise": True,
     }
     assert set(changes) == {field.name for field in dataclasses.fields(trial)}
     ids = {dataclasses.replace(trial, **{name: value}).trial_id for name, value in changes.items()}
@@ -33,6 +34,21 @@ def test_id_depends_on_every_field_and_on_nothing_else() -> None:
 def test_id_is_the_same_in_every_version() -> None:
     # A changed id would make every store start again: change SCHEMA_VERSION before this number.
     assert make_trial().trial_id == "41adcb8e888633d7"
+
+
+def test_no_two_trials_share_noise_but_engines_and_lengths_of_one() -> None:
+    trial = make_trial()
+    alike: list[dict[str, Any]] = [{"engine": "bookkeeping"}, {"engine": "fused"}, {"epochs": 7}]
+    for same in alike:
+        assert dataclasses.replace(trial, **same).noise_seed == trial.noise_seed
+    others: list[dict[str, Any]] = [
+        *({"noise_multiplier": 0.5}, {"max_grad_norm": 2.0}, {"batch_size": 32}, {"seed": 1}),
+        *({"learning_rate": 0.2}, {"momentum": 0.5}, {"sampling": "shuffle"}, {"dataset": "mnist"}),
+    ]
+    seeds = {dataclasses.replace(trial, **other).noise_seed for other in others}
+    assert len(seeds | {trial.noise_seed}) == len(others) + 1
+    # A changed one would give every trial other numbers: record a new `noise_derivation` first.
+    assert trial.noise_seed == 4464236341612462650
 
 
 def test_one_and_one_point_zero_are_the_same_trial() -> None:

@@ -103,9 +103,14 @@ def build(
             return OpacusGhost(trial, model, noise=noise, physical_batch_size=physical_batch_size)
 
 
-def at_once(engine: Engine, *, noise: torch.Generator) -> Engine:
-    """The engine; on a GPU, and where its steps can be captured, they are CUDA graphs."""
-    if noise.device.type == "cuda" and isinstance(engine, Capturable):
+def at_once(engine: Engine, *, noise: Sequence[torch.Generator]) -> Engine:
+    """The engine; on a GPU, and where its steps can be captured, they are CUDA graphs.
+
+    Args:
+        engine: An engine, or a stack of trials.
+        noise: All generators that it draws from, on its device.
+    """
+    if noise[0].device.type == "cuda" and isinstance(engine, Capturable):
         return Graphed(engine, noise=noise)
     return engine
 
@@ -114,7 +119,7 @@ def stacked(
     trials: Sequence[Trial],
     models: Sequence[nn.Sequential],
     *,
-    noise: torch.Generator,
+    noise: Sequence[torch.Generator],
     physical_batch_size: int | None,
 ) -> Stacked:
     """The engine that trains all of the trials at once; see `Stacked`."""

@@ -42,10 +42,10 @@ class Graphed:
 
     Args:
         engine: What takes the steps.
-        noise: The only generator that it draws from.
+        noise: All generators that it draws from.
     """
 
-    def __init__(self, engine: Capturable, *, noise: torch.Generator) -> None:
+    def __init__(self, engine: Capturable, *, noise: Sequence[torch.Generator]) -> None:
         self._engine, self._noise = engine, noise
         self._graphs: dict[int, _Graph] = {}
         self._pool: Any = None  # of memory: graphs of one engine never overlap
@@ -62,7 +62,8 @@ class Graphed:
 
     def _capture(self, batch: "Padded") -> None:
         """Captures a step on the batch; warming up and capturing leave the engine as it was."""
-        kept, noise = [each.clone() for each in self._engine.state], self._noise.get_state()
+        kept = [each.clone() for each in self._engine.state]
+        states = [noise.get_state() for noise in self._noise]
         try:
             self._pool = self._pool or torch.cuda.graph_pool_handle()
             graph = _Graph(self._engine, batch, self._noise, self._pool)
@@ -73,7 +74,8 @@ class Graphed:
             self._graphs[len(batch.labels)] = graph
         for each, before in zip(self._engine.state, kept, strict=True):
             each.copy_(before)
-        self._noise.set_state(noise)
+        for noise, state in zip(self._noise, states, strict=True):
+            noise.set_state(state)
 
 
 class Padded:
@@ -113,12 +115,13 @@ class _Graph:
         self,
         engine: Capturable,
         batch: Padded,
-        noise: torch.Generator,
+        noise: Sequence[torch.Generator],
         pool: Any,
     ) -> None:
         self._batch = batch
         self._graph = torch.cuda.CUDAGraph()
-        self._graph.register_generator_state(noise)
+        for each in noise:
+            self._graph.register_generator_state(each)
         device = batch.images.device
         with torch.cuda.device(device):  # graphs are captured on the current one
             current, beside = torch.cuda.current_stream(device), torch.cuda.Stream(device)

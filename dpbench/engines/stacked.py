@@ -22,8 +22,7 @@ class Stacked:
         trials: Of one seed and one batch size.
         models: One for each, a `Sequential` of Conv2d, Linear, Flatten and layers without
             parameters; `models` are brought up to date by `settle`.
-        noise: Source of the noise, on the models' device. One for all: trials of one seed draw the
-            same numbers, each times its own spread.
+        noise: Sources of the trials' noise, on the models' device.
         physical_batch_size: Most examples in one pass; None for whole batches.
 
     Raises:
@@ -35,7 +34,7 @@ class Stacked:
         trials: Sequence[Trial],
         models: Sequence[nn.Sequential],
         *,
-        noise: torch.Generator,
+        noise: Sequence[torch.Generator],
         physical_batch_size: int | None,
     ) -> None:
         self._layers = list(models[0])
@@ -58,6 +57,7 @@ class Stacked:
         self._spreads = per_trial(
             [(trial.noise_multiplier or 0.0) * (trial.max_grad_norm or 0.0) for trial in trials]
         )
+        self._noisy = [bool(trial.noise_multiplier) for trial in trials]
         self._rates = per_trial([trial.learning_rate for trial in trials])
         self._momenta = per_trial([trial.momentum for trial in trials])
 
@@ -82,11 +82,25 @@ class Stacked:
             for some, theirs, _ in physical_batches(images, labels, self._physical_batch_size):
                 total += self._add_clipped(some, theirs, sums)
         for parameter, velocity, part in zip(self._parameters, self._velocities, sums, strict=True):
-            drawn = torch.randn(parameter.shape[1:], generator=self._noise, device=parameter.device)
-            gradient = (part + _wide(self._spreads, part) * drawn) / self._batch_size
+            gradient = (part + _wide(self._spreads, part) * self._drawn(part)) / self._batch_size
             velocity.mul_(_wide(self._momenta, part)).add_(gradient)
             parameter.sub_(_wide(self._rates, part) * velocity)
         return total
+
+    def _drawn(self, like: Tensor) -> Tensor:
+        """Standard normal numbers [T, ...], each trial's from its own generator, as it would alone.
+
+        Zeros for trials without noise.
+        """
+        shape, device = like.shape[1:], like.device
+        return torch.stack(
+            [
+                torch.randn(shape, generator=noise, device=device)
+                if noisy
+                else torch.zeros(shape, device=device)
+                for noise, noisy in zip(self._noise, self._noisy, strict=True)
+            ]
+        )
 
     def settle(self) -> Sequence[nn.Sequential]:
         """Writes the weights into the models, which it returns."""

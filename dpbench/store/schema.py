@@ -52,7 +52,7 @@ def _schema(keys: Mapping[str, type], *nouns: type) -> pa.Schema:
 
 def _base_type(hint: Any) -> type:
     """The one type of `T`, `T | None` or `Literal[T, ...]`."""
-    if typing.get_origin(hint) is types.UnionType:
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):  # the latter of a Literal
         (hint,) = (each for each in typing.get_args(hint) if each is not types.NoneType)
     if typing.get_origin(hint) is typing.Literal:
         return type(typing.get_args(hint)[0])
