@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpbench import command
+from dpbench import command, environment
 from dpbench.trial import BadInput
 
 if TYPE_CHECKING:
@@ -360,6 +360,10 @@ def _notes(found: Comparison) -> Iterator[str]:
         )
     if len(found.epsilon) and found.accuracy.empty:
         yield "No accuracies are compared: no seed of an arm has one on both sides"
+    processors = found.overhead[found.overhead["device"] == "cpu"]["device_name"].dropna().unique()
+    for name in processors:
+        if not environment.tells_the_model(name):
+            yield f"{name} names no model: timings of unlike machines of that name look alike"
     if same := len(found.epsilon) - len(changes.epsilon_table(found.epsilon)[1]):
         yield f"{same} of {len(found.epsilon)} arms spend the same epsilon as before"
 

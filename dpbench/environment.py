@@ -113,7 +113,7 @@ def processor_name(cpuinfo: str) -> str | None:
         if colon and value.strip():
             fields.setdefault(name.strip().lower(), value.strip())
     name = fields.get("model name", "")
-    if _names_a_model(name):
+    if tells_the_model(name):
         return name
     numbers = [f"{short} {fields[key]}" for short, key in _NUMBERS if key in fields]
     name = name or (platform.machine() if numbers else "")
@@ -129,11 +129,16 @@ _NUMBERS = (
     ("part", "cpu part"),
     ("revision", "cpu revision"),
 )
+_ADDED = re.compile(r"\((family|implementer) \S+, .*\)$")
 # Numbers that no model number is: clock rates, counts of cores, versions of an emulator
 _NO_MODEL = re.compile(r"[\d.]+\s*[GM]Hz|\d+-core|version.*|\S*xx\b", re.IGNORECASE)
 
 
-def _names_a_model(name: str) -> bool:
-    """Whether a word of the name has three digits, as `7763`, `i7-9750H` and `9V74` have."""
+def tells_the_model(name: str) -> bool:
+    """Whether a processor's name tells its model, by itself or by numbers that were added to it.
+
+    It does where one of its words has three digits, as `7763`, `i7-9750H` and `9V74` have.
+    """
     words = _NO_MODEL.sub(" ", name).split()
-    return any(sum(each.isdigit() for each in word) >= 3 for word in words)
+    numbered = any(sum(each.isdigit() for each in word) >= 3 for word in words)
+    return numbered or bool(_ADDED.search(name))

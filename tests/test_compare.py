@@ -239,6 +239,25 @@ def test_an_arm_of_which_seeds_are_missing_is_checked_in_part(
     assert (code, said[0][:21]) == (0, "checked 2 of 2 arms, ")
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("AMD EPYC", True),
+        ("AMD EPYC (family 25, model 17, stepping 1)", False),
+        ("i7-9750H", False),
+    ],
+)
+def test_a_processor_of_an_old_store_that_names_no_model_is_told(
+    name: str, told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_store("before", {}, [2.0] * 6)
+    for path in Path("before/timings").iterdir():
+        pd.read_parquet(path).assign(device_name=name).to_parquet(path, schema=store.TIMINGS)
+    _, said = text(["before", "before"], capsys)
+    line = f"{name} names no model: timings of unlike machines of that name look alike"
+    assert (line in said) is told
+
+
 def test_a_few_repeated_trials_of_many_are_no_pass(capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(TABLE, "after")
     for path in Path("after/trials").iterdir():

@@ -102,6 +102,8 @@ def test_a_name_that_tells_the_model_is_kept(name: str) -> None:
 def test_a_name_that_tells_no_model_gets_numbers_that_do(name: str) -> None:
     found = environment.processor_name(cpuinfo(name))
     assert found == f"{name} (family 25, model 17, stepping 1)"
+    assert environment.tells_the_model(found)
+    assert not environment.tells_the_model(name)
     others = [{"family": 26}, {"model": 1}, {"stepping": 2}]
     unlike = [environment.processor_name(cpuinfo(name, **other)) for other in others]
     assert len({found, *unlike}) == 4
