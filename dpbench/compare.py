@@ -1,11 +1,13 @@
 """Compare two results folders: accuracy paired by seed, overhead ratios, epsilons.
 
-What a maintainer runs after an upgrade. The table says what changed; the exit code says whether
-something got worse by more than chance and the machine explain.
+What a maintainer runs after an upgrade. The first line says how much of BEFORE was checked, the
+tables what changed, and the exit code whether something got worse by more than chance and the
+machine explain, or could not be checked.
 """
 
 import argparse
 import io
+import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,13 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpbench import command
+from dpbench import command, environment
 from dpbench.trial import BadInput
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_ROWS = 40  # of accuracies in a terminal
+    from dpbench.comparison import changes, coverage, documents
+
+MOST_ROWS = 40  # of accuracies, or of what is missing, in a terminal
+STDOUT = "-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,15 +32,13 @@ class Comparison:
     """What differs between two stores.
 
     Attributes:
-        versions: As `differences.versions` gives it; the others likewise, with a column `label`.
+        versions: As `differences.versions` gives it; the next four likewise, with a column `label`.
         trials: Of both sides.
         accuracy: Of arms that have seeds in common, and of engines over these.
         overhead: Of timings that are on both sides, in the same way on the same hardware.
         epsilon: Of arms that are on both sides.
-        timed_otherwise: Engines and batch sizes timed on both sides, but not in the same way.
-        timed_before_only: Engines and batch sizes that are not timed any more.
+        checks: Of everything that BEFORE holds, with what is missing and what got worse.
         apart: As `differences.apart` gives it.
-        regressions: A line for each.
     """
 
     versions: "pd.DataFrame"
@@ -43,10 +46,8 @@ class Comparison:
     accuracy: "pd.DataFrame"
     overhead: "pd.DataFrame"
     epsilon: "pd.DataFrame"
-    timed_otherwise: int
-    timed_before_only: int
+    checks: "tuple[coverage.Check, ...]"
     apart: tuple[str, ...]
-    regressions: tuple[str, ...]
 
     @property
     def comparable(self) -> bool:
@@ -54,6 +55,23 @@ class Comparison:
         statuses = self.trials[["status_before", "status_after"]]
         both = (statuses != "missing").all(axis=1) & (statuses == "ok").any(axis=1)
         return bool(both.any()) or len(self.overhead) + len(self.epsilon) > 0
+
+    @property
+    def regressions(self) -> tuple[str, ...]:
+        """A line for each."""
+        return tuple(
+            f"{check.label}: {what}" for check in self.checks for what in check.regressions
+        )
+
+    def verdict(self, *, allow_missing: bool) -> "documents.Verdict":
+        """In one word; a regression outweighs what is missing."""
+        from dpbench.comparison import coverage
+
+        if not self.comparable:
+            return "nothing-to-compare"
+        if self.regressions:
+            return "regression"
+        return "missing" if coverage.missing(self.checks) and not allow_missing else "no-regression"
 
 
 def compare(before: Path, after: Path, *, tolerance: float, headroom: float) -> Comparison:
@@ -65,54 +83,62 @@ def compare(before: Path, after: Path, *, tolerance: float, headroom: float) -> 
     import pandas as pd
 
     from dpbench import store
-    from dpbench.comparison import changes, differences
+    from dpbench.comparison import changes, coverage, differences
 
     for root in (before, after):
         if not os.path.isdir(root):  # noqa: PTH112  # which takes a name that is too long, too
             raise BadInput(f"There is no folder {root}: name one that a sweep has written.")
     trials = [store.read_trials(root) for root in (before, after)]
+    # Epsilons compare by one accountant alone. Where the two sides name different ones, this is the
+    # place to account both anew, before anything reads them.
     timings = [store.read_timings(root) for root in (before, after)]
     columns = [*differences.WHERE, *differences.BY]
     where = [
         pd.concat([each[columns] for each in side if len(each)] or [side[0]])
         for side in zip(trials, timings, strict=True)
     ]
-    frames = (
-        differences.trials(*trials),
-        differences.accuracy(*trials, tolerance=tolerance),
-        differences.overhead(*timings, headroom=headroom),
-        differences.epsilon(*trials),
-    )
-    labelled = [changes.labelled(frame) for frame in frames]
-    shown = labelled[0].assign(reason=labelled[0]["reason"].map(command.one_line))
-    timed_before, timed_after, both_ways = (
-        set(zip(each["engine"], each["batch_size"], strict=True)) for each in (*timings, frames[2])
+    accuracy = changes.labelled(differences.accuracy(*trials, tolerance=tolerance))
+    overhead = changes.labelled(differences.overhead(*timings, headroom=headroom))
+    epsilon = changes.labelled(differences.epsilon(*trials))
+    ended = changes.labelled(differences.trials(*trials))
+    checks = coverage.checks(
+        trials=ended.assign(reason=ended["reason"].map(command.one_line)),
+        accuracy=accuracy,
+        overhead=overhead,
+        epsilon=epsilon,
+        arms=changes.labelled(coverage.arms(ended)),
+        timings=changes.labelled(coverage.timings(*timings)),
+        epsilons=changes.labelled(coverage.epsilons(trials[0], epsilon)),
     )
     return Comparison(
         versions=differences.versions(*where),
-        trials=labelled[0],
-        accuracy=labelled[1],
-        overhead=labelled[2],
-        epsilon=labelled[3],
-        timed_otherwise=len((timed_before & timed_after) - both_ways),
-        timed_before_only=len(timed_before - timed_after),
+        trials=ended,
+        accuracy=accuracy,
+        overhead=overhead,
+        epsilon=epsilon,
+        checks=tuple(checks),
         apart=tuple(differences.apart(*trials)),
-        regressions=tuple(changes.regressions(shown, *labelled[1:])),
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    return command.run(_parser(), arguments, _compare)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for flag, value in itertools.pairwise(given):
+        if flag == "--json" and os.path.isdir(value):  # noqa: PTH112  # as above
+            given.insert(given.index(flag) + 1, STDOUT)  # a store, and no file to write
+            break
+    return command.run(_parser(), given, _compare)
 
 
 def _parser() -> command.Parser:
-    from dpbench.comparison import differences
+    from dpbench.comparison import coverage, differences
 
     parser = command.Parser(
         "python -m dpbench.compare",
-        f"{__doc__}\n{differences.RULES}",
-        "0 nothing got worse; 2 bad input; 3 a regression; 4 nothing to compare",
+        f"{__doc__}\n{coverage.RULES}\n\n{differences.RULES}",
+        "0 all was checked and nothing got worse; 2 bad input; 3 a regression, or something is "
+        "missing; 4 nothing to compare",
     )
     parser.add_argument("before", type=Path, metavar="results/BEFORE")
     parser.add_argument("after", type=Path, metavar="results/AFTER")
@@ -131,9 +157,25 @@ def _parser() -> command.Parser:
         help="growth of an overhead ratio that is allowed (default: %(default)s)",
     )
     parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="pass, and say so, where arms or timings of BEFORE cannot be checked",
+    )
+    parser.add_argument(
         "--out", type=Path, metavar="DIR", help="of the figure (default: results/BEFORE-AFTER)"
     )
-    parser.add_argument("--json", action="store_true", help="one object on stdout, no table")
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const=STDOUT,
+        metavar="FILE",
+        help="write one object, which opens with the verdict, to FILE; without FILE to stdout, and "
+        "the tables to stderr",
+    )
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="as for a GitHub job summary")
+    parser.add_argument(
+        "--junit", type=Path, metavar="FILE", help="JUnit XML, each check a test case"
+    )
     return parser
 
 
@@ -143,26 +185,49 @@ def _compare(given: argparse.Namespace) -> int:
     if not given.headroom >= 1:
         raise BadInput(f"Expected headroom={given.headroom} >= 1.")
     found = compare(given.before, given.after, tolerance=given.tolerance, headroom=given.headroom)
-    empty = [
-        root
-        for root, side in ((given.before, "before"), (given.after, "after"))
-        if (found.versions[side] == "").all()
-    ]
-    if given.json or not empty:
-        print(_object(found) if given.json else _text(found))
-    if not found.comparable:
-        print(_nothing(found, given, empty), file=sys.stderr)
+    verdict = found.verdict(allow_missing=given.allow_missing)
+    why = _why(found, given, verdict)
+    said = sys.stderr if given.json == STDOUT else sys.stdout
+    print(_text(found, why), file=said)
+    for path, content in _documents(found, given, verdict, why):
+        _write(path, content)
+    if given.json == STDOUT:
+        print(_object(found, given, verdict))
+    if verdict == "nothing-to-compare":
+        print(why, file=sys.stderr)
         return command.EXIT_NOTHING
     names = f"{given.before.resolve().name}-{given.after.resolve().name}"
     for path in _draw(found, given.out or Path("results") / names, given.tolerance):
-        print(path, file=sys.stderr if given.json else sys.stdout)
-    return command.EXIT_REGRESSION if found.regressions else 0
+        print(path, file=said)
+    return 0 if verdict == "no-regression" else command.EXIT_REGRESSION
 
 
-def _nothing(found: Comparison, given: argparse.Namespace, empty: Sequence[Path]) -> str:
-    """Why there is nothing to compare, in one line."""
+def _why(found: Comparison, given: argparse.Namespace, verdict: str) -> str:
+    """What the verdict rests on, in one line."""
+    from dpbench.comparison import coverage
+
+    if verdict == "nothing-to-compare":
+        return _nothing(found, given)
+    gone = [check.kind for check in coverage.missing(found.checks)]
+    counts = [command.counted(gone.count(kind), kind) for kind in coverage.KINDS if kind in gone]
+    missing = f"Missing in {given.after}, and not checked: {', '.join(counts)}"
+    if verdict == "missing":
+        return f"{missing}. --allow-missing lets that pass."
+    also = f" {missing} (--allow-missing)." if given.allow_missing and gone else ""
+    if verdict == "regression":
+        return f"{command.counted(len(found.regressions), 'regression')}.{also}"
+    return f"No regression.{also}"
+
+
+def _nothing(found: Comparison, given: argparse.Namespace) -> str:
+    """Why there is nothing to compare."""
+    empty = [
+        str(root)
+        for root, side in ((given.before, "before"), (given.after, "after"))
+        if (found.versions[side] == "").all()
+    ]
     if empty:
-        roots = " and in ".join(map(str, empty))
+        roots = " and in ".join(empty)
         return f"There is no trial and no timing in {roots}: name folders that sweeps have written."
     common = f"{given.before} and {given.after} have nothing in common to compare"
     statuses = found.trials[["status_before", "status_after"]]
@@ -173,50 +238,116 @@ def _nothing(found: Comparison, given: argparse.Namespace, empty: Sequence[Path]
     return f"{common}: no trial and no timing. Compare two runs of the same sweep."
 
 
-def _object(found: Comparison) -> str:
-    from dpbench import store
+def _documents(
+    found: Comparison, given: argparse.Namespace, verdict: "documents.Verdict", why: str
+) -> Iterator[tuple[Path, bytes]]:
+    """The files that were asked for: path and content."""
+    from dpbench.comparison import changes, documents
 
+    if given.markdown:
+        tables = [changes.versions_table(found.versions), *_tables(found)]
+        text = documents.markdown(verdict, why, found.checks, tables, list(_notes(found)))
+        yield given.markdown, text.encode()
+    if given.junit:
+        missing = given.allow_missing
+        yield given.junit, documents.junit(verdict, why, found.checks, allow_missing=missing)
+    if given.json not in (None, STDOUT):
+        yield Path(given.json), f"{_object(found, given, verdict)}\n".encode()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes a file whole; to a pipe or a device, as it is."""
+    from dpbench.store import files
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:  # /dev/stdout must not be replaced by a file
+                file.write(content)
+        else:
+            files.write_bytes(path, content)
+    except OSError as error:
+        raise BadInput(f"Cannot write {path}: {error.strerror}.") from error
+
+
+def _object(found: Comparison, given: argparse.Namespace, verdict: str) -> str:
+    from dpbench import store
+    from dpbench.comparison import coverage
+
+    gone = coverage.missing(found.checks)
     return command.one_object(
+        verdict=verdict,
+        checked=coverage.counts(found.checks),
+        allow_missing=given.allow_missing,
+        missing=[
+            {"kind": check.kind, "label": check.label, "reason": check.missing} for check in gone
+        ],
+        regressions=found.regressions,
         schema_version=store.SCHEMA_VERSION,
         comparable=found.comparable,
-        regressions=found.regressions,
         versions=found.versions,
         trials=found.trials,
         accuracy=found.accuracy,
         overhead=found.overhead,
-        timed_otherwise=found.timed_otherwise,
-        timed_before_only=found.timed_before_only,
         epsilon=found.epsilon,
     )
 
 
-def _text(found: Comparison) -> str:
-    """Tables with a line between them; the regressions last."""
-    from dpbench.comparison import changes
+def _text(found: Comparison, why: str) -> str:
+    """What was checked; tables with a line between them; what is missing or worse; the verdict."""
+    from dpbench.comparison import changes, coverage
 
-    parts = [command.table(*changes.versions_table(found.versions))]
+    parts = [coverage.summary(found.checks)]
+    if (found.versions[["before", "after"]] == "").all().any():  # one side is empty
+        return parts[0]
+    parts.append(command.table(*changes.versions_table(found.versions)))
     ended = found.trials[found.trials["status_before"] != found.trials["status_after"]]
     for (was, now), rows in ended.groupby(["status_before", "status_after"]):
         parts.append(f"{len(rows)} of {len(found.trials)} trials: {was} before, {now} after")
-    moved = changes.moved(found.accuracy)
-    for header, rows in (
-        changes.accuracy_table(changes.worst(moved, MOST_ROWS)),
-        changes.overhead_table(found.overhead),
-        changes.epsilon_table(found.epsilon),
-    ):
-        if rows:
-            parts.append(command.table(header, rows))
-    parts += _notes(found, len(moved))
-    parts += [f"REGRESSION {line}" for line in found.regressions]
-    if found.comparable and not found.regressions:
-        parts.append("No regression.")
-    return "\n\n".join(parts)
+    parts += [command.table(header, rows) for header, rows in _tables(found) if rows]
+    parts += _notes(found)
+    parts += ["\n".join(_missing(found))]
+    parts += ["\n".join(f"REGRESSION {line}" for line in found.regressions)]
+    if found.comparable:
+        parts.append(why)
+    return "\n\n".join(filter(None, parts))
 
 
-def _notes(found: Comparison, moved: int) -> Iterator[str]:
+def _tables(found: Comparison) -> "Iterator[changes.Table]":
+    """Of accuracies, overhead ratios and epsilons."""
+    from dpbench.comparison import changes
+
+    yield changes.accuracy_table(changes.worst(changes.moved(found.accuracy), MOST_ROWS))
+    yield changes.overhead_table(found.overhead)
+    yield changes.epsilon_table(found.epsilon)
+
+
+def _missing(found: Comparison) -> Iterator[str]:
+    """A line for each arm, timing and epsilon that is missing, or one for all of a kind."""
+    from dpbench.comparison import coverage
+
+    gone = coverage.missing(found.checks)
+    for kind in coverage.KINDS:
+        these = [check for check in gone if check.kind == kind]
+        every = sum(check.kind == kind for check in found.checks)
+        reasons = {check.missing for check in these}
+        if kind == "arm" and not any(check.in_part for check in these):
+            shared = f" of the same {', '.join(found.apart)}" if found.apart else " of them"
+            reasons = {f"AFTER has no trial{shared}"}
+        if len(these) == every > 1 and len(reasons) == 1:
+            yield f"MISSING all {every:,} {kind}s: {reasons.pop()}"
+            continue
+        for check in these[:MOST_ROWS]:
+            yield f"MISSING {check.label}: {check.missing}"
+        if len(these) > MOST_ROWS:
+            yield f"{len(these) - MOST_ROWS:,} more {kind}s are missing: --json has all"
+
+
+def _notes(found: Comparison) -> Iterator[str]:
     """What the tables leave out, and why."""
     from dpbench.comparison import changes
 
+    moved = len(changes.moved(found.accuracy))
     if moved > MOST_ROWS:
         yield f"{moved - MOST_ROWS} more arms differ, which fall less or rise: --json has all"
     if still := len(found.accuracy) - moved:
@@ -229,15 +360,12 @@ def _notes(found: Comparison, moved: int) -> Iterator[str]:
         )
     if len(found.epsilon) and found.accuracy.empty:
         yield "No accuracies are compared: no seed of an arm has one on both sides"
+    processors = found.overhead[found.overhead["device"] == "cpu"]["device_name"].dropna().unique()
+    for name in processors:
+        if not environment.tells_the_model(name):
+            yield f"{name} names no model: timings of unlike machines of that name look alike"
     if same := len(found.epsilon) - len(changes.epsilon_table(found.epsilon)[1]):
         yield f"{same} of {len(found.epsilon)} arms spend the same epsilon as before"
-    if found.timed_otherwise:
-        yield (
-            f"{command.counted(found.timed_otherwise, 'timing')} not compared: hardware, threads, "
-            "dataset or physical batch size differ"
-        )
-    if found.timed_before_only:
-        yield f"{command.counted(found.timed_before_only, 'timing')} missing after"
 
 
 def _draw(found: Comparison, out: Path, tolerance: float) -> list[Path]:

@@ -1,6 +1,7 @@
 """Where and when a row is measured: versions, hardware, commit. No host names."""
 
 import platform
+import re
 import shutil
 import subprocess
 from datetime import UTC, datetime
@@ -94,8 +95,50 @@ def device_name(device: str) -> str:
 
         return torch.cuda.get_device_name(device)
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+        text = ""
+    return processor_name(text) or platform.processor() or platform.machine()
+
+
+def processor_name(cpuinfo: str) -> str | None:
+    """The first processor's name in Linux' /proc/cpuinfo; None where it says nothing of it.
+
+    Virtual machines often name a brand alone, as `AMD EPYC`. Numbers that tell models apart are
+    then added: family, model and stepping, or on ARM implementer, variant, part and revision.
+    """
+    fields: dict[str, str] = {}
+    for line in cpuinfo.splitlines():
+        name, colon, value = line.partition(":")
+        if colon and value.strip():
+            fields.setdefault(name.strip().lower(), value.strip())
+    name = fields.get("model name", "")
+    if tells_the_model(name):
+        return name
+    numbers = [f"{short} {fields[key]}" for short, key in _NUMBERS if key in fields]
+    name = name or (platform.machine() if numbers else "")
+    return f"{name} ({', '.join(numbers)})" if numbers else name or None
+
+
+_NUMBERS = (
+    ("family", "cpu family"),
+    ("model", "model"),
+    ("stepping", "stepping"),
+    ("implementer", "cpu implementer"),
+    ("variant", "cpu variant"),
+    ("part", "cpu part"),
+    ("revision", "cpu revision"),
+)
+_ADDED = re.compile(r"\((family|implementer) \S+, .*\)$")
+# Numbers that no model number is: clock rates, counts of cores, versions of an emulator
+_NO_MODEL = re.compile(r"[\d.]+\s*[GM]Hz|\d+-core|version.*|\S*xx\b", re.IGNORECASE)
+
+
+def tells_the_model(name: str) -> bool:
+    """Whether a processor's name tells its model, by itself or by numbers that were added to it.
+
+    It does where one of its words has three digits, as `7763`, `i7-9750H` and `9V74` have.
+    """
+    words = _NO_MODEL.sub(" ", name).split()
+    numbered = any(sum(each.isdigit() for each in word) >= 3 for word in words)
+    return numbered or bool(_ADDED.search(name))

@@ -8,15 +8,14 @@ from dpbench import command
 from dpbench.comparison import changes, differences
 
 
-def test_a_line_says_the_settings_and_what_changed() -> None:
+def test_a_regression_is_said_in_words_and_marked_in_its_table() -> None:
     accuracy = changes.labelled(differences.accuracy(arm(BEFORE), moved([-0.02] * 4)))
-    epsilon = changes.labelled(differences.epsilon(arm([0.9]), arm([0.9], epsilon=3.0)))
-    trials = changes.labelled(differences.trials(arm([0.9]), arm([0.9])))
-    none = pd.DataFrame(columns=["label", "regression"])
-    assert list(changes.regressions(trials, accuracy, none, epsilon)) == [
-        "opacus-hooks noise 1 clip 1 batch 64 lr 0.1 epochs 1: accuracy -2.00 points over 4 seeds",
-        "opacus-hooks noise 1 clip 1 batch 64 lr 0.1 epochs 1: epsilon 2 -> 3",
-    ]
+    (row,) = changes.worse(accuracy)
+    assert row["label"] == "opacus-hooks noise 1 clip 1 batch 64 lr 0.1 epochs 1"
+    assert changes.fell(row) == "accuracy -2.00 points over 4 seeds"
+    (row,) = changes.worse(differences.epsilon(arm([0.9]), arm([0.9], epsilon=3.0)))
+    assert changes.spends(row) == "epsilon 2 -> 3"
+    assert changes.worse(differences.trials(arm([0.9]), arm([0.9]))) == []
     header, rows = changes.accuracy_table(accuracy)
     assert rows[0][1:6] == ("4", "90.30", "88.30", "-2.00", "[-2.00, -2.00]")
     assert command.table(header, rows).splitlines()[1].endswith("REGRESSION")
@@ -50,9 +49,8 @@ def test_an_epsilon_that_is_lost_is_said_to_be_none() -> None:
     lost = arm([0.9], epsilon=math.nan).assign(accountant=None)
     found = changes.labelled(differences.epsilon(arm([0.9]), lost))
     assert changes.epsilon_table(found)[1][0][1:] == ("2 (prv)", "none", "", "REGRESSION")
-    none = pd.DataFrame(columns=["label", "regression"])
-    (line,) = changes.regressions(none, none, none, found)
-    assert line.endswith("epsilon 2 -> none")
+    (row,) = changes.worse(found)
+    assert changes.spends(row) == "epsilon 2 -> none"
     same = changes.labelled(differences.epsilon(lost, lost))
     assert not same["regression"].any()
 

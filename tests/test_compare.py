@@ -2,10 +2,12 @@
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
@@ -79,7 +81,9 @@ def changed(source: Path, folder: str, column: str, factor: float) -> Path:
 def test_a_store_against_itself_is_no_regression(capsys: pytest.CaptureFixture[str]) -> None:
     assert compare.main([str(QUICK), str(QUICK)]) == 0
     said = capsys.readouterr().out
+    assert said.splitlines()[0] == "checked 20 of 20 arms, 14 of 14 timings, 18 of 18 epsilons"
     assert "No regression." in said
+    assert "MISSING" not in said
     assert "fused, all 18 arms" in said
     assert "20 of 20 arms reach the same accuracy" in said
     assert "only a collapse is seen" in said  # of one seed
@@ -114,7 +118,12 @@ def test_a_planted_regression_is_exit_code_3(
 def test_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     after = changed(QUICK, "timings", "seconds_per_step", 2.5)
     assert compare.main([str(QUICK), str(after), "--json", "--headroom", "1.2"]) == 3
-    said = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    assert printed.err.startswith("checked 20 of 20 arms")
+    said = json.loads(printed.out)
+    assert list(said)[:2] == ["verdict", "checked"]
+    assert said["verdict"] == "regression"
+    assert said["checked"]["timings"] == {"checked": 14, "in_part": 0, "of": 14}
     assert said["schema_version"] == store.SCHEMA_VERSION
     assert said["comparable"]
     assert len(said["regressions"]) == 12  # six private engines at two batch sizes
@@ -127,7 +136,9 @@ def test_a_trial_that_fails_now_is_exit_code_3(capsys: pytest.CaptureFixture[str
     make_store("before", {make_trial(): ok(0.9)})
     make_store("after", {make_trial(): replace(bad("out of\nluck"), status="crashed")})
     assert compare.main(["before", "after"]) == 3
-    assert "was ok, and fails now (crashed): out of luck" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "epochs 1: seed 0 was ok, and fails now (crashed): out of luck" in said
+    assert said.startswith("checked 1 of 1 arms, 0 of 0 timings, 0 of 1 epsilons")
 
 
 def test_an_accuracy_that_is_lost_is_exit_code_3(capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,7 +163,11 @@ def test_epsilons_need_no_seed_in_common(capsys: pytest.CaptureFixture[str]) -> 
     make_store("before", {make_trial(seed=0): ok(0.9)})
     make_store("same", {make_trial(seed=1): ok(0.9)})
     make_store("after", {make_trial(seed=1): ok(0.9, epsilon=5.0)})
-    assert compare.main(["before", "same"]) == 0
+    assert compare.main(["before", "same"]) == 3
+    said = capsys.readouterr().out
+    assert said.startswith("checked 0 of 1 arms, 0 of 0 timings, 1 of 1 epsilons")
+    assert "MISSING opacus-hooks noise 1 clip 1 batch 64 lr 0.1 epochs 1: AFTER has none of" in said
+    assert compare.main(["before", "same", "--allow-missing"]) == 0
     assert "No accuracies are compared" in capsys.readouterr().out
     assert compare.main(["before", "after"]) == 3
     assert "epsilon 2 -> 5" in capsys.readouterr().out
@@ -166,11 +181,107 @@ def test_an_engine_that_another_stands_in_for_is_told(capsys: pytest.CaptureFixt
     assert line.split() == "implementation of opacus-hooks opacus-hooks bookkeeping changed".split()
 
 
-def test_what_is_timed_no_more_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def text(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
+    """The exit code and the lines on stdout."""
+    code = compare.main(arguments)
+    return code, capsys.readouterr().out.splitlines()
+
+
+def test_what_is_timed_no_more_is_no_pass(capsys: pytest.CaptureFixture[str]) -> None:
     make_store("before", {make_trial(): ok(0.9)}, [2.0] * 6)
     make_store("after", {make_trial(): ok(0.9)})
-    assert compare.main(["before", "after"]) == 0
-    assert "1 timing missing after" in capsys.readouterr().out
+    code, said = text(["before", "after"], capsys)
+    assert code == 3
+    assert said[0] == "checked 1 of 1 arms, 0 of 1 timings, 1 of 1 epsilons"
+    assert "MISSING opacus-hooks batch 64 on cpu: AFTER has no such timing" in said
+    why = "Missing in after, and not checked: 1 timing"
+    assert f"{why}. --allow-missing lets that pass." in said
+    code, said = text(["before", "after", "--allow-missing"], capsys)
+    assert code == 0
+    assert said[0] == "checked 1 of 1 arms, 0 of 1 timings, 1 of 1 epsilons"
+    assert f"No regression. {why} (--allow-missing)." in said
+
+
+def test_timings_without_any_trial_are_no_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(QUICK, "after")
+    for path in Path("after/trials").iterdir():
+        path.unlink()
+    code, said = text([str(QUICK), "after"], capsys)
+    assert code == 3
+    assert said[0] == "checked 0 of 20 arms, 14 of 14 timings, 0 of 18 epsilons"
+    assert "MISSING all 20 arms: AFTER has no trial of them" in said
+
+
+def test_other_settings_everywhere_are_no_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    trials = [make_trial(max_grad_norm=clip, epochs=20) for clip in (0.5, 1.0)]
+    make_store("before", {trial: replace(ok(0.9), epoch=20) for trial in trials}, [2.0] * 6)
+    shorter = [replace(trial, epochs=5) for trial in trials]
+    make_store("after", {trial: replace(ok(0.9), epoch=5) for trial in shorter}, [2.0] * 6)
+    code, said = text(["before", "after"], capsys)
+    assert code == 3
+    assert said[0] == "checked 0 of 2 arms, 1 of 1 timings, 0 of 2 epsilons"
+    assert "MISSING all 2 arms: AFTER has no trial of the same epochs" in said
+
+
+def test_an_arm_of_which_seeds_are_missing_is_checked_in_part(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trials = [make_trial(max_grad_norm=clip, seed=seed) for clip in (0.5, 1.0) for seed in range(3)]
+    make_store("before", dict.fromkeys(trials, ok(0.9)))
+    make_store("after", dict.fromkeys(trials[:4], ok(0.9)))
+    code, said = text(["before", "after"], capsys)
+    assert code == 3
+    assert said[0] == "checked 1 of 2 arms and 1 in part, 0 of 0 timings, 2 of 2 epsilons"
+    (line,) = (each for each in said if each.startswith("MISSING"))
+    assert line.endswith("clip 1 batch 64 lr 0.1 epochs 1: AFTER lacks 2 of its 3 seeds (1, 2)")
+    assert text(["before", "after", "--allow-missing"], capsys)[0] == 0
+    code, said = text(["after", "before"], capsys)  # more than there was is no lack
+    assert (code, said[0][:21]) == (0, "checked 2 of 2 arms, ")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("AMD EPYC", True),
+        ("AMD EPYC (family 25, model 17, stepping 1)", False),
+        ("i7-9750H", False),
+    ],
+)
+def test_a_processor_of_an_old_store_that_names_no_model_is_told(
+    name: str, told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_store("before", {}, [2.0] * 6)
+    for path in Path("before/timings").iterdir():
+        pd.read_parquet(path).assign(device_name=name).to_parquet(path, schema=store.TIMINGS)
+    _, said = text(["before", "before"], capsys)
+    line = f"{name} names no model: timings of unlike machines of that name look alike"
+    assert (line in said) is told
+
+
+def test_a_few_repeated_trials_of_many_are_no_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(TABLE, "after")
+    for path in Path("after/trials").iterdir():
+        frame = pd.read_parquet(path)
+        kept = frame[frame["seed"] == 0]
+        kept.reindex(columns=store.TRIALS.names).to_parquet(path, schema=store.TRIALS)
+    code, said = text([str(TABLE), "after"], capsys)
+    assert code == 3
+    assert said[0] == "checked 1 of 9 arms and 8 in part, 0 of 0 timings, 8 of 8 epsilons"
+    lines = [line for line in said if line.startswith("MISSING")]
+    assert len(lines) == 8
+    assert all(
+        "AFTER lacks 9 of its 10 seeds (1, 2, 3, 4, 5, 6, 7, 8, ...)" in line for line in lines
+    )
+
+
+def test_a_regression_outweighs_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    make_store("before", {make_trial(): ok(0.9)}, [2.0] * 6)
+    make_store("after", {make_trial(): ok(0.9, epsilon=3.0)})
+    for also in ([], ["--allow-missing"]):
+        assert compare.main(["before", "after", "--json", *also]) == 3
+        said = json.loads(capsys.readouterr().out)
+        assert said["verdict"] == "regression"
+        assert [each["kind"] for each in said["missing"]] == ["timing"]
 
 
 NOTHING = {
@@ -193,6 +304,9 @@ def test_nothing_in_common_is_exit_code_4(
     assert why in said.err
     assert len(said.err.splitlines()) == 1
     assert "regression" not in said.out.lower()
+    assert said.out.splitlines()[0] == "checked 0 of 1 arms, 0 of 0 timings, 0 of 1 epsilons"
+    assert compare.main(["before", "after", "--allow-missing", "--json"]) == 4
+    assert json.loads(capsys.readouterr().out)["verdict"] == "nothing-to-compare"
 
 
 def test_failures_on_both_sides_are_nothing_to_compare(capsys: pytest.CaptureFixture[str]) -> None:
@@ -214,7 +328,8 @@ def test_an_empty_folder_is_one_line_and_exit_code_4(
     said = capsys.readouterr()
     assert said.err.startswith("There is no trial and no timing in empty")
     assert len(said.err.splitlines()) == 1
-    assert said.out == ""
+    (line,) = said.out.splitlines()
+    assert line.startswith("checked 0 of ")
     assert compare.main([*names, "--json"]) == 4
     assert json.loads(capsys.readouterr().out)["comparable"] is False
 
@@ -237,15 +352,81 @@ def test_bad_input_is_one_line(
     assert said.out == ""
 
 
-def test_timings_on_other_hardware_are_said_not_to_be_compared(
+@pytest.mark.parametrize(
+    ("column", "value", "why"),
+    [
+        ("device_name", "another", "other device_name: AMD EPYC before, another after"),
+        ("threads", 2, "other threads: 1 before, 2 after"),
+        ("dataset", "digits", "other dataset: mnist before, digits after"),
+        ("physical_batch_size", 64, "other physical_batch_size: 256 before, 64 after"),
+        ("device", "cuda:0", "other device: cpu before, cuda:0 after"),
+    ],
+)
+def test_timings_in_another_way_are_not_checked_and_it_says_why(
+    column: str, value: object, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(QUICK, "after")
+    for path in Path("after/timings").iterdir():
+        frame = pd.read_parquet(path).assign(**{column: value})
+        frame.to_parquet(path, schema=store.TIMINGS)
+    code, said = text([str(QUICK), "after"], capsys)
+    assert code == 3
+    assert said[0] == "checked 20 of 20 arms, 0 of 14 timings, 18 of 18 epsilons"
+    assert f"MISSING all 14 timings: {why}" in said
+    assert text([str(QUICK), "after", "--allow-missing"], capsys)[0] == 0
+
+
+def test_files_for_a_pipeline(capsys: pytest.CaptureFixture[str]) -> None:
+    make_store("before", {make_trial(): ok(0.9), make_trial(seed=1): ok(0.9)}, [2.0] * 6)
+    make_store("after", {make_trial(): ok(0.9, epsilon=3.0)}, [2.0] * 6)
+    asked = "--markdown ci/new/summary.md --junit ci/new/junit.xml --json ci/new/all.json".split()
+    code, said = text(["before", "after", *asked], capsys)
+    assert code == 3
+    assert said[0] == "checked 0 of 1 arms and 1 in part, 1 of 1 timings, 1 of 1 epsilons"
+    folder = Path("ci/new")
+    assert sorted(path.name for path in folder.iterdir()) == ["all.json", "junit.xml", "summary.md"]
+    assert (folder / "all.json").read_text(encoding="utf-8").startswith('{\n  "verdict": "regr')
+    markdown = (folder / "summary.md").read_text(encoding="utf-8")
+    assert markdown.splitlines()[:3] == ["## Regression", "", f"{said[0]}."]
+    root = ElementTree.parse(folder / "junit.xml").getroot()  # noqa: S314  # our own
+    assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("3", "2", "0")
+
+
+def test_json_to_stdout_is_one_object_wherever_the_flag_stands(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    after = Path("after")
-    shutil.copytree(QUICK, after)
-    for path in (after / "timings").iterdir():
-        pd.read_parquet(path).assign(device_name="another").to_parquet(path, schema=store.TIMINGS)
-    assert compare.main([str(QUICK), str(after)]) == 0
-    assert "14 timings not compared" in capsys.readouterr().out
+    make_store("before", {make_trial(): ok(0.9)})
+    for asked in ("--json before before", "before before --json", "before before --json -"):
+        assert compare.main(asked.split()) == 0
+        said = capsys.readouterr()
+        assert json.loads(said.out)["verdict"] == "no-regression"
+        assert said.err.startswith("checked 1 of 1 arms")
+    assert sorted(path.name for path in Path().iterdir()) == ["before", "results"]
+
+
+@pytest.mark.parametrize("flag", ["--markdown", "--junit", "--json"])
+def test_a_file_that_cannot_be_written_is_one_line(
+    flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_store("before", {make_trial(): ok(0.9)})
+    Path("file").touch()
+    Path("folder").mkdir()
+    for path in ("file/under", "folder"):
+        if (flag, path) == ("--json", "folder"):
+            continue  # which it takes for a store
+        assert compare.main(["before", "before", flag, path]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"python -m dpbench.compare: Cannot write {path}: ")
+
+
+def test_what_is_no_file_is_not_replaced_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    make_store("before", {make_trial(): ok(0.9)})
+    os.mkfifo("pipe")
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    assert compare.main(["before", "before", "--markdown", "pipe"]) == 0
+    assert os.read(reader, 100).startswith(b"## No regression")
+    os.close(reader)
+    assert Path("pipe").is_fifo()
 
 
 def test_many_arms_that_differ_are_a_table_of_the_worst(capsys: pytest.CaptureFixture[str]) -> None:

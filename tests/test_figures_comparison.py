@@ -42,6 +42,19 @@ def test_nothing_to_draw_is_an_empty_panel() -> None:
     none = pd.DataFrame(columns=["label", "difference", "growth", "rise", "regression"])
     figure = figures.differences(none, none, none, 0.002)
     assert [points(panel) for panel in figure.axes] == [[], [], []]
+    assert [panel.get_title() for panel in figure.axes] == ["nothing to compare"] * 3
+
+
+def test_a_panel_says_whether_anything_changed() -> None:
+    none = pd.DataFrame(columns=["label", "difference", "growth", "rise", "regression"])
+    for growth, regression, title in (
+        ([1.0, 1.0], [False, False], "all 2 as before"),
+        ([1.0, 1.1], [False, False], "none of 2 got worse"),
+        ([1.0, 3.0], [False, True], "1 of 2 got worse"),
+    ):
+        overhead = pd.DataFrame({"label": ["a", "b"], "growth": growth, "regression": regression})
+        panel = figures.differences(none, overhead, none, 0.002).axes[1]
+        assert panel.get_title() == title
 
 
 def test_of_very_many_arms_the_worst_are_drawn() -> None:

@@ -33,6 +33,8 @@ FLOORS = (
         "figures.privacy",
     ),
     ("figures.parts",),
+    ("comparison.documents",),
+    ("comparison.coverage",),
     ("comparison.changes", "comparison.differences"),
     ("store.files", "store.locks", "store.outcomes", "store.schema"),
     ("analysis",),

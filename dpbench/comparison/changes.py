@@ -1,13 +1,13 @@
 """Frames of `differences` -> lines of text, for a terminal."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 Table = tuple[Sequence[str], list[Sequence[str]]]  # header and rows
-
+Words = Callable[[Mapping[Any, Any]], str]  # row -> what got worse
 
 _TELLING = {  # said in a label only where rows differ in it
     "dataset": "{}",
@@ -75,26 +75,33 @@ def worst(frame: pd.DataFrame, most: int) -> pd.DataFrame:
     return frame[frame.index.isin(kept)]
 
 
-def regressions(
-    trials: pd.DataFrame, accuracy: pd.DataFrame, overhead: pd.DataFrame, epsilon: pd.DataFrame
-) -> Iterator[str]:
-    """A line for each regression in the labelled frames."""
-    for row in _worse(trials):
-        how = "" if row["status_after"] == "failed" else f" ({row['status_after']})"
-        yield f"{row['label']}: was ok, and fails now{how}: {row['reason']}"
-    for row in _worse(accuracy):
-        over = f" over {row['seeds']} seeds" if row["seeds"] > 1 else ""
-        yield f"{row['label']}: accuracy {100 * row['difference']:+.2f} points{over}"
-    for row in _worse(overhead):
-        before, after = row["overhead_ratio_before"], row["overhead_ratio_after"]
-        yield f"{row['label']}: overhead ratio {before:.2f} -> {after:.2f}"
-    for row in _worse(epsilon):
-        before, after = (_number(row[f"epsilon_{side}"]) for side in ("before", "after"))
-        yield f"{row['label']}: epsilon {before} -> {after}"
-
-
-def _worse(frame: pd.DataFrame) -> list[dict[Any, Any]]:
+def worse(frame: pd.DataFrame) -> list[dict[Any, Any]]:
+    """The rows that are regressions."""
     return list(frame[frame["regression"].astype(bool)].to_dict("records"))
+
+
+def failed(row: Mapping[Any, Any]) -> str:
+    """How a trial fails now that was ok: of a regression of `differences.trials`."""
+    how = "" if row["status_after"] == "failed" else f" ({row['status_after']})"
+    return f"seed {row['seed']:.0f} was ok, and fails now{how}: {row['reason']}"
+
+
+def fell(row: Mapping[Any, Any]) -> str:
+    """How far an accuracy fell."""
+    over = f" over {row['seeds']} seeds" if row["seeds"] > 1 else ""
+    return f"accuracy {100 * row['difference']:+.2f} points{over}"
+
+
+def slowed(row: Mapping[Any, Any]) -> str:
+    """How far an overhead ratio rose."""
+    before, after = row["overhead_ratio_before"], row["overhead_ratio_after"]
+    return f"overhead ratio {before:.2f} -> {after:.2f}"
+
+
+def spends(row: Mapping[Any, Any]) -> str:
+    """How far an epsilon rose."""
+    before, after = (_number(row[f"epsilon_{side}"]) for side in ("before", "after"))
+    return f"epsilon {before} -> {after}"
 
 
 def versions_table(versions: pd.DataFrame) -> Table:

@@ -21,7 +21,7 @@ def differences(
     """What changed, a line an arm: accuracy with its interval, overhead ratio, epsilon.
 
     Regressions are drawn as orange diamonds. Zero is the line of no change; the grey bands are what
-    is allowed. Of very many lines, the worst are drawn.
+    is allowed. Of very many lines, the worst are drawn. A panel's title says what there is to see.
 
     Args:
         accuracy: Rows of `differences.accuracy`, with a text column `label`.
@@ -49,11 +49,26 @@ def differences(
         if len(epsilon):
             _draw(epsilons, epsilon, 100 * epsilon["rise"], None)
         epsilons.set_xlabel("epsilon, change (%)")
-        for panel, frame in zip((points, ratios, epsilons), frames, strict=True):
+        panels, columns = (points, ratios, epsilons), ("difference", "growth", "rise")
+        for panel, frame, by in zip(panels, frames, columns, strict=True):
             panel.axvline(0, color=parts.GREY, linestyle="--")
-            if len(frame) > MOST_LINES:
-                panel.set_title(f"the {MOST_LINES} worst of {len(frame):,}")
+            panel.set_title(_title(frame, by))
+            if frame.empty:
+                panel.set_yticks([])
     return figure
+
+
+def _title(frame: pd.DataFrame, by: str) -> str:
+    """What there is to see in a panel, which may be that nothing changed."""
+    if frame.empty:
+        return "nothing to compare"
+    if len(frame) > MOST_LINES:
+        return f"the {MOST_LINES} worst of {len(frame):,}"
+    worse = int(frame["regression"].sum())
+    if worse:
+        return f"{worse} of {len(frame)} got worse"
+    same = (frame[by] == (1 if by == "growth" else 0)).all()
+    return f"all {len(frame)} as before" if same else f"none of {len(frame)} got worse"
 
 
 def _draw(
