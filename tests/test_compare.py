@@ -10,12 +10,14 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from conftest import make_trial
 from test_store import WHERE
 from test_sweep import imports_torch
 
-from dpbench import compare, store
+from dpbench import accounting, compare, store
+from dpbench.store import files
 from dpbench.trial import Epoch, StepTiming, Trial
 
 ROOT = Path(__file__).parent.parent
@@ -99,7 +101,7 @@ PLANTED = {
     "accuracy over seeds": (TABLE, "trials", "test_accuracy", 0.99, "accuracy -0."),
     "accuracy over arms": (QUICK, "trials", "test_accuracy", 0.97, "fused, all 18 arms: accuracy"),
     "overhead": (QUICK, "timings", "seconds_per_step", 2.5, "overhead ratio"),
-    "epsilon": (TABLE, "trials", "epsilon", 1.00001, "epsilon"),
+    "epsilon": (TABLE, "trials", "sample_rate", 1.01, "epsilon"),
 }
 
 
@@ -440,3 +442,23 @@ def test_many_arms_that_differ_are_a_table_of_the_worst(capsys: pytest.CaptureFi
 def test_comparing_does_not_import_torch(tmp_path: Path) -> None:
     call = f"import dpbench.compare; dpbench.compare.main([{str(QUICK)!r}, {str(QUICK)!r}])"
     assert not imports_torch(call, tmp_path)
+
+
+def test_an_older_accountant_is_no_change_of_privacy(tmp_path: Path) -> None:
+    """The same trials, accounted for by PRV before and by PLD after, and the other way round."""
+    old = Path(__file__).parents[1] / "results" / "mnist-quick"
+    rows = store.read_trials(old)
+    if rows["dp_accounting_version"].notna().any():
+        rows["dp_accounting_version"] = None
+    few = rows[rows["epoch"] == rows["epochs"]].assign(epochs=1, epoch=1)
+    before, after = tmp_path / "before", tmp_path / "after"
+    for root, frame in ((before, few), (after, accounting.by_one_accountant(few))):
+        store.create(root)
+        for _, trial in frame.groupby("trial_id"):
+            table = pa.Table.from_pandas(trial, schema=store.TRIALS, preserve_index=False)
+            files.write(root, root / "trials" / f"{trial['trial_id'].iloc[0]}.parquet", table)
+    for one, other in ((before, after), (after, before)):
+        found = compare.compare(one, other, tolerance=0.002, headroom=1.5)
+        assert found.regressions == ()
+        assert (found.epsilon["epsilon_before"] == found.epsilon["epsilon_after"]).all()
+        assert len(found.epsilon) == 18
