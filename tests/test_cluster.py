@@ -110,6 +110,21 @@ def test_a_trial_is_blamed_only_with_nothing_beside_it(
     assert found["workers_beside"].max() == 1
 
 
+def test_a_damaged_file_is_reported(processes: Processes, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    store.create(out)
+    damaged = out / "trials" / "mine.parquet"
+    damaged.write_bytes(b"half of a file")
+    processes.scheduler()
+    processes.worker()
+    wait_for_workers(processes, 1)
+    with sweep(out, "--seeds", "2", "--scheduler-file", str(processes.file), *QUICK) as running:
+        code, errors = ended(running)
+    assert code == 0
+    assert f"{damaged} is damaged" in errors
+    assert "distributed" not in errors  # whose loggers are silent
+
+
 def trial_processes(worker: "subprocess.Popen[bytes]") -> int:
     return sum(
         any("popen_loky" in part for part in child.cmdline())

@@ -133,6 +133,8 @@ def state(root: Path, trial_id: str) -> str | None:
         rows = load_file(file_of(root, trial_id), TRIALS, outcomes.COLUMNS)
         return outcomes.of(rows).get(trial_id)
     except files.Damaged as damage:
+        if damage.whole:
+            raise BadInput(f"{damage}, and it has the name of a trial's file: move it.") from damage
         set_aside(root, damage)
         return None
     except FileNotFoundError:
@@ -142,7 +144,13 @@ def state(root: Path, trial_id: str) -> str | None:
 
 
 def set_aside(root: Path, damage: files.Damaged) -> None:
-    """Moves the damaged file to the store's folder `damaged`, and says so."""
+    """Moves the damaged file to the store's folder `damaged`, and says so.
+
+    A whole file stays where it is: what is in it may be wanted.
+    """
+    if damage.whole:
+        _pass_over(root, damage)
+        return
     folder = root / "damaged"
     target = folder / damage.path.name
     with _cannot_write(root), suppress(FileNotFoundError):  # another sweep has done it
@@ -172,12 +180,16 @@ def load(
     """The rows of `trials` or `timings` in the schema's columns, or only some of them.
 
     Where files hold a trial twice, as a user's copy does, one of them is left out with a warning.
+    So is, with one warning for all, a column that this dpbench does not know.
     """
     folder = root / name
+    unknown: set[str] = set()
 
     def one(path: Path) -> pa.Table | files.Damaged:
         try:
-            return load_file(path, SCHEMAS[name], columns)
+            found = _read(path, columns)
+            unknown.update(set(found.column_names) - set(SCHEMAS[name].names))
+            return _conformed(path, found, SCHEMAS[name], columns)
         except files.Damaged as damage:
             return damage
 
@@ -187,6 +199,13 @@ def load(
             (on_damage or _pass_over)(root, found)
         else:
             whole[path] = found
+    if unknown:
+        _log.warning(
+            "%s: files of it have columns that dpbench does not know, left out here and kept "
+            "there: %s",
+            folder,
+            ", ".join(sorted(unknown)),
+        )
     empty = SCHEMAS[name].empty_table()
     rows = pa.concat_tables(
         [empty.select(columns) if columns else empty, *whole.values()], promote_options="default"
@@ -248,14 +267,29 @@ def load_file(path: Path, schema: pa.Schema, columns: Sequence[str] | None = Non
         BadInput: Its rows are of a newer schema, or there is too little memory for them.
         Damaged: It is not whole, or of another kind.
     """
+    return _conformed(path, _read(path, columns), schema, columns)
+
+
+def _read(path: Path, columns: Sequence[str] | None) -> pa.Table:
     try:
-        found = files.read(path, columns and [*{"schema_version", *columns}])
-        return conform(found, schema, columns)
-    except BadInput as error:
-        raise BadInput(f"{path} {error}") from error
+        return files.read(path, columns and [*{"schema_version", *columns}])
     except MemoryError as error:
         raise BadInput(f"Cannot read {path}: there is too little memory for it.") from error
     except (ValueError, pa.ArrowNotImplementedError) as error:  # arrow's others are ValueErrors
+        raise files.Damaged(path, str(error).partition("\n")[0]) from error
+
+
+def _conformed(
+    path: Path, found: pa.Table, schema: pa.Schema, columns: Sequence[str] | None
+) -> pa.Table:
+    """The file's rows as `schema.conform` gives them; raises what `load_file` raises."""
+    try:
+        return conform(found, schema, columns)
+    except BadInput as error:
+        raise BadInput(f"{path} {error}") from error
+    except KeyError as error:
+        raise files.Damaged(path, f"it has no column {error.args[0]}", whole=True) from error
+    except (ValueError, pa.ArrowNotImplementedError) as error:
         raise files.Damaged(path, str(error).partition("\n")[0]) from error
 
 
@@ -295,6 +329,9 @@ def _is_folder(path: Path) -> bool:
 
 
 def _pass_over(root: Path, damage: files.Damaged) -> None:
+    if damage.whole:
+        _log.warning("%s: its rows are left out.", damage)
+        return
     _log.warning(
         "%s: its rows are left out; the next sweep into %s sets it aside and runs them again.",
         damage,

@@ -2,8 +2,8 @@
 
 import types
 import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import MISSING, asdict, fields
 from datetime import datetime
 from typing import Any
 
@@ -63,11 +63,19 @@ def _base_type(hint: Any) -> type:
 TRIALS = _schema({"schema_version": int, "trial_id": str}, Trial, Epoch, Environment)
 TIMINGS = _schema({"schema_version": int}, StepTiming, Environment)
 SCHEMAS = {"trials": TRIALS, "timings": TIMINGS}
+_NOUNS = (Trial, Epoch, StepTiming, Environment)
 _OPTIONAL = {
     field.name
-    for noun in (Trial, Epoch, StepTiming, Environment)
+    for noun in _NOUNS
     for field in fields(noun)
     if types.NoneType in typing.get_args(typing.get_type_hints(noun)[field.name])
+}
+# What a row is that was written before there was the column
+_DEFAULTS = {
+    field.name: field.default
+    for noun in _NOUNS
+    for field in fields(noun)
+    if field.default is not MISSING
 }
 
 
@@ -80,29 +88,42 @@ def refuse_newer(version: int) -> None:
         )
 
 
+def lacking(names: Collection[str], schema: pa.Schema) -> list[str]:
+    """The columns of the schema without which rows do not say what they are of; not in the names.
+
+    Every other column may be missing: a row says less without it, but no less than when it was
+    written.
+    """
+    where = {field.name for field in fields(Environment)}
+    spared = _DEFAULTS.keys() | _OPTIONAL | where
+    return [name for name in schema.names if name not in names and name not in spared]
+
+
 def conform(found: pa.Table, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows in the schema's columns, or in some of them; null in those they are too old to have.
+    """The rows in the schema's columns, or in some of them.
+
+    A column that they are too old to have holds its field's default, or null where the field has
+    none. A column that the schema does not have is left out.
 
     Raises:
         BadInput: The rows are of a newer schema; the message lacks their file.
-        ValueError: They are no rows of that schema.
+        KeyError: They do not say what they are of: see `lacking`.
+        ValueError: A column holds values of another type.
     """
     if "schema_version" not in found.column_names:
-        raise ValueError("it has no column schema_version")
+        raise KeyError("schema_version")
     if not pa.types.is_integer(found["schema_version"].type):
         raise ValueError("its column schema_version holds no integers")
     refuse_newer(pc.max(found["schema_version"]).as_py() or 0)
-    if unknown := set(found.column_names) - set(schema.names):
-        raise ValueError(f"it has the unknown column {min(unknown)}")
     wanted = pa.schema([schema.field(name) for name in columns or schema.names])
-    arrays = []
-    for field in wanted:
-        if field.name in found.column_names:
-            arrays.append(found[field.name].cast(field.type))
-        elif field.name in _OPTIONAL:
-            arrays.append(pa.nulls(len(found), field.type))
-        else:
-            raise ValueError(f"it has no column {field.name}")
+    for name in lacking(found.column_names, wanted):
+        raise KeyError(name)
+    arrays = [
+        found[field.name].cast(field.type)
+        if field.name in found.column_names
+        else pa.repeat(pa.scalar(_DEFAULTS.get(field.name), field.type), len(found))
+        for field in wanted
+    ]
     return pa.Table.from_arrays(arrays, schema=wanted)
 
 
