@@ -124,8 +124,9 @@ def _facts(trials: "pd.DataFrame", main: "pd.DataFrame") -> str:
         f"model {', '.join(sorted(rows['model'].unique()))}",
         f"batch size{'s' if len(sizes) > 1 else ''} {', '.join(sizes)}",
         command.counted(rows["seed"].nunique(), "seed"),
-        f"{rows['started_at'].min():%Y-%m-%d}",
     ]
+    if rows["started_at"].notna().any():
+        parts.append(f"{rows['started_at'].min():%Y-%m-%d}")
     return f"{'; '.join(parts)}."
 
 

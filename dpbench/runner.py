@@ -185,7 +185,7 @@ def run_trial(trial: Trial, workers: Workers, *, beside: int) -> Iterator[Row]:
     where = _unseen(trial.engine, workers, beside=beside)
     done = 0
     try:
-        where = _where(trial.engine, workers, beside=beside)
+        where = _where(trial.engine, workers, beside=beside, model=trial.model)
         dataset = data.load(
             trial.dataset, workers.data_root, device, trial.validation_examples or 0
         )
@@ -210,7 +210,7 @@ def run_stack(trials: Stack, workers: Workers, *, beside: int) -> list[Row]:
     rows: list[Row] = []
     try:
         where = replace(
-            _where(trials[0].engine, workers, beside=beside),
+            _where(trials[0].engine, workers, beside=beside, model=trials[0].model),
             implementation="stacked",
             memory_format="contiguous",
         )
@@ -370,7 +370,9 @@ def _unseen(engine: TimedName, workers: Workers, *, beside: int) -> Environment:
     )
 
 
-def _where(engine: TimedName, workers: Workers, *, beside: int) -> Environment:
+def _where(
+    engine: TimedName, workers: Workers, *, beside: int, model: str = "tutorial-cnn"
+) -> Environment:
     from dpbench import engines, environment, models
 
     device = workers.devices[0]
@@ -379,7 +381,7 @@ def _where(engine: TimedName, workers: Workers, *, beside: int) -> Environment:
             implementation, memory_format = str(engine), "contiguous"
         case _:
             implementation = engines.implementation(
-                engine, models.tutorial_cnn(seed=0, device=device)
+                engine, models.build(model, seed=0, device=device)
             )
             memory_format = engines.memory_format(implementation, device)
     return environment.describe(

@@ -38,6 +38,7 @@ def train(
         physical_batch_size: Most examples in one forward pass; None for whole batches.
 
     Raises:
+        BadInput: There is no such model, or the engine cannot train it.
         TrainingError: The loss is no longer finite, or the sampler did not draw what was asked, so
             that no epsilon would hold.
     """
@@ -87,7 +88,8 @@ def _initial(trial: Trial, dataset: Dataset) -> tuple[nn.Sequential, torch.Gener
     """The trial's model before its first step, and its noise."""
     device = str(dataset.train_labels.device)
     weights_seed, _, noise_seed = _seeds(trial)
-    model = models.tutorial_cnn(seed=int(weights_seed.generate_state(1)[0]), device=device)
+    seed = int(weights_seed.generate_state(1)[0])
+    model = models.build(trial.model, seed=seed, device=device)
     noise = torch.Generator(device).manual_seed(int(noise_seed.generate_state(1)[0]))
     return model, noise
 

@@ -46,6 +46,8 @@ def test_only_trials_of_the_same_batches_are_stacked() -> None:
     asked = make_trial("opacus-hooks")
     made = stacks.stacks([same[0], other_seed, asked, *same[1:]], 64)
     assert made == [tuple(same), (other_seed,), (asked,)]
+    other_model = replace(same[0], model="another")
+    assert stacks.stacks([same[0], other_model], 64) == [(same[0],), (other_model,)]
     assert stacks.stacks(same, 2) == [tuple(same[:2]), tuple(same[2:4]), (same[4],)]
     assert stacks.stacks(same, 64, places=2) == [tuple(same[:3]), tuple(same[3:])]
     assert stacks.stacks(same, 64, places=9) == [(trial,) for trial in same]
