@@ -5,9 +5,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dpbench import command, estimate, interrupt, store
+from dpbench import analysis, command, estimate, interrupt, store
 from dpbench.progress import Progress
 from dpbench.runner import Place
 from dpbench.store import folding, sharing
@@ -20,6 +20,9 @@ from dpbench.trial import (
     EngineName,
     Trial,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def missing(
@@ -132,28 +135,53 @@ def _in_idle_core(work: Callable[[], None]) -> Iterator[Callable[[int], None]]:
 
 
 def timing_name(dataset: str, engine: str, batch_size: int, device: str) -> str:
-    """Of the file of a timing: one of another dataset, or on another device, stands beside it."""
+    """Begins the name of a timing's file: see `store.write_timings`."""
     return f"{dataset}-{engine}-{batch_size}-{device.replace(':', '-')}"
 
 
-def run_timings(trials: Sequence[Trial], place: Place, out: Path, *, quiet: bool) -> None:
-    """Measures the overheads that are missing, one after the other."""
-    device = place.device
+def untimed(
+    trials: Sequence[Trial], known: "pd.DataFrame", conditions: Mapping[str, object]
+) -> list[tuple[EngineName, int]]:
+    """The engines and batch sizes of the trials that are still to be timed.
+
+    Args:
+        trials: The whole grid.
+        known: Rows of `store.read_timings`; what was measured on another machine, or with other
+            threads or versions, does not count.
+        conditions: Of each of TIMED_UNDER, or of those that are known.
+    """
+    known = analysis.where(known, {"dataset": trials[0].dataset, **conditions})
+    seen = set(zip(known["engine"], known["batch_size"], strict=True))
+    return [each for each in timed(trials) if each not in seen]
+
+
+def run_timings(trials: Sequence[Trial], place: Place, out: Path, *, quiet: bool) -> list[str]:
+    """Measures the overheads that are missing, one after the other.
+
+    Returns:
+        A line for each that has failed. The next run tries it again.
+    """
     known = store.read_timings(out)
     dataset = trials[0].dataset
-    known = known[(known["dataset"] == dataset) & (known["device"] == device)]
-    seen = set(zip(known["engine"], known["batch_size"], strict=True))
-    missing = [each for each in timed(trials) if each not in seen]
-    with Progress(len(missing), len(missing), what="timings", quiet=quiet) as progress:
-        for engine, batch_size in missing:
+    todo = untimed(trials, known, {} if known.empty else place.conditions())
+    failed = []
+    with Progress(len(todo), len(todo), what="timings", quiet=quiet) as progress:
+        for engine, batch_size in todo:
             rows = place.time_engine(engine, batch_size, dataset)
-            store.write_timings(out, timing_name(dataset, engine, batch_size, device), rows)
-            ratios = [row["seconds_per_step"] / row["baseline_seconds_per_step"] for row in rows]
-            progress.done(
-                f"{engine} batch {batch_size}: {statistics.median(ratios):.2f} x non-private",
-                work=1,
-                failed=False,
-            )
+            store.write_timings(out, timing_name(dataset, engine, batch_size, place.device), rows)
+            line = f"{engine} batch {batch_size}: {timing_outcome(rows)}"
+            if rows[0]["status"] != "ok":
+                failed.append(f"The timing of {line}")
+            progress.done(line, work=1, failed=rows[0]["status"] != "ok")
+    return failed
+
+
+def timing_outcome(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What a timing came to, or why it failed, in a few words."""
+    if rows[0]["status"] != "ok":
+        return f"{rows[0]['status']}: {command.one_line(rows[0]['reason'])}"
+    ratios = [row["seconds_per_step"] / row["baseline_seconds_per_step"] for row in rows]
+    return f"{statistics.median(ratios):.2f} x non-private"
 
 
 def _outcome(row: Mapping[str, Any]) -> str:

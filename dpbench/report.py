@@ -68,7 +68,7 @@ def write(root: Path) -> Written | None:
     sweeps = history.read(root)
     main = analysis.comparable(trials)
     dataset = analysis.of_most(timings if main.empty else main, "dataset")["dataset"].iloc[0]
-    timed = timings[timings["dataset"] == dataset]
+    timed = analysis.timed_alike(timings[timings["dataset"] == dataset])
     answers = summary.answers(main, analysis.of_most(timed, "device"))
     drawn = gallery.figures_of(main, timed, answers)
     contents = page.Contents(
@@ -78,6 +78,7 @@ def write(root: Path) -> Written | None:
             *candour.of_progress(trials, {each for sweep in sweeps for each in sweep.trial_ids}),
             *candour.of_left_out(trials, main),
             *candour.of_other_timings(timings, dataset),
+            *candour.of_other_conditions(timings[timings["dataset"] == dataset], timed),
             *candour.of_dataset(main),
         ],
         baseline=summary.baseline(main),

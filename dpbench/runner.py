@@ -6,7 +6,7 @@ import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -78,8 +78,14 @@ class Place(Protocol):
     def run(self, trials: Sequence[Trial], claims: Claims) -> Generator[list[Row]]:
         """The rows of each trial as it ends; what `run` of this module says of them holds."""
 
+    def conditions(self) -> Mapping[str, object]:
+        """What a timing is recorded with, of each of TIMED_UNDER."""
+
     def time_engine(self, engine: TimedName, batch_size: int, dataset: str) -> list[Row]:
-        """The rows of one timing, measured while no trial of this sweep runs beside it."""
+        """The rows of one timing, measured while no trial of this sweep runs beside it.
+
+        What fails is one row that says why.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +109,10 @@ class Here:
     def run(self, trials: Sequence[Trial], claims: Claims) -> Generator[list[Row]]:
         """As `Place.run`."""
         return run(trials, self.workers, claims)
+
+    def conditions(self) -> Mapping[str, object]:
+        """As `Place.conditions`."""
+        return conditions(self.workers)
 
     def time_engine(self, engine: TimedName, batch_size: int, dataset: str) -> list[Row]:
         """As `Place.time_engine`; in this process."""
@@ -298,30 +308,65 @@ def time_engine(
 ) -> list[Row]:
     """The rows of one timing, measured in this process on the first of the workers' devices.
 
-    The step's memory is measured after it; on a CPU, in a process of its own.
+    The step's memory is measured after it; on a CPU, in a process of its own. What raises is one
+    row that says why.
+
+    Raises:
+        BadInput: The dataset cannot be read.
     """
     import torch
 
-    from dpbench import data, memory, stopwatch, store
+    from dpbench import data, stopwatch, store
 
     torch.set_num_threads(workers.threads)
-    device = workers.devices[0]
-    where = _where(engine, workers, beside=0)
-    timings = stopwatch.measure(
-        engine,
-        batch_size,
-        data.load(dataset, workers.data_root, device),
-        pairs=pairs or stopwatch.PAIRS,
-        physical_batch_size=workers.physical_batch_size,
-    )
-    asked = {"physical_batch_size": workers.physical_batch_size}
-    held = (
-        memory.resident_growth(engine, batch_size, threads=workers.threads, **asked)
-        if device == "cpu"
-        else memory.allocated_growth(engine, batch_size, device, **asked)
-    )
+    loaded = data.load(dataset, workers.data_root, workers.devices[0])
+    where = _unseen(engine, workers, beside=0)
+    try:
+        where = _where(engine, workers, beside=0)
+        timings = stopwatch.measure(
+            engine,
+            batch_size,
+            loaded,
+            pairs=pairs or stopwatch.PAIRS,
+            physical_batch_size=workers.physical_batch_size,
+        )
+        held = _held(engine, batch_size, workers)
+    except Exception as error:  # whatever it is, it is this timing's result
+        seen = _failure(0, error)
+        row = store.failed_timing_row(
+            where,
+            dataset=dataset,
+            model=stopwatch.MODEL,
+            engine=engine,
+            batch_size=batch_size,
+            status=seen.status,
+            reason=str(seen.reason),
+        )
+        return [row]
     timings = [replace(each, peak_memory_bytes=held) for each in timings]
     return [store.timing_row(each, where) for each in timings]
+
+
+def _held(engine: TimedName, batch_size: int, workers: Workers) -> int | None:
+    """The memory of the engine's step."""
+    from dpbench import memory
+
+    device = workers.devices[0]
+    asked = {"physical_batch_size": workers.physical_batch_size}
+    if device == "cpu":
+        return memory.resident_growth(engine, batch_size, threads=workers.threads, **asked)
+    return memory.allocated_growth(engine, batch_size, device, **asked)
+
+
+def conditions(workers: Workers) -> dict[str, str | int | None]:
+    """What a timing on the first of the devices is recorded with, of each of TIMED_UNDER."""
+    from dpbench import environment
+
+    return environment.conditions(
+        device=workers.devices[0],
+        threads=workers.threads,
+        physical_batch_size=workers.physical_batch_size,
+    )
 
 
 def _compile(workers: Workers) -> None:

@@ -39,8 +39,8 @@ def _parser() -> command.Parser:
     parser = command.Parser(
         "python -m dpbench.sweep",
         __doc__,
-        "0 all well; 1 some trials failed; 2 bad input, or results that cannot be written; "
-        "4 nothing to run; 130 interrupted",
+        "0 all well; 1 some trials or timings failed; 2 bad input, or results that cannot be "
+        "written; 4 nothing to run; 130 interrupted",
     )
     parser.add_argument(
         "file", nargs="?", type=Path, metavar="SWEEP.toml", help="a sweep file; flags beat it"
@@ -237,11 +237,12 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
         execution.run_trials(
             trials, place, out, given.retry_failed, quiet=given.quiet, meanwhile=_import_page
         )
-        if not given.no_timing:
-            execution.run_timings(trials, place, out, quiet=given.quiet)
+        failed = (
+            [] if given.no_timing else execution.run_timings(trials, place, out, quiet=given.quiet)
+        )
     rows = store.read_trials(out, store.set_aside)
     _print_answer(out, given)
-    unfinished = list(wording.unfinished(rows, asked))
+    unfinished = [*wording.unfinished(rows, asked), *failed]
     for line in unfinished:
         command.say(line)
     return command.EXIT_FAILED_TRIALS if unfinished else 0

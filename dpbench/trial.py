@@ -244,6 +244,9 @@ class StepTiming:
             memory of a process of their own on a CPU (see `memory`); the same for all pairs. None
             where that is not known.
         alone: Whether other processes used less than a tenth of one processor meanwhile.
+        status: `ok`, or one of FAILURES: then the row is the timing's only one, and what was to be
+            measured is null.
+        reason: Why it failed.
     """
 
     dataset: str
@@ -257,6 +260,8 @@ class StepTiming:
     baseline_seconds_per_step: float
     peak_memory_bytes: int | None
     alone: bool
+    status: Status = "ok"
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,3 +299,16 @@ class Environment:
     physical_batch_size: int | None
     workers_beside: int
     started_at: datetime
+
+
+# What can change a step's time: an engine, dataset and batch size are timed once under each. Not
+# the commit: after a change that is to be measured, `python -m dpbench.timing` times anew.
+TIMED_UNDER = (
+    "device",
+    "device_name",
+    "threads",
+    "physical_batch_size",
+    "dpbench_version",
+    "torch_version",
+    "opacus_version",
+)

@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dpbench.trial import BadInput, Environment, Epoch, StepTiming, Trial
+from dpbench.trial import TIMED_UNDER, BadInput, Environment, Epoch, Status, StepTiming, Trial
 
-SCHEMA_VERSION = 2  # 1: without traceback
+SCHEMA_VERSION = 3  # 2: without stacked_trials, and status of timings; 1: without traceback
 
 Row = Mapping[str, Any]
 
@@ -41,6 +41,22 @@ def timing_row(timing: StepTiming, where: Environment) -> dict[str, Any]:
     return {"schema_version": SCHEMA_VERSION, **asdict(timing), **asdict(where)}
 
 
+def failed_timing_row(
+    where: Environment,
+    *,
+    dataset: str,
+    model: str,
+    engine: str,
+    batch_size: int,
+    status: Status,
+    reason: str,
+) -> dict[str, Any]:
+    """The row of a timing that has failed; what was to be measured is None."""
+    known = {"dataset": dataset, "model": model, "engine": engine, "batch_size": batch_size}
+    known |= {"schema_version": SCHEMA_VERSION, "pair": 0, "status": status, "reason": reason}
+    return dict.fromkeys(TIMINGS.names) | known | asdict(where)
+
+
 def _schema(keys: Mapping[str, type], *nouns: type) -> pa.Schema:
     """The columns of the nouns' fields, in their order, with the widest type of each kind."""
     columns = dict(keys)
@@ -62,6 +78,13 @@ def _base_type(hint: Any) -> type:
 
 TRIALS = _schema({"schema_version": int, "trial_id": str}, Trial, Epoch, Environment)
 TIMINGS = _schema({"schema_version": int}, StepTiming, Environment)
+TIMING_KEY = (
+    "dataset",
+    "model",
+    "engine",
+    "batch_size",
+    *TIMED_UNDER,
+)  # one timing's rows share it
 SCHEMAS = {"trials": TRIALS, "timings": TIMINGS}
 _NOUNS = (Trial, Epoch, StepTiming, Environment)
 _OPTIONAL = {
@@ -95,7 +118,8 @@ def lacking(names: Collection[str], schema: pa.Schema) -> list[str]:
     written.
     """
     where = {field.name for field in fields(Environment)}
-    spared = _DEFAULTS.keys() | _OPTIONAL | where
+    measured = {"order", "steps", "seconds_per_step", "baseline_seconds_per_step", "alone"}
+    spared = _DEFAULTS.keys() | _OPTIONAL | where | measured
     return [name for name in schema.names if name not in names and name not in spared]
 
 
