@@ -33,11 +33,11 @@ def examples(trial: Trial) -> int:
 
 
 def training_seconds(trial: Trial, measured: Mapping[str, float]) -> float:
-    """Wall time of the trial's steps on one thread.
+    """Wall time of the trial's steps on one thread; of a stacked trial its share of the stack's.
 
     Args:
         trial: What will be trained.
-        measured: Examples per second by engine, where a store knows them.
+        measured: Examples per second of one worker by engine, where a store knows them.
     """
     rate = measured.get(trial.engine, NOMINAL_EXAMPLES_PER_SECOND[trial.engine])
     return examples(trial) / rate

@@ -33,13 +33,30 @@ def missing(
     return [trial for trial in trials if states.get(trial.trial_id) in (None, *again)]
 
 
-def measured_rates(out: Path) -> dict[str, float]:
-    """Examples per second by engine, as the store's trials have seen them."""
-    seen = store.load(out, "trials", ["engine", "examples_per_second"]).to_pandas()
-    rows = seen.dropna(subset="examples_per_second")
-    return {
-        str(k): float(v) for k, v in rows.groupby("engine")["examples_per_second"].median().items()
-    }
+def measured_rates(out: Path, *, device: str = "cpu", stacked: bool = False) -> dict[str, float]:
+    """Examples per second of one worker by engine, as the store's trials have seen them.
+
+    Of stacked trials that is the throughput of the stack.
+
+    Args:
+        out: The store.
+        device: What trials will run on; what ran on another kind of device is left out.
+        stacked: Whether they will be stacked; of an engine that has run both ways, those that ran
+            in this way count.
+    """
+    columns = ["engine", "epoch", "examples_seen", "train_seconds", "examples_per_second"]
+    columns += ["implementation", "stacked_trials", "device"]
+    rows = store.load(out, "trials", columns).to_pandas().dropna(subset="examples_per_second")
+    rows = rows[rows["device"].str.partition(":")[0] == device.partition(":")[0]]
+    # before the column was written, a stack's trials are known by the time that they share
+    together = ["epoch", "examples_seen", "train_seconds"]
+    alike = rows.groupby(together)["engine"].transform("size")
+    unsaid = alike.where(rows["implementation"] == "stacked", 1)
+    trials = rows["stacked_trials"].fillna(unsaid).astype(float)
+    rows = rows.assign(rate=rows["examples_per_second"] * trials, wanted=(trials > 1) == stacked)
+    best = rows.groupby("engine")["wanted"].transform("max")
+    rates = rows[rows["wanted"] == best].groupby("engine")["rate"].median()
+    return {str(engine): float(rate) for engine, rate in rates.items()}
 
 
 def timed(trials: Sequence[Trial]) -> list[tuple[EngineName, int]]:
@@ -76,7 +93,7 @@ def run_trials(
     todo = missing(trials, states, retry_failed)
     done = sum(states.get(trial.trial_id) == "ok" for trial in trials)
     failed = len(trials) - len(todo) - done
-    measured = measured_rates(out)
+    measured = measured_rates(out, device=place.device)
     cost = {trial.trial_id: estimate.training_seconds(trial, measured) for trial in todo}
     if not quiet:
         command.say(

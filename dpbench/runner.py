@@ -196,6 +196,7 @@ def run_trial(trial: Trial, workers: Workers, *, beside: int) -> Iterator[Row]:
     done = 0
     try:
         where = _where(trial.engine, workers, beside=beside, model=trial.model)
+        where = replace(where, stacked_trials=1)
         dataset = data.load(
             trial.dataset, workers.data_root, device, trial.validation_examples or 0
         )
@@ -223,6 +224,7 @@ def run_stack(trials: Stack, workers: Workers, *, beside: int) -> list[Row]:
             _where(trials[0].engine, workers, beside=beside, model=trials[0].model),
             implementation="stacked",
             memory_format="contiguous",
+            stacked_trials=len(trials),
         )
         dataset = data.load(
             trials[0].dataset, workers.data_root, device, trials[0].validation_examples or 0

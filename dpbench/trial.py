@@ -196,8 +196,10 @@ class Epoch:
         epsilon_if_poisson: What PRV (or RDP) gives for Poisson batches, as is often quoted for
             shuffled ones, for which it does not hold. None for Poisson sampling.
         epsilon_note: Why an accountant gave no number.
-        train_seconds: Wall time inside training, evaluation left out.
-        examples_per_second: examples_seen / train_seconds.
+        train_seconds: Wall time inside training, evaluation left out. Of stacked trials it is the
+            stack's: the same for each of them, and not to be added up.
+        examples_per_second: examples_seen / train_seconds. Of stacked trials it is a trial's share:
+            the stack's throughput is the sum over its trials, `stacked_trials` times as much.
         status: `ok`, or one of FAILURES.
         reason: Why it failed.
         traceback: Where in the program; file names are relative to their packages' folder.
@@ -284,6 +286,8 @@ class Environment:
         physical_batch_size: Most examples in one forward pass; None for whole batches.
         workers_beside: Other trials that ran at the same time.
         started_at: When the trial or the timing began (UTC).
+        stacked_trials: Trials that were trained at once as one model, this one counted; 1 where it
+            was alone. None of timings, where it is not known, and in rows before schema 3.
     """
 
     dpbench_version: str
@@ -299,6 +303,7 @@ class Environment:
     physical_batch_size: int | None
     workers_beside: int
     started_at: datetime
+    stacked_trials: int | None = None
 
 
 # What can change a step's time: an engine, dataset and batch size are timed once under each. Not

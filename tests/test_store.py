@@ -70,7 +70,7 @@ def test_the_columns_are_those_of_the_design() -> None:
             "epsilon_gdp epsilon_if_poisson epsilon_note train_seconds examples_per_second "
             "status reason traceback dpbench_version dpbench_commit python_version torch_version "
             "opacus_version implementation device device_name threads memory_format "
-            "physical_batch_size workers_beside started_at"
+            "physical_batch_size workers_beside started_at stacked_trials"
         ).split()
     ), "a changed column needs a new SCHEMA_VERSION"
     assert {"seconds_per_step", "baseline_seconds_per_step", "alone"} <= set(store.TIMINGS.names)

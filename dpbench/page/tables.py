@@ -118,7 +118,7 @@ def provenance_table(trials: pd.DataFrame, timings: pd.DataFrame) -> Table:
         counted[name] = [
             "" if pd.isna(time) else f"{time:%Y-%m-%d %H:%M}" for time in counted[name]
         ]
-    numbers = {"threads", "physical_batch_size", "workers_beside"}
+    numbers = {"threads", "physical_batch_size", "workers_beside", "stacked_trials"}
     formats = {"measured": "", "implementation": "", "count": "d", "first": "", "last": ""}
     formats |= {name: "d" if name in numbers else "" for name in where}
     return _table(
