@@ -1,6 +1,6 @@
 """How long trials will take, by what a store has measured or else by a guess. No torch."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from dpbench import catalogue
@@ -44,8 +44,13 @@ def training_seconds(trial: Trial, measured: Mapping[str, float]) -> float:
 
 
 def sweep_seconds(
-    trials: Iterable[Trial], *, workers: int, timings: int, measured: Mapping[str, float]
+    trials: Sequence[Trial], *, workers: int, timings: int, measured: Mapping[str, float]
 ) -> float:
-    """Wall time of the trials on so many workers, and of so many timings after them."""
+    """Wall time of the trials on so many workers, and of so many timings after them.
+
+    0 where there are neither.
+    """
+    if not trials and not timings:
+        return 0.0
     training = sum(training_seconds(trial, measured) for trial in trials)
     return START_SECONDS + training / workers + timings * TIMING_SECONDS

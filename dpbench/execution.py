@@ -47,7 +47,7 @@ def measured_rates(out: Path, *, device: str = "cpu", stacked: bool = False) -> 
     columns = ["engine", "epoch", "examples_seen", "train_seconds", "examples_per_second"]
     columns += ["implementation", "stacked_trials", "device"]
     rows = store.load(out, "trials", columns).to_pandas().dropna(subset="examples_per_second")
-    rows = rows[rows["device"].str.partition(":")[0] == device.partition(":")[0]]
+    rows = rows[rows["device"].str.startswith(device.partition(":")[0], na=False)]
     # before the column was written, a stack's trials are known by the time that they share
     together = ["epoch", "examples_seen", "train_seconds"]
     alike = rows.groupby(together)["engine"].transform("size")

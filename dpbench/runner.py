@@ -69,6 +69,10 @@ class Place(Protocol):
     def device(self) -> str:
         """What timings are measured on."""
 
+    @property
+    def places(self) -> int:
+        """Trials, or stacks of them, at a time."""
+
     def busy_cores(self, left: int) -> int:
         """Cores of this machine that trials keep busy while so many are not ended."""
 
@@ -98,6 +102,11 @@ class Here:
     def device(self) -> str:
         """The first one."""
         return self.workers.devices[0]
+
+    @property
+    def places(self) -> int:
+        """As `Place.places`."""
+        return self.workers.count
 
     def busy_cores(self, left: int) -> int:
         """As `Place.busy_cores`."""

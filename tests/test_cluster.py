@@ -110,7 +110,9 @@ def test_a_trial_is_blamed_only_with_nothing_beside_it(
     assert found["workers_beside"].max() == 1
 
 
-def test_a_damaged_file_is_reported(processes: Processes, tmp_path: Path) -> None:
+def test_a_dry_run_tells_its_places_and_a_sweep_reports_a_damaged_file(
+    processes: Processes, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     store.create(out)
     damaged = out / "trials" / "mine.parquet"
@@ -118,7 +120,13 @@ def test_a_damaged_file_is_reported(processes: Processes, tmp_path: Path) -> Non
     processes.scheduler()
     processes.worker()
     wait_for_workers(processes, 1)
-    with sweep(out, "--seeds", "2", "--scheduler-file", str(processes.file), *QUICK) as running:
+    flags = ("--seeds", "2", "--scheduler-file", str(processes.file), *QUICK)
+    with sweep(out, *flags, "--dry-run") as running:
+        planned, _ = running.communicate(timeout=60)
+    assert running.returncode == 0
+    assert "1 to run into" in planned
+    assert "1 at a time, on 1 workers of a cluster" in planned
+    with sweep(out, *flags) as running:
         code, errors = ended(running)
     assert code == 0
     assert f"{damaged} is damaged" in errors

@@ -76,6 +76,11 @@ class Cluster:
         """The workers'."""
         return self._workers.devices[0]
 
+    @property
+    def places(self) -> int:
+        """As `Place.places`; at this moment, and 1 where there is none."""
+        return max(1, sum(self._fit().values()))
+
     def busy_cores(self, left: int) -> int:
         """None: as far as is known, the workers are elsewhere."""
         return 0
