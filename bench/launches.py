@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int, nargs="+", default=[64, 256, 1024], metavar="N")
     parser.add_argument("--device", default="cuda", metavar="NAME", help="cuda or cuda:N")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="as the sweep's")
+    parser.add_argument("--short", action="store_true", help="one batch size: whether it runs")
     parser.add_argument("--json", action="store_true", help="one object on stdout")
     return command.run(parser, arguments, _run)
 
@@ -68,7 +69,7 @@ def _run(given: argparse.Namespace) -> int:
         raise BadInput(f"Expected device={given.device} to be a CUDA device: a CPU launches none.")
     dataset = data.load("mnist", command.data_root(given.data_root), device)
     rows = []
-    for batch_size in given.batch_size:
+    for batch_size in given.batch_size[:1] if given.short else given.batch_size:
         for name, plain, captured in _arms(batch_size, dataset):
             ways = _both(plain, captured, device)
             rows.append({"step": name, "batch_size": batch_size} | ways)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ import psutil
 
 from dpbench import command, environment, execution, runner, store
 from dpbench.cluster import Cluster, station
-from dpbench.trial import Epoch, Trial
+from dpbench.processes.schedule import Claims, Row
+from dpbench.trial import BadInput, Epoch, TimedName, Trial
 
 PLACES = (16, 64, 256, 1024)  # trials at a time, of the table
 REPORTS = 10  # readings of the memory
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--milliseconds", type=float, default=3.0, metavar="X", help="of a trial")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes")
     parser.add_argument("--threads", type=int, default=8, metavar="N", help="of each worker")
+    parser.add_argument("--short", action="store_true", help="100 trials: whether it runs")
     parser.add_argument("--json", action="store_true", help="one object on stdout")
     return command.run(parser, arguments, _run)
 
@@ -64,12 +66,27 @@ class Watched:
         self._place, self._every = place, every
         self.readings: list[tuple[int, float]] = []  # trials ended, MiB
 
-    device = "cpu"
-
     def __str__(self) -> str:
         return str(self._place)
 
-    def run(self, trials: Sequence[Trial], claims: Any) -> Iterator[list[dict[str, Any]]]:
+    @property
+    def device(self) -> str:
+        return self._place.device
+
+    @property
+    def places(self) -> int:
+        return self._place.places
+
+    def busy_cores(self, left: int) -> int:
+        return self._place.busy_cores(left)
+
+    def conditions(self) -> Mapping[str, object]:
+        return self._place.conditions()
+
+    def time_engine(self, engine: TimedName, batch_size: int, dataset: str) -> list[Row]:
+        return self._place.time_engine(engine, batch_size, dataset)
+
+    def run(self, trials: Sequence[Trial], claims: Claims) -> Generator[list[Row]]:
         process = psutil.Process()
         for count, rows in enumerate(self._place.run(trials, claims), start=1):
             yield rows
@@ -78,8 +95,14 @@ class Watched:
 
 
 def _run(given: argparse.Namespace) -> int:
-    import distributed
-
+    try:
+        import distributed
+    except ImportError as error:
+        raise BadInput(
+            "Expected dask.distributed; pip install 'dpbench-sgd[dask]' brings it."
+        ) from error
+    if given.short:
+        given.trials, given.workers, given.threads = 100, 1, 2
     trials = [
         Trial(
             dataset="digits",
@@ -106,9 +129,10 @@ def _run(given: argparse.Namespace) -> int:
         client.wait_for_workers(given.workers)
         out = Path(folder) / "store"
         store.create(out)
-        place: Any = Watched(
+        watched = Watched(
             Cluster(client, workers, kit, work=simulated), max(1, given.trials // REPORTS)
         )
+        place: runner.Place = watched  # in all that a sweep asks of one
         start, used = time.perf_counter(), _cpu_seconds()
         execution.run_trials(trials, place, out, None, quiet=True)
         wall, cpu = time.perf_counter() - start, _cpu_seconds() - used
@@ -126,7 +150,7 @@ def _run(given: argparse.Namespace) -> int:
                 wall_seconds=wall,
                 driver_cpu_milliseconds_per_trial=1000 * cpu / given.trials,
                 wall_milliseconds_per_trial=each,
-                memory_mebibytes=[{"trials": n, "rss": rss} for n, rss in place.readings],
+                memory_mebibytes=[{"trials": n, "rss": rss} for n, rss in watched.readings],
                 saturation=table,
                 machine=environment.machine(),
             )
@@ -138,7 +162,7 @@ def _run(given: argparse.Namespace) -> int:
     )
     print(
         "driver's memory, MiB: "
-        + ", ".join(f"{rss:.0f} after {count:,}" for count, rss in place.readings)
+        + ", ".join(f"{rss:.0f} after {count:,}" for count, rss in watched.readings)
     )
     rows = [
         (f"{row['places']:,}", f"{row['shortest_trial_milliseconds'] / 1000:.2f} s")

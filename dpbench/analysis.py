@@ -315,6 +315,28 @@ def overhead(
     return pd.DataFrame(rows)
 
 
+def timed_alike(timings: pd.DataFrame) -> pd.DataFrame:
+    """The timings that compare: of each dataset and device those measured in one way.
+
+    That is on one model of processor or GPU, with one number of threads and one physical batch
+    size: those of the most engines and batch sizes, or of these the latest. And of each engine and
+    batch size those under the latest versions.
+    """
+    if timings.empty:
+        return timings
+    on = ["dataset", "device"]
+    way = [*on, "device_name", "threads", "physical_batch_size"]
+    what = ["engine", "batch_size"]
+    each = timings.groupby([*way, *what], dropna=False, as_index=False)["started_at"].max()
+    ways = each.groupby(way, dropna=False, as_index=False).agg(
+        count=("started_at", "size"), latest=("started_at", "max")
+    )
+    kept = ways.sort_values(["count", "latest"]).drop_duplicates(on, keep="last")[way]
+    rows = timings.reset_index().merge(kept, on=way).set_index("index").sort_index()
+    latest = rows.groupby([*way, *what], dropna=False)["started_at"].transform("max")
+    return timings.loc[rows.index[rows["started_at"].eq(latest) | latest.isna()]]
+
+
 def _median_interval(ordered: list[float]) -> tuple[float, float]:
     """The narrowest symmetric pair of order statistics that covers the median with CONFIDENCE.
 

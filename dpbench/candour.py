@@ -128,6 +128,28 @@ def of_other_timings(timings: pd.DataFrame, dataset: str) -> Iterator[str]:
         yield f"Timings on {', '.join(others)} are in no figure or answer."
 
 
+def of_other_conditions(timings: pd.DataFrame, timed: pd.DataFrame) -> Iterator[str]:
+    """What was timed on the same dataset, and is left out: rows of `analysis.timed_alike` are not.
+
+    Args:
+        timings: Of the dataset of the answers.
+        timed: Those that figures and answers are of.
+    """
+    others = timings.drop(index=timed.index)
+    if others.empty:
+        return
+    ways = others[["device_name", "threads", "physical_batch_size", "torch_version"]]
+    names = sorted(
+        f"{way.device_name}, {way.threads} thread(s), physical batch size "
+        f"{way.physical_batch_size}, torch {way.torch_version}"
+        for way in ways.drop_duplicates().itertuples()
+    )
+    yield (
+        f"{len(others)} timed pairs were measured otherwise and are in no figure or answer "
+        f"({'; '.join(names)})."
+    )
+
+
 def of_timings(timings: pd.DataFrame) -> Iterator[str]:
     """How far the timings can be trusted."""
     if timings.empty:

@@ -197,6 +197,31 @@ def devices(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def planned_devices(names: Sequence[str], listed: Path = Path("/dev")) -> tuple[str, ...]:
+    """As `devices`, for a plan: `auto` is told without torch, by what Linux lists of GPUs.
+
+    A line on stderr says so where that is a GPU: whether PyTorch can use it, only a run will tell.
+
+    Args:
+        names: As typed.
+        listed: Where Linux lists devices.
+
+    Raises:
+        BadInput: As `devices`.
+    """
+    if list(names) != ["auto"]:
+        return devices(names)
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if hidden or not any(listed.glob("nvidia[0-9]*")):
+        return ("cpu",)
+    print(
+        "There is a GPU in /dev: planned for cuda:0, as --device auto takes where PyTorch can use "
+        "it (--device cpu plans without).",
+        file=sys.stderr,
+    )
+    return ("cuda:0",)
+
+
 def cores() -> int:
     """Processors that this process may use."""
     import joblib

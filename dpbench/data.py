@@ -16,6 +16,7 @@ from torch import Tensor
 from dpbench import catalogue
 from dpbench.trial import BadInput
 
+CLASSES = 10
 MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels, as in the tutorial; used for every dataset
 
 
@@ -91,12 +92,12 @@ def _hold_out(dataset: Dataset, validation_examples: int) -> Dataset:
 def _files(name: str, data_root: Path) -> tuple[Tensor, ...]:
     """Images and labels of the training set, and of the test set."""
     try:
-        if not catalogue.unpacked(name, data_root):
-            return _torchvision(name, data_root)
-        # as torchvision would, whose import takes each worker a second
-        read = [_idx(path, shape) for path, shape in catalogue.files(name, data_root).items()]
-        train_images, train_labels, test_images, test_labels = read
-        return train_images[:, None], train_labels.long(), test_images[:, None], test_labels.long()
+        found = (
+            _read(name, data_root)  # as torchvision would, whose import takes each worker a second
+            if catalogue.unpacked(name, data_root)
+            else _torchvision(name, data_root)
+        )
+        _refuse_unlike(name, *found)
     except (OSError, RuntimeError, EOFError, zlib.error, AssertionError, ValueError) as error:
         # the last two where there is no magic number, or not as many bytes as it says
         why = next(iter(str(error).splitlines()), f"its files hold something else ({error!r})")
@@ -105,6 +106,39 @@ def _files(name: str, data_root: Path) -> tuple[Tensor, ...]:
             f"Put its four .gz files into {data_root / str(catalogue.entry(name).folder) / 'raw'}, "
             "or name the folder that has them with --data-root."
         ) from error
+    return found
+
+
+def _refuse_unlike(
+    name: str, train_images: Tensor, train_labels: Tensor, test_images: Tensor, test_labels: Tensor
+) -> None:
+    """Raises ValueError where files do not belong together, or are not those of the dataset."""
+    known = catalogue.entry(name)
+    for part, images, labels, examples in (
+        ("training", train_images, train_labels, known.train_examples),
+        ("test", test_images, test_labels, known.test_examples),
+    ):
+        if len(images) != len(labels):
+            raise ValueError(
+                f"its {part} set has {len(images):,} images and {len(labels):,} labels"
+            )
+        if images.shape != (examples, 1, 28, 28):
+            shape = " x ".join(map(str, images.shape[2:]))
+            raise ValueError(
+                f"its {part} set has {len(images):,} images of {shape} pixels, not {examples:,} of "
+                "28 x 28"
+            )
+        if not 0 <= int(labels.min()) <= int(labels.max()) < CLASSES:
+            raise ValueError(
+                f"its {part} labels are {int(labels.min())} to {int(labels.max())}, not 0 to "
+                f"{CLASSES - 1}"
+            )
+
+
+def _read(name: str, data_root: Path) -> tuple[Tensor, ...]:
+    read = [_idx(path, shape) for path, shape in catalogue.files(name, data_root).items()]
+    train_images, train_labels, test_images, test_labels = read
+    return train_images[:, None], train_labels.long(), test_images[:, None], test_labels.long()
 
 
 def _torchvision(name: str, data_root: Path) -> tuple[Tensor, ...]:

@@ -4,13 +4,16 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from dpbench import __version__
-from dpbench.trial import Environment
+from dpbench.trial import TIMED_UNDER, Environment
 
 _PACKAGE = Path(__file__).parent
 
@@ -40,6 +43,23 @@ def describe(
         workers_beside=workers_beside,
         started_at=datetime.now(UTC),
     )
+
+
+def conditions(
+    *, device: str, threads: int, physical_batch_size: int | None
+) -> dict[str, str | int | None]:
+    """What a timing here is recorded with, of each of TIMED_UNDER; on a CPU without torch."""
+    found: dict[str, str | int | None] = {
+        "device": device,
+        "device_name": device_name(device),
+        "threads": threads,
+        "physical_batch_size": physical_batch_size,
+        "dpbench_version": __version__,
+        "torch_version": _torch_version(),
+        "opacus_version": version("opacus"),
+    }
+    assert set(found) == set(TIMED_UNDER)
+    return found
 
 
 def machine(device: str = "cpu") -> dict[str, str | None]:
@@ -81,10 +101,18 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+@cache
 def _torch_version() -> str:
+    """With the build tag that the package's metadata lacks; without importing it where possible."""
+    package = find_spec("torch")
+    if "torch" not in sys.modules and package is not None and package.origin is not None:
+        with suppress(OSError):
+            source = Path(package.origin).with_name("version.py").read_text(encoding="utf-8")
+            if named := re.search(r"^__version__ = ['\"](\S+)['\"]", source, re.MULTILINE):
+                return named[1]
     import torch
 
-    return str(torch.__version__)  # with the build tag that the package's metadata lacks
+    return str(torch.__version__)
 
 
 @cache

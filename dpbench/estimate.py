@@ -1,6 +1,6 @@
 """How long trials will take, by what a store has measured or else by a guess. No torch."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from dpbench import catalogue
@@ -33,19 +33,24 @@ def examples(trial: Trial) -> int:
 
 
 def training_seconds(trial: Trial, measured: Mapping[str, float]) -> float:
-    """Wall time of the trial's steps on one thread.
+    """Wall time of the trial's steps on one thread; of a stacked trial its share of the stack's.
 
     Args:
         trial: What will be trained.
-        measured: Examples per second by engine, where a store knows them.
+        measured: Examples per second of one worker by engine, where a store knows them.
     """
     rate = measured.get(trial.engine, NOMINAL_EXAMPLES_PER_SECOND[trial.engine])
     return examples(trial) / rate
 
 
 def sweep_seconds(
-    trials: Iterable[Trial], *, workers: int, timings: int, measured: Mapping[str, float]
+    trials: Sequence[Trial], *, workers: int, timings: int, measured: Mapping[str, float]
 ) -> float:
-    """Wall time of the trials on so many workers, and of so many timings after them."""
+    """Wall time of the trials on so many workers, and of so many timings after them.
+
+    0 where there are neither.
+    """
+    if not trials and not timings:
+        return 0.0
     training = sum(training_seconds(trial, measured) for trial in trials)
     return START_SECONDS + training / workers + timings * TIMING_SECONDS

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dpbench import catalogue, command, estimate, interrupt, store
+from dpbench import analysis, catalogue, command, estimate, interrupt, store
 from dpbench.progress import Progress
 from dpbench.runner import Place
 from dpbench.store import folding, sharing
@@ -23,6 +23,9 @@ from dpbench.trial import (
     Trial,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def missing(
     trials: Sequence[Trial], states: Mapping[str, str], retry_failed: bool | None
@@ -32,13 +35,30 @@ def missing(
     return [trial for trial in trials if states.get(trial.trial_id) in (None, *again)]
 
 
-def measured_rates(out: Path) -> dict[str, float]:
-    """Examples per second by engine, as the store's trials have seen them."""
-    seen = store.load(out, "trials", ["engine", "examples_per_second"]).to_pandas()
-    rows = seen.dropna(subset="examples_per_second")
-    return {
-        str(k): float(v) for k, v in rows.groupby("engine")["examples_per_second"].median().items()
-    }
+def measured_rates(out: Path, *, device: str = "cpu", stacked: bool = False) -> dict[str, float]:
+    """Examples per second of one worker by engine, as the store's trials have seen them.
+
+    Of stacked trials that is the throughput of the stack.
+
+    Args:
+        out: The store.
+        device: What trials will run on; what ran on another kind of device is left out.
+        stacked: Whether they will be stacked; of an engine that has run both ways, those that ran
+            in this way count.
+    """
+    columns = ["engine", "epoch", "examples_seen", "train_seconds", "examples_per_second"]
+    columns += ["implementation", "stacked_trials", "device"]
+    rows = store.load(out, "trials", columns).to_pandas().dropna(subset="examples_per_second")
+    rows = rows[rows["device"].str.startswith(device.partition(":")[0], na=False)]
+    # before the column was written, a stack's trials are known by the time that they share
+    together = ["epoch", "examples_seen", "train_seconds"]
+    alike = rows.groupby(together)["engine"].transform("size")
+    unsaid = alike.where(rows["implementation"] == "stacked", 1)
+    trials = rows["stacked_trials"].fillna(unsaid).astype(float)
+    rows = rows.assign(rate=rows["examples_per_second"] * trials, wanted=(trials > 1) == stacked)
+    best = rows.groupby("engine")["wanted"].transform("max")
+    rates = rows[rows["wanted"] == best].groupby("engine")["rate"].median()
+    return {str(engine): float(rate) for engine, rate in rates.items()}
 
 
 def timed(trials: Sequence[Trial]) -> list[tuple[EngineName, int]]:
@@ -75,7 +95,7 @@ def run_trials(
     todo = missing(trials, states, retry_failed)
     done = sum(states.get(trial.trial_id) == "ok" for trial in trials)
     failed = len(trials) - len(todo) - done
-    measured = measured_rates(out)
+    measured = measured_rates(out, device=place.device)
     cost = {trial.trial_id: estimate.training_seconds(trial, measured) for trial in todo}
     if not quiet:
         command.say(
@@ -191,28 +211,53 @@ def _in_idle_core(work: Callable[[], None]) -> Iterator[Callable[[int], None]]:
 
 
 def timing_name(dataset: str, engine: str, batch_size: int, device: str) -> str:
-    """Of the file of a timing: one of another dataset, or on another device, stands beside it."""
+    """Begins the name of a timing's file: see `store.write_timings`."""
     return f"{dataset}-{engine}-{batch_size}-{device.replace(':', '-')}"
 
 
-def run_timings(trials: Sequence[Trial], place: Place, out: Path, *, quiet: bool) -> None:
-    """Measures the overheads that are missing, one after the other."""
-    device = place.device
+def untimed(
+    trials: Sequence[Trial], known: "pd.DataFrame", conditions: Mapping[str, object]
+) -> list[tuple[EngineName, int]]:
+    """The engines and batch sizes of the trials that are still to be timed.
+
+    Args:
+        trials: The whole grid.
+        known: Rows of `store.read_timings`; what was measured on another machine, or with other
+            threads or versions, does not count.
+        conditions: Of each of TIMED_UNDER, or of those that are known.
+    """
+    known = analysis.where(known, {"dataset": trials[0].dataset, **conditions})
+    seen = set(zip(known["engine"], known["batch_size"], strict=True))
+    return [each for each in timed(trials) if each not in seen]
+
+
+def run_timings(trials: Sequence[Trial], place: Place, out: Path, *, quiet: bool) -> list[str]:
+    """Measures the overheads that are missing, one after the other.
+
+    Returns:
+        A line for each that has failed. The next run tries it again.
+    """
     known = store.read_timings(out)
     dataset = trials[0].dataset
-    known = known[(known["dataset"] == dataset) & (known["device"] == device)]
-    seen = set(zip(known["engine"], known["batch_size"], strict=True))
-    missing = [each for each in timed(trials) if each not in seen]
-    with Progress(len(missing), len(missing), what="timings", quiet=quiet) as progress:
-        for engine, batch_size in missing:
+    todo = untimed(trials, known, {} if known.empty else place.conditions())
+    failed = []
+    with Progress(len(todo), len(todo), what="timings", quiet=quiet) as progress:
+        for engine, batch_size in todo:
             rows = place.time_engine(engine, batch_size, dataset)
-            store.write_timings(out, timing_name(dataset, engine, batch_size, device), rows)
-            ratios = [row["seconds_per_step"] / row["baseline_seconds_per_step"] for row in rows]
-            progress.done(
-                f"{engine} batch {batch_size}: {statistics.median(ratios):.2f} x non-private",
-                work=1,
-                failed=False,
-            )
+            store.write_timings(out, timing_name(dataset, engine, batch_size, place.device), rows)
+            line = f"{engine} batch {batch_size}: {timing_outcome(rows)}"
+            if rows[0]["status"] != "ok":
+                failed.append(f"The timing of {line}")
+            progress.done(line, work=1, failed=rows[0]["status"] != "ok")
+    return failed
+
+
+def timing_outcome(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What a timing came to, or why it failed, in a few words."""
+    if rows[0]["status"] != "ok":
+        return f"{rows[0]['status']}: {command.one_line(rows[0]['reason'])}"
+    ratios = [row["seconds_per_step"] / row["baseline_seconds_per_step"] for row in rows]
+    return f"{statistics.median(ratios):.2f} x non-private"
 
 
 def _outcome(row: Mapping[str, Any]) -> str:

@@ -1,7 +1,12 @@
 """The networks that are trained."""
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
 import torch
 from torch import nn
+
+from dpbench.trial import BadInput
 
 
 def tutorial_cnn(*, seed: int, device: str) -> nn.Sequential:
@@ -26,3 +31,24 @@ def tutorial_cnn(*, seed: int, device: str) -> nn.Sequential:
             nn.Linear(32, 10),
         )
     return model.to(device)
+
+
+MODELS: Mapping[str, Callable[..., nn.Sequential]] = MappingProxyType(
+    {"tutorial-cnn": tutorial_cnn}
+)
+
+
+def build(name: str, *, seed: int, device: str) -> nn.Sequential:
+    """The network of that name; what a trial says that it trains, it trains.
+
+    Args:
+        name: A key of MODELS.
+        seed: Of the initial weights.
+        device: Where it is put.
+
+    Raises:
+        BadInput: There is no such network.
+    """
+    if name not in MODELS:
+        raise BadInput(f"Expected model={name!r} to be one of {', '.join(MODELS)}.")
+    return MODELS[name](seed=seed, device=device)

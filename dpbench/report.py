@@ -69,7 +69,7 @@ def write(root: Path) -> Written | None:
     sweeps = history.read(root)
     main = analysis.comparable(trials)
     dataset = analysis.of_most(timings if main.empty else main, "dataset")["dataset"].iloc[0]
-    timed = timings[timings["dataset"] == dataset]
+    timed = analysis.timed_alike(timings[timings["dataset"] == dataset])
     answers = summary.answers(main, analysis.of_most(timed, "device"))
     drawn = gallery.figures_of(main, timed, answers)
     contents = page.Contents(
@@ -79,6 +79,7 @@ def write(root: Path) -> Written | None:
             *candour.of_progress(trials, {each for sweep in sweeps for each in sweep.trial_ids}),
             *candour.of_left_out(trials, main),
             *candour.of_other_timings(timings, dataset),
+            *candour.of_other_conditions(timings[timings["dataset"] == dataset], timed),
             *candour.of_dataset(main),
         ],
         baseline=summary.baseline(main),
@@ -125,8 +126,9 @@ def _facts(trials: "pd.DataFrame", main: "pd.DataFrame") -> str:
         f"model {', '.join(sorted(rows['model'].unique()))}",
         f"batch size{'s' if len(sizes) > 1 else ''} {', '.join(sizes)}",
         command.counted(rows["seed"].nunique(), "seed"),
-        f"{rows['started_at'].min():%Y-%m-%d}",
     ]
+    if rows["started_at"].notna().any():
+        parts.append(f"{rows['started_at'].min():%Y-%m-%d}")
     return f"{'; '.join(parts)}."
 
 

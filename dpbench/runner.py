@@ -6,7 +6,7 @@ import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -69,6 +69,10 @@ class Place(Protocol):
     def device(self) -> str:
         """What timings are measured on."""
 
+    @property
+    def places(self) -> int:
+        """Trials, or stacks of them, at a time."""
+
     def busy_cores(self, left: int) -> int:
         """Cores of this machine that trials keep busy while so many are not ended."""
 
@@ -78,8 +82,14 @@ class Place(Protocol):
     def run(self, trials: Sequence[Trial], claims: Claims) -> Generator[list[Row]]:
         """The rows of each trial as it ends; what `run` of this module says of them holds."""
 
+    def conditions(self) -> Mapping[str, object]:
+        """What a timing is recorded with, of each of TIMED_UNDER."""
+
     def time_engine(self, engine: TimedName, batch_size: int, dataset: str) -> list[Row]:
-        """The rows of one timing, measured while no trial of this sweep runs beside it."""
+        """The rows of one timing, measured while no trial of this sweep runs beside it.
+
+        What fails is one row that says why.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +103,11 @@ class Here:
         """The first one."""
         return self.workers.devices[0]
 
+    @property
+    def places(self) -> int:
+        """As `Place.places`."""
+        return self.workers.count
+
     def busy_cores(self, left: int) -> int:
         """As `Place.busy_cores`."""
         return min(left, self.workers.count) * self.workers.threads
@@ -103,6 +118,10 @@ class Here:
     def run(self, trials: Sequence[Trial], claims: Claims) -> Generator[list[Row]]:
         """As `Place.run`."""
         return run(trials, self.workers, claims)
+
+    def conditions(self) -> Mapping[str, object]:
+        """As `Place.conditions`."""
+        return conditions(self.workers)
 
     def time_engine(self, engine: TimedName, batch_size: int, dataset: str) -> list[Row]:
         """As `Place.time_engine`; in this process."""
@@ -185,7 +204,8 @@ def run_trial(trial: Trial, workers: Workers, *, beside: int) -> Iterator[Row]:
     where = _unseen(trial.engine, workers, beside=beside)
     done = 0
     try:
-        where = _where(trial.engine, workers, beside=beside)
+        where = _where(trial.engine, workers, beside=beside, model=trial.model)
+        where = replace(where, stacked_trials=1)
         dataset = data.load(
             trial.dataset, workers.data_root, device, trial.validation_examples or 0
         )
@@ -210,9 +230,10 @@ def run_stack(trials: Stack, workers: Workers, *, beside: int) -> list[Row]:
     rows: list[Row] = []
     try:
         where = replace(
-            _where(trials[0].engine, workers, beside=beside),
+            _where(trials[0].engine, workers, beside=beside, model=trials[0].model),
             implementation="stacked",
             memory_format="contiguous",
+            stacked_trials=len(trials),
         )
         dataset = data.load(
             trials[0].dataset, workers.data_root, device, trials[0].validation_examples or 0
@@ -320,30 +341,65 @@ def time_engine(
 ) -> list[Row]:
     """The rows of one timing, measured in this process on the first of the workers' devices.
 
-    The step's memory is measured after it; on a CPU, in a process of its own.
+    The step's memory is measured after it; on a CPU, in a process of its own. What raises is one
+    row that says why.
+
+    Raises:
+        BadInput: The dataset cannot be read.
     """
     import torch
 
-    from dpbench import data, memory, stopwatch, store
+    from dpbench import data, stopwatch, store
 
     torch.set_num_threads(workers.threads)
-    device = workers.devices[0]
-    where = _where(engine, workers, beside=0)
-    timings = stopwatch.measure(
-        engine,
-        batch_size,
-        data.load(dataset, workers.data_root, device),
-        pairs=pairs or stopwatch.PAIRS,
-        physical_batch_size=workers.physical_batch_size,
-    )
-    asked = {"physical_batch_size": workers.physical_batch_size}
-    held = (
-        memory.resident_growth(engine, batch_size, threads=workers.threads, **asked)
-        if device == "cpu"
-        else memory.allocated_growth(engine, batch_size, device, **asked)
-    )
+    loaded = data.load(dataset, workers.data_root, workers.devices[0])
+    where = _unseen(engine, workers, beside=0)
+    try:
+        where = _where(engine, workers, beside=0)
+        timings = stopwatch.measure(
+            engine,
+            batch_size,
+            loaded,
+            pairs=pairs or stopwatch.PAIRS,
+            physical_batch_size=workers.physical_batch_size,
+        )
+        held = _held(engine, batch_size, workers)
+    except Exception as error:  # whatever it is, it is this timing's result
+        seen = _failure(0, error)
+        row = store.failed_timing_row(
+            where,
+            dataset=dataset,
+            model=stopwatch.MODEL,
+            engine=engine,
+            batch_size=batch_size,
+            status=seen.status,
+            reason=str(seen.reason),
+        )
+        return [row]
     timings = [replace(each, peak_memory_bytes=held) for each in timings]
     return [store.timing_row(each, where) for each in timings]
+
+
+def _held(engine: TimedName, batch_size: int, workers: Workers) -> int | None:
+    """The memory of the engine's step."""
+    from dpbench import memory
+
+    device = workers.devices[0]
+    asked = {"physical_batch_size": workers.physical_batch_size}
+    if device == "cpu":
+        return memory.resident_growth(engine, batch_size, threads=workers.threads, **asked)
+    return memory.allocated_growth(engine, batch_size, device, **asked)
+
+
+def conditions(workers: Workers) -> dict[str, str | int | None]:
+    """What a timing on the first of the devices is recorded with, of each of TIMED_UNDER."""
+    from dpbench import environment
+
+    return environment.conditions(
+        device=workers.devices[0],
+        threads=workers.threads,
+        physical_batch_size=workers.physical_batch_size,
+    )
 
 
 def _compile(workers: Workers) -> None:
@@ -392,7 +448,9 @@ def _unseen(engine: TimedName, workers: Workers, *, beside: int) -> Environment:
     )
 
 
-def _where(engine: TimedName, workers: Workers, *, beside: int) -> Environment:
+def _where(
+    engine: TimedName, workers: Workers, *, beside: int, model: str = "tutorial-cnn"
+) -> Environment:
     from dpbench import engines, environment, models
 
     device = workers.devices[0]
@@ -401,7 +459,7 @@ def _where(engine: TimedName, workers: Workers, *, beside: int) -> Environment:
             implementation, memory_format = str(engine), "contiguous"
         case _:
             implementation = engines.implementation(
-                engine, models.tutorial_cnn(seed=0, device=device)
+                engine, models.build(model, seed=0, device=device)
             )
             memory_format = engines.memory_format(implementation, device)
     return environment.describe(

@@ -12,9 +12,10 @@ Stack = tuple[Trial, ...]
 
 
 def key(trial: Trial) -> tuple[object, ...]:
-    """Equal for trials that see the same batches and start from the same weights."""
+    """Equal for trials that see the same batches and start from the same model and weights."""
     return (
         trial.dataset,
+        trial.model,
         trial.validation_examples,
         trial.sampling,
         trial.batch_size,

@@ -160,7 +160,7 @@ def build(
     """An engine for timing; see `trial_of`."""
     return engines.build(
         trial_of(engine, batch_size, dataset),
-        models.tutorial_cnn(seed=0, device=str(dataset.train_labels.device)),
+        models.build(MODEL, seed=0, device=str(dataset.train_labels.device)),
         noise=noise,
         physical_batch_size=physical_batch_size,
     )
@@ -171,6 +171,7 @@ def trial_of(engine: EngineName, batch_size: int, dataset: Dataset) -> Trial:
     private = engine not in NON_PRIVATE_ENGINES
     return Trial(
         dataset=dataset.name,
+        model=MODEL,
         engine=engine,
         noise_multiplier=1.0 if private else None,
         max_grad_norm=1.0 if private else None,

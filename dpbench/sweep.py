@@ -7,7 +7,7 @@ an earlier one ended: only what is missing is run.
 import argparse
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,8 +39,8 @@ def _parser() -> command.Parser:
     parser = command.Parser(
         "python -m dpbench.sweep",
         __doc__,
-        "0 all well; 1 some trials failed; 2 bad input, or results that cannot be written; "
-        "4 nothing to run; 130 interrupted",
+        "0 all well; 1 some trials or timings failed; 2 bad input, or results that cannot be "
+        "written; 4 nothing to run; 130 interrupted",
     )
     parser.add_argument(
         "file", nargs="?", type=Path, metavar="SWEEP.toml", help="a sweep file; flags beat it"
@@ -216,9 +216,8 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
         return command.EXIT_NOTHING
     out = given.out or Path("results") / (given.file.stem if given.file else f"{dataset}-sweep")
     if given.dry_run:
-        todo = execution.missing(trials, store.states(out), given.retry_failed)
-        workers = given.jobs or command.cores()
-        _print_plan(trials, todo, workers=workers, out=out, timed=not given.no_timing)
+        with _place(given, dataset, data_root, command.planned_devices) as place:
+            _print_plan(trials, place, out, given)
         return 0
 
     from dpbench import wording
@@ -237,18 +236,24 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
         execution.run_trials(
             trials, place, out, given.retry_failed, quiet=given.quiet, meanwhile=_import_page
         )
-        if not given.no_timing:
-            execution.run_timings(trials, place, out, quiet=given.quiet)
+        failed = (
+            [] if given.no_timing else execution.run_timings(trials, place, out, quiet=given.quiet)
+        )
     rows = store.read_trials(out, store.set_aside)
     _print_answer(out, given)
-    unfinished = list(wording.unfinished(rows, asked))
+    unfinished = [*wording.unfinished(rows, asked), *failed]
     for line in unfinished:
         command.say(line)
     return command.EXIT_FAILED_TRIALS if unfinished else 0
 
 
 @contextmanager
-def _place(given: argparse.Namespace, dataset: str, data_root: Path) -> Iterator["Place"]:
+def _place(
+    given: argparse.Namespace,
+    dataset: str,
+    data_root: Path,
+    devices_of: Callable[[Sequence[str]], tuple[str, ...]] = command.devices,
+) -> Iterator["Place"]:
     """Where the trials run: on this machine, or on the cluster that is named."""
     from dpbench.runner import Here
 
@@ -259,7 +264,7 @@ def _place(given: argparse.Namespace, dataset: str, data_root: Path) -> Iterator
     if None not in asked:
         raise BadInput("Expected --scheduler or --scheduler-file, not both.")
     if asked == (None, None):
-        devices = command.devices(given.device)
+        devices = devices_of(given.device)
         jobs = given.jobs or (command.cores() if devices == ("cpu",) else 1)
         yield Here(_workers(given, data_root, devices, jobs))
         return
@@ -323,37 +328,20 @@ def _stack(asked: str, devices: Sequence[str]) -> int:
 
 
 def _print_plan(
-    trials: Sequence[Trial], todo: Sequence[Trial], *, workers: int, out: Path, timed: bool
+    trials: Sequence[Trial], place: "Place", out: Path, given: argparse.Namespace
 ) -> None:
     """Prints the trials, what each will spend, and the time that the missing ones will take."""
-    from dpbench import accounting, estimate, execution
-    from dpbench.progress import duration
+    from dpbench import dry_run
 
-    missing = {trial.trial_id for trial in todo}
-    print(f"{'epsilon':>9}  {'epochs':>6}  trial ({trials[0].dataset})")
-    for trial in trials:
-        epsilon = "-"
-        if trial.private:
-            of = (trial.dataset, trial.batch_size, trial.validation_examples or 0)
-            spent = accounting.spent_by(
-                trial,
-                sample_rate=catalogue.sample_rate(*of),
-                steps=trial.epochs * catalogue.steps_per_epoch(*of),
-                epochs=trial.epochs,
-            )
-            epsilon = f"{spent.epsilon:.4g}"
-        done = "" if trial.trial_id in missing else "  (done)"
-        print(f"{epsilon:>9}  {trial.epochs:>6}  {trial}{done}")
-    seconds = estimate.sweep_seconds(
-        todo,
-        workers=workers,
-        timings=len(execution.timed(trials)) if timed else 0,
-        measured=execution.measured_rates(out),
+    planned = dry_run.plan(
+        trials,
+        place,
+        out,
+        given.retry_failed,
+        timed=not given.no_timing,
+        stacked=_stack(given.stack, (place.device,)) > 1,
     )
-    print(
-        f"{len(trials)} trials, {len(todo)} to run into {out}: about {duration(seconds)} "
-        f"with {workers} at a time"
-    )
+    print(dry_run.one_object(planned) if given.json else dry_run.text(planned))
 
 
 def _import_page() -> None:

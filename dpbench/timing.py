@@ -50,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> command.Parser:
     parser = command.Parser(
-        "python -m dpbench.timing", __doc__, "0 all well; 2 bad input; 130 interrupted"
+        "python -m dpbench.timing",
+        __doc__,
+        "0 all well; 1 some timings failed; 2 bad input; 130 interrupted",
     )
     parser.add_argument(
         "--engine",
@@ -116,12 +118,13 @@ def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
         raise BadInput(f"Expected an engine that runs on {', '.join(devices)}, not {names}.")
     store.create(out)
     history.write(out, history.asked("dpbench.timing", typed))
-    frame = _measure(every, dataset, data_root, given, out)
-    summary = analysis.overhead(frame)
+    frame, failed = _measure(every, dataset, data_root, given, out)
+    summary = analysis.overhead(frame) if len(frame) else frame.assign(alone=[])
     if given.json:
         print(command.one_object(schema_version=store.SCHEMA_VERSION, rows=summary))
     else:
-        print(text(frame, dataset))
+        if len(frame):
+            print(text(frame, dataset))
         print(f'raw times: pandas.read_parquet("{out}/timings")')
         written = report.write(out)
         if written is not None:
@@ -132,7 +135,9 @@ def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
             "processes ran; time again on a quiet machine before you rely on them.",
             file=sys.stderr,
         )
-    return 0
+    for line in failed:
+        command.say(line)
+    return command.EXIT_FAILED_TRIALS if failed else 0
 
 
 def _names(asked: Sequence[str] | None) -> tuple[TimedName, ...]:
@@ -148,13 +153,17 @@ def _measure(
     data_root: Path,
     given: argparse.Namespace,
     out: Path,
-) -> "pd.DataFrame":
-    """Times each in its turn and writes its rows, in place of older ones; all of the rows."""
+) -> "tuple[pd.DataFrame, list[str]]":
+    """Times each in its turn and writes its rows, in place of older ones under the same conditions.
+
+    Returns:
+        The rows, and a line for each that has failed.
+    """
     import pandas as pd
 
     from dpbench import runner
 
-    rows = []
+    rows, failures = [], []
     with Progress(len(every), len(every), what="timings") as progress:
         for name, batch_size, device in every:
             workers = Workers(
@@ -168,9 +177,14 @@ def _measure(
             timed = runner.time_engine(name, batch_size, dataset, workers, pairs=given.pairs)
             name_of_file = execution.timing_name(dataset, name, batch_size, device)
             store.write_timings(out, name_of_file, timed)
-            rows += timed
-            progress.done(f"{name} batch {batch_size} on {device}", work=1, failed=False)
-    return pd.DataFrame(rows)
+            line = f"{name} batch {batch_size} on {device}"
+            failed = timed[0]["status"] != "ok"
+            if failed:
+                failures.append(f"The timing of {line}: {execution.timing_outcome(timed)}")
+            else:
+                rows += timed
+            progress.done(line, work=1, failed=failed)
+    return pd.DataFrame(rows), failures
 
 
 def text(frame: "pd.DataFrame", dataset: str) -> str:

@@ -42,11 +42,12 @@ def train(
         physical_batch_size: Most examples in one forward pass; None for whole batches.
 
     Raises:
+        BadInput: There is no such model, or the engine cannot train it.
         TrainingError: The loss is no longer finite, or the sampler did not draw what was asked, so
             that no epsilon would hold.
     """
     seeds = _Seeds.of(trial)
-    model, noise = _initial(seeds, dataset)
+    model, noise = _initial(trial, dataset, seeds)
     built = engines.build(trial, model, noise=noise, physical_batch_size=physical_batch_size)
     engine = engines.at_once(built, noise=[noise])
     for (seen,) in _epochs(
@@ -73,7 +74,10 @@ def train_stack(
         is carried along, and the same again in later epochs.
     """
     seeds = [_Seeds.of(trial) for trial in trials]
-    models_of, noise = zip(*(_initial(each, dataset) for each in seeds), strict=True)
+    models_of, noise = zip(
+        *(_initial(trial, dataset, each) for trial, each in zip(trials, seeds, strict=True)),
+        strict=True,
+    )
     stack = engines.stacked(trials, models_of, noise=noise, physical_batch_size=physical_batch_size)
     step = engines.at_once(stack, noise=noise).step
     yield from _epochs(trials, step, stack.settle, dataset, seeds[0])
@@ -112,10 +116,12 @@ class _Seeds:
         return "trial" if self.system is None else "system"
 
 
-def _initial(seeds: _Seeds, dataset: Dataset) -> tuple[nn.Sequential, torch.Generator]:
-    """A trial's model before its first step, and its noise."""
+def _initial(
+    trial: Trial, dataset: Dataset, seeds: _Seeds
+) -> tuple[nn.Sequential, torch.Generator]:
+    """The trial's model before its first step, and its noise."""
     device = str(dataset.train_labels.device)
-    model = models.tutorial_cnn(seed=seeds.weights, device=device)
+    model = models.build(trial.model, seed=seeds.weights, device=device)
     return model, torch.Generator(device).manual_seed(seeds.noise)
 
 

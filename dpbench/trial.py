@@ -230,8 +230,10 @@ class Epoch:
             seed shared it, up to its spread.
         system_seed: That sampler and noise drew from, of fresh noise. Who has it can subtract the
             noise: it is not to be published with a model.
-        train_seconds: Wall time inside training, evaluation left out.
-        examples_per_second: examples_seen / train_seconds.
+        train_seconds: Wall time inside training, evaluation left out. Of stacked trials it is the
+            stack's: the same for each of them, and not to be added up.
+        examples_per_second: examples_seen / train_seconds. Of stacked trials it is a trial's share:
+            the stack's throughput is the sum over its trials, `stacked_trials` times as much.
         status: `ok`, or one of FAILURES.
         reason: Why it failed.
         traceback: Where in the program; file names are relative to their packages' folder.
@@ -282,6 +284,9 @@ class StepTiming:
             memory of a process of their own on a CPU (see `memory`); the same for all pairs. None
             where that is not known.
         alone: Whether other processes used less than a tenth of one processor meanwhile.
+        status: `ok`, or one of FAILURES: then the row is the timing's only one, and what was to be
+            measured is null.
+        reason: Why it failed.
     """
 
     dataset: str
@@ -295,6 +300,8 @@ class StepTiming:
     baseline_seconds_per_step: float
     peak_memory_bytes: int | None
     alone: bool
+    status: Status = "ok"
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,6 +324,8 @@ class Environment:
         physical_batch_size: Most examples in one forward pass; None for whole batches.
         workers_beside: Other trials that ran at the same time.
         started_at: When the trial or the timing began (UTC).
+        stacked_trials: Trials that were trained at once as one model, this one counted; 1 where it
+            was alone. None of timings, where it is not known, and in rows before schema 3.
     """
 
     dpbench_version: str
@@ -332,3 +341,17 @@ class Environment:
     physical_batch_size: int | None
     workers_beside: int
     started_at: datetime
+    stacked_trials: int | None = None
+
+
+# What can change a step's time: an engine, dataset and batch size are timed once under each. Not
+# the commit: after a change that is to be measured, `python -m dpbench.timing` times anew.
+TIMED_UNDER = (
+    "device",
+    "device_name",
+    "threads",
+    "physical_batch_size",
+    "dpbench_version",
+    "torch_version",
+    "opacus_version",
+)

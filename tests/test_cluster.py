@@ -24,7 +24,7 @@ from distributed import get_worker
 from dpbench import cluster, command, runner, store
 from dpbench import sweep as sweep_command
 from dpbench.cluster import station
-from dpbench.trial import BadInput, Trial
+from dpbench.trial import TIMED_UNDER, BadInput, Trial
 
 SEEDS = [str(seed) for seed in range(8)]
 QUICK = ("--epochs", "2", "--no-timing")
@@ -110,6 +110,29 @@ def test_a_trial_is_blamed_only_with_nothing_beside_it(
     assert found["workers_beside"].max() == 1
 
 
+def test_a_dry_run_tells_its_places_and_a_sweep_reports_a_damaged_file(
+    processes: Processes, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    store.create(out)
+    damaged = out / "trials" / "mine.parquet"
+    damaged.write_bytes(b"half of a file")
+    processes.scheduler()
+    processes.worker()
+    wait_for_workers(processes, 1)
+    flags = ("--seeds", "2", "--scheduler-file", str(processes.file), *QUICK)
+    with sweep(out, *flags, "--dry-run") as running:
+        planned, _ = running.communicate(timeout=60)
+    assert running.returncode == 0
+    assert "1 to run into" in planned
+    assert "1 at a time, on 1 workers of a cluster" in planned
+    with sweep(out, *flags) as running:
+        code, errors = ended(running)
+    assert code == 0
+    assert f"{damaged} is damaged" in errors
+    assert "distributed" not in errors  # whose loggers are silent
+
+
 def trial_processes(worker: "subprocess.Popen[bytes]") -> int:
     return sum(
         any("popen_loky" in part for part in child.cmdline())
@@ -190,6 +213,7 @@ def test_what_workers_lack_is_said_at_once(processes: Processes, tmp_path: Path)
         timed = place.time_engine("fused", 64, "digits")
         assert {row["engine"] for row in timed} == {"fused"}
         assert len(timed) == cluster.TIMING_PAIRS
+        assert {name: timed[0][name] for name in TIMED_UNDER} == place.conditions()
         store.create(tmp_path / "timed")
         store.write_timings(tmp_path / "timed", "fused", timed)
     with sweep(tmp_path / "out", *flags) as running:
@@ -278,6 +302,26 @@ def test_a_worker_without_the_work_is_not_the_trials_fault(
     assert {row["trial_id"] for row in seen} == {trial.trial_id for trial in trials}
     assert all("start" in row for row in seen)
     assert "ModuleNotFoundError: No module named" in capsys.readouterr().err
+
+
+def test_a_timing_that_fails_on_a_worker_is_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker lacks nothing: it may run trials, and time other engines."""
+    broken = (
+        "from dpbench import stopwatch, timing\n"
+        "def broken(*_, **__): raise RuntimeError('no such kernel')\n"
+        "stopwatch.measure = broken"
+    )
+    program = station._TIMING.replace("from dpbench import timing", broken)
+    monkeypatch.setattr(station, "_TIMING", program)
+    monkeypatch.setattr(station, "_given_up", lambda: lambda: False)
+    kit = station.Kit(dataset="digits", versions=None)
+    found = station.time_engine("fused", 64, workers_of(tmp_path), kit, 3)
+    assert isinstance(found, list)
+    (row,) = found
+    assert (row["engine"], row["status"]) == ("fused", "failed")
+    assert row["reason"] == "RuntimeError: no such kernel"
 
 
 def time_slowly(*_given: object) -> list[Any]:

@@ -3,6 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from dpbench import command
 
 
@@ -24,3 +26,18 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
 def test_a_count_has_its_noun() -> None:
     assert command.counted(1, "trial") == "1 trial"
     assert command.counted(1200, "trial") == "1,200 trials"
+
+
+def test_a_plan_takes_the_gpu_that_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (tmp_path / "nvidiactl").touch()  # of a driver without a GPU
+    assert command.planned_devices(["auto"], tmp_path) == ("cpu",)
+    assert capsys.readouterr().err == ""
+    (tmp_path / "nvidia0").touch()
+    assert command.planned_devices(["auto"], tmp_path) == ("cuda:0",)
+    assert "planned for cuda:0" in capsys.readouterr().err
+    assert command.planned_devices(["cpu"], tmp_path) == ("cpu",)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert command.planned_devices(["auto"], tmp_path) == ("cpu",)

@@ -81,3 +81,53 @@ def test_files_of_the_right_size_that_hold_something_else_are_bad_input(tmp_path
     assert catalogue.unpacked("mnist", tmp_path)
     with pytest.raises(BadInput, match="train-images-idx3-ubyte does not begin as an IDX file"):
         data.load("mnist", tmp_path, "cpu")
+
+
+def _write(data_root: Path, sizes: dict[str, int], pixels: int = 28, label: int = 9) -> None:
+    """Files as torchvision reads them, unpacked, with so many images or labels in each."""
+    raw = data_root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for path in catalogue.files("mnist", data_root):
+        count = sizes[path.name.removesuffix("-ubyte")]
+        shape = (count, pixels, pixels) if "images" in path.name else (count,)
+        path.write_bytes(catalogue.idx_header(shape) + bytes([label]) * math.prod(shape))
+
+
+UNLIKE = {
+    "labels of another set": (
+        {"train-images-idx3": 600, "train-labels-idx1": 100},
+        {},
+        "training set has 600 images and 100 labels",
+    ),
+    "test labels of another set": (
+        {"train-images-idx3": 60_000, "train-labels-idx1": 60_000, "t10k-labels-idx1": 90},
+        {},
+        "test set has 100 images and 90 labels",
+    ),
+    "a smaller set": (
+        {"train-images-idx3": 600, "train-labels-idx1": 600},
+        {},
+        "training set has 600 images of 28 x 28 pixels, not 60,000 of 28 x 28",
+    ),
+    "larger images": (
+        {"train-images-idx3": 600, "train-labels-idx1": 600},
+        {"pixels": 32},
+        "600 images of 32 x 32 pixels",
+    ),
+    "other classes": (
+        {"train-images-idx3": 60_000, "train-labels-idx1": 60_000, "t10k-images-idx3": 10_000}
+        | {"t10k-labels-idx1": 10_000},
+        {"label": 61},
+        "training labels are 61 to 61, not 0 to 9",
+    ),
+}
+
+
+@pytest.mark.parametrize(("sizes", "more", "message"), UNLIKE.values(), ids=UNLIKE.keys())
+def test_files_that_do_not_belong_together_are_one_line(
+    sizes: dict[str, int], more: dict[str, int], message: str, tmp_path: Path
+) -> None:
+    _write(tmp_path, {"t10k-images-idx3": 100, "t10k-labels-idx1": 100} | sizes, **more)
+    with pytest.raises(BadInput, match=rf"Cannot load dataset=mnist from .*: .*{message}") as found:
+        data.load("mnist", tmp_path, "cpu")
+    assert len(str(found.value).splitlines()) == 1

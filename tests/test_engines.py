@@ -15,7 +15,7 @@ from conftest import make_trial
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from dpbench import data, engines, models, store
+from dpbench import data, engines, models, store, train
 from dpbench.engines import bookkeeping, fused, fused_kernel, passes, simd
 from dpbench.engines.opacus_grad_sample import OpacusGradSample
 from dpbench.trial import ENGINES, NON_PRIVATE_ENGINES, BadInput, EngineName, Trial
@@ -544,6 +544,79 @@ def test_where_fused_does_not_know_the_model_another_takes_its_place() -> None:
     known = models.tutorial_cnn(seed=0, device="cpu")
     for engine in ENGINES:
         assert engines.implementation(engine, known) == engine
+
+
+def _frozen(model: nn.Sequential) -> None:
+    model.get_parameter("0.weight").requires_grad_(False)
+
+
+def _overridden(model: nn.Sequential) -> None:
+    model[1].forward = torch.tanh
+
+
+def _halved(_: nn.Module, __: object, output: Tensor) -> Tensor:
+    return output / 2
+
+
+CHANGES: dict[str, Callable[[nn.Sequential], object]] = {
+    "forward hook": lambda model: model[0].register_forward_hook(_halved),
+    "forward hook of all": lambda model: model.register_forward_hook(_halved),
+    "forward pre-hook": lambda model: model[9].register_forward_pre_hook(lambda *_: None),
+    "backward hook": lambda model: model[3].register_full_backward_hook(lambda *_: None),
+    "backward pre-hook": lambda model: model[4].register_full_backward_pre_hook(lambda *_: None),
+    "weight's hook": lambda model: model.get_parameter("7.weight").register_hook(torch.zeros_like),
+    "frozen weight": _frozen,
+    "pooling of another kind": lambda model: setattr(model[2], "ceil_mode", True),
+    "forward of one layer": _overridden,
+    "parametrised weight": lambda model: nn.utils.parametrizations.weight_norm(model[7]),
+    "pruned weight": lambda model: prune.l1_unstructured(model[7], "weight", 0.5),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_changed_tutorial_cnn_is_not_the_kernels(
+    change: Callable[[nn.Sequential], object], digits: data.Dataset
+) -> None:
+    """Another engine trains it as it is, or says that it cannot; and so do stacks."""
+    images, labels = batch(digits, 32)
+    trial = make_trial("fused-non-private")
+    model, same = (models.tutorial_cnn(seed=1, device="cpu") for _ in range(2))
+    change(model)
+    assert engines.implementation("fused", model) == "bookkeeping"
+    noise = torch.Generator().manual_seed(2)
+    change(same)
+    plain = torch.optim.SGD([w for w in same.parameters() if w.requires_grad], trial.learning_rate)
+    (F.cross_entropy(same(images), labels, reduction="sum") / trial.batch_size).backward()
+    plain.step()
+    engines.build(trial, model, noise=noise).step(images, labels)
+    torch.testing.assert_close(weights(model), weights(same), rtol=1e-4, atol=1e-6)
+    with torch.no_grad():
+        torch.testing.assert_close(engines.forward(model)(images), model(images))
+
+
+@pytest.mark.parametrize("name", ["forward hook", "weight's hook", "frozen weight"])
+def test_what_our_private_engines_would_pass_over_is_refused(name: str) -> None:
+    trial = make_trial("fused")
+    noise = torch.Generator().manual_seed(2)
+    model = models.tutorial_cnn(seed=1, device="cpu")
+    CHANGES[name](model)
+    with pytest.raises(BadInput, match=r"bookkeeping engine .* (hooks|frozen)"):
+        engines.build(trial, model, noise=noise)
+    plain = models.tutorial_cnn(seed=1, device="cpu")
+    with pytest.raises(BadInput, match=r"Stacked trials .* (hooks|frozen)"):
+        engines.stacked([trial, trial], [plain, model], noise=noise, physical_batch_size=None)
+
+
+def test_evaluation_is_the_kernels_whatever_engine_trains() -> None:
+    for name in ENGINES:
+        model, _ = build(make_trial(name))
+        assert isinstance(engines.forward(model), fused.Forward), name
+
+
+def test_a_model_that_is_not_known_is_not_another(digits: data.Dataset) -> None:
+    trial = make_trial("fused", model="resnet-50")
+    with pytest.raises(BadInput, match="Expected model='resnet-50' to be one of tutorial-cnn"):
+        next(train.train(trial, digits))
 
 
 def test_the_compiled_forward_pass_gives_the_models_logits(digits: data.Dataset) -> None:

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from conftest import make_trial
+from test_store import WHERE
 
-from dpbench import command, execution, runner, store
+from dpbench import command, environment, execution, report, runner, stopwatch, store, sweep
 from dpbench.processes.schedule import Claims
-from dpbench.trial import Trial
+from dpbench.store import folding
+from dpbench.trial import StepTiming, TimedName, Trial
 
 
 class OneByOne(runner.Here):
@@ -64,3 +66,175 @@ def test_work_has_ended_when_the_trials_have(tmp_path: Path) -> None:
     store.create(tmp_path)
     execution.run_trials(trials, place(1, 1), tmp_path, None, quiet=True, meanwhile=work)
     assert ended.is_set()
+
+
+class Timer(runner.Here):
+    """Times nothing, and says that it took the number of threads."""
+
+    def time_engine(self, engine: TimedName, batch_size: int, dataset: str) -> list[dict[str, Any]]:
+        timing = StepTiming(
+            dataset=dataset,
+            model="tutorial-cnn",
+            engine=engine,
+            batch_size=batch_size,
+            pair=0,
+            order="engine-first",
+            steps=3,
+            seconds_per_step=float(self.workers.threads),
+            baseline_seconds_per_step=1.0,
+            peak_memory_bytes=None,
+            alone=True,
+        )
+        now = environment.describe(
+            implementation=engine,
+            device="cpu",
+            threads=self.workers.threads,
+            memory_format="contiguous",
+            physical_batch_size=self.workers.physical_batch_size,
+            workers_beside=0,
+        )
+        return [store.timing_row(timing, now)]
+
+
+def timer(threads: int = 1, physical_batch_size: int = 256) -> Timer:
+    return Timer(
+        runner.Workers(
+            data_root=Path("unused"),
+            devices=("cpu",),
+            jobs=1,
+            threads=threads,
+            physical_batch_size=physical_batch_size,
+        )
+    )
+
+
+def timings_of(out: Path) -> set[tuple[int, int]]:
+    frame = store.read_timings(out)
+    found = frame[["threads", "physical_batch_size"]].drop_duplicates()
+    assert (frame["seconds_per_step"] == frame["threads"]).all()
+    return set(found.itertuples(index=False, name=None))
+
+
+def test_what_is_timed_otherwise_is_timed_anew_beside_it(tmp_path: Path) -> None:
+    trials = [make_trial()]
+    count = len(execution.timed(trials))
+    store.create(tmp_path)
+    ways = [timer(), timer(threads=2), timer(physical_batch_size=64)]
+    for place in ways:
+        assert execution.run_timings(trials, place, tmp_path, quiet=True) == []
+    assert timings_of(tmp_path) == {(1, 256), (2, 256), (1, 64)}
+    files = {path: path.read_bytes() for path in (tmp_path / "timings").iterdir()}
+    assert len(files) == 3 * count
+    for place in ways:  # all are there
+        execution.run_timings(trials, place, tmp_path, quiet=True)
+        assert {path: path.read_bytes() for path in (tmp_path / "timings").iterdir()} == files
+
+
+@pytest.mark.parametrize("name", ["device_name", "torch_version", "opacus_version"])
+def test_what_another_machine_or_version_has_timed_is_timed_anew(name: str, tmp_path: Path) -> None:
+    trials = [make_trial()]
+    store.create(tmp_path)
+    there = [row | {name: "another"} for row in timer().time_engine("fused", 64, "digits")]
+    store.write_timings(tmp_path, execution.timing_name("digits", "fused", 64, "cpu"), there)
+    execution.run_timings(trials, timer(), tmp_path, quiet=True)
+    of_fused = store.read_timings(tmp_path).query("engine == 'fused'")
+    assert of_fused[name].eq("another").tolist() == [True, False]
+
+
+def test_a_timing_measured_again_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    """Whatever name its file has by then, and with others beside it."""
+    store.create(tmp_path)
+    name = execution.timing_name("digits", "fused", 64, "cpu")
+    for place in (timer(), timer(threads=2)):
+        store.write_timings(tmp_path, name, place.time_engine("fused", 64, "digits"))
+    folder = tmp_path / "timings"
+    for path in list(folder.iterdir()):
+        path.rename(path.with_name(f"{path.stem}-g1.parquet"))  # as `tidy` does
+    before = {path.name for path in folder.iterdir()}
+    for place in (timer(), timer(threads=2)):
+        (row,) = place.time_engine("fused", 64, "digits")
+        store.write_timings(tmp_path, name, [row | {"steps": 99}])
+    assert {path.name for path in folder.iterdir()} == before
+    assert store.read_timings(tmp_path)["steps"].tolist() == [99, 99]
+    folding.tidy(tmp_path)
+    assert len(store.read_timings(tmp_path)) == 2
+
+
+def test_a_copy_of_a_timing_is_left_out_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.create(tmp_path)
+    name = execution.timing_name("digits", "fused", 64, "cpu")
+    store.write_timings(tmp_path, name, timer().time_engine("fused", 64, "digits"))
+    own = tmp_path / "timings" / f"{name}.parquet"
+    assert len(store.read_timings(tmp_path)) == 1
+    assert caplog.text == ""
+    copy = own.with_name(f"{name} (copy).parquet")
+    copy.write_bytes(own.read_bytes())
+    assert len(store.read_timings(tmp_path)) == 1
+    assert f"{copy} repeats what is there: 1 rows" in caplog.text
+    (later,) = timer().time_engine("fused", 64, "digits")
+    store.write_timings(tmp_path, name, [later | {"steps": 99}])
+    assert store.read_timings(tmp_path)["steps"].tolist() == [99]  # and not the copy's
+
+
+def test_a_timing_that_fails_is_recorded_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no such kernel")
+
+    place = runner.Here(timer().workers)
+    trials = [make_trial()]
+    monkeypatch.setattr(execution, "timed", lambda _: [("fused", 64), ("opacus-ew", 64)])
+    monkeypatch.setattr(stopwatch, "measure", broken)
+    store.create(tmp_path)
+    store.write_timings(tmp_path, "digits-fused-64-cpu", timer().time_engine("fused", 64, "digits"))
+    (line,) = execution.run_timings(trials, place, tmp_path, quiet=True)
+    assert line == "The timing of opacus-ew batch 64: failed: RuntimeError: no such kernel"
+    assert set(store.read_timings(tmp_path)["engine"]) == {"fused"}  # no ratio is read off it
+    (row,) = store.failed_timings(tmp_path).to_dict("records")
+    assert (row["engine"], row["status"]) == ("opacus-ew", "failed")
+    assert report.write(tmp_path) is not None
+    # a failure takes the place of no measurement
+    store.write_timings(tmp_path, "digits-fused-64-cpu", place.time_engine("fused", 64, "digits"))
+    assert set(store.read_timings(tmp_path)["engine"]) == {"fused"}
+    assert execution.run_timings(trials, timer(), tmp_path, quiet=True) == []
+    assert len(store.read_timings(tmp_path)) == 2
+    assert store.failed_timings(tmp_path).empty
+
+
+def test_a_sweep_whose_timings_fail_has_a_report_and_exit_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise MemoryError("not enough memory")
+
+    monkeypatch.setattr(stopwatch, "measure", broken)
+    typed = "--dataset digits --batch-size 64 --noise-multiplier 1 --max-grad-norm 1 --epochs 1"
+    typed += f" --no-baseline --device cpu --jobs 1 --out {tmp_path}"
+    assert sweep.main(typed.split()) == 1
+    said = capsys.readouterr()
+    assert (tmp_path / "report.html").is_file()
+    assert "The timing of fused batch 64: out-of-memory: MemoryError" in said.err
+    assert "Traceback" not in said.err
+    assert store.states(tmp_path).popitem()[1] == "ok"
+
+
+def test_a_report_is_of_the_timings_of_one_way(tmp_path: Path) -> None:
+    store.create(tmp_path)
+    trials = [make_trial()]
+    for place in (timer(), timer(threads=2)):
+        execution.run_timings(trials, place, tmp_path, quiet=True)
+    (old,) = timer(threads=2).time_engine("fused", 64, "digits")
+    old |= {"torch_version": "1.0", "started_at": WHERE.started_at.replace(year=2020)}
+    store.write_timings(tmp_path, "digits-fused-64-cpu", [old])
+    written = report.write(tmp_path)
+    assert written is not None
+    numbers = (tmp_path / "overhead.csv").read_text(encoding="utf-8").splitlines()
+    ratios = {line.split(",")[numbers[0].split(",").index("overhead_ratio")] for line in numbers}
+    assert ratios == {"overhead_ratio", "2.0"}  # of the latest, and not a median of both
+    page = written.page.read_text(encoding="utf-8")
+    count = len(execution.timed(trials)) + 1
+    assert f"{count} timed pairs were measured otherwise" in page
+    assert "1 thread(s)" in page

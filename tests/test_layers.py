@@ -13,7 +13,7 @@ FLOORS = (
     ("__main__", "audit", "compare", "epsilon", "sweep", "timing"),
     ("cluster",),
     ("cluster.placing",),
-    ("cluster.scheduler", "cluster.station"),
+    ("cluster.scheduler", "cluster.station", "dry_run"),
     ("cluster.errors", "execution", "report"),
     ("runner",),
     ("processes.schedule",),

@@ -137,3 +137,19 @@ def test_workers_have_large_pages_beside_what_the_user_tells_malloc(
     flags = re.search("VmFlags:(.*)", heap)
     assert flags is not None
     assert "hg" in flags[1].split()  # advised to be of huge pages
+
+
+@pytest.mark.parametrize("stack", [1, 2])
+def test_a_trial_of_an_unknown_model_is_a_failure_with_its_name(stack: int) -> None:
+    asked = [make_trial("fused", model="resnet-50", seed=1, learning_rate=x) for x in (0.1, 0.2)]
+    how = runner.Workers(
+        data_root=Path("unused"),
+        devices=("cpu",),
+        jobs=1,
+        threads=1,
+        physical_batch_size=None,
+        stack=stack,
+    )
+    found = [row for rows in runner.run(asked, how) for row in rows]
+    assert [row["status"] for row in found] == ["failed"] * 2
+    assert all("Expected model='resnet-50' to be one of" in row["reason"] for row in found)

@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 import torch
 from conftest import make_trial
+from test_store import WHERE
 from torch import nn
 
-from dpbench import data, engines, runner, stacks, store, sweep, train
+from dpbench import data, engines, estimate, execution, runner, stacks, store, sweep, train
 from dpbench.engines.stacked import _convolved, _patches
 from dpbench.store import schema
-from dpbench.trial import BadInput, Trial
+from dpbench.trial import BadInput, Epoch, Trial
 
 # Relative of losses, absolute of accuracies, after two epochs: rounding, and which of two equal
 # pixels a max-pooling takes, have grown by then. After five steps, weights differ by 1e-4 at most.
@@ -46,6 +47,8 @@ def test_only_trials_of_the_same_batches_are_stacked() -> None:
     asked = make_trial("opacus-hooks")
     made = stacks.stacks([same[0], other_seed, asked, *same[1:]], 64)
     assert made == [tuple(same), (other_seed,), (asked,)]
+    other_model = replace(same[0], model="another")
+    assert stacks.stacks([same[0], other_model], 64) == [(same[0],), (other_model,)]
     assert stacks.stacks(same, 2) == [tuple(same[:2]), tuple(same[2:4]), (same[4],)]
     assert stacks.stacks(same, 64, places=2) == [tuple(same[:3]), tuple(same[3:])]
     assert stacks.stacks(same, 64, places=9) == [(trial,) for trial in same]
@@ -149,8 +152,45 @@ def test_a_sweep_of_stacks_gives_each_trial_its_rows() -> None:
     assert "diverged" in ends.loc[trials[-1].trial_id, "reason"]
     assert not frame.duplicated(["trial_id", "epoch"]).any()
     alone = pd.DataFrame(list(runner.run_trial(trials[0], workers(1), beside=0)))
+    assert set(alone["stacked_trials"]) == {1}
     stacked = ends.loc[trials[0].trial_id]
     assert stacked["test_loss"] == pytest.approx(alone["test_loss"].iloc[-1], rel=LOSS_TOLERANCE)
+
+
+@pytest.mark.parametrize("said", [True, False], ids=["as written", "before it was written"])
+def test_a_stacks_time_is_shared_out_among_its_trials(said: bool, tmp_path: Path) -> None:
+    """By rows that hold the column, and by those of before."""
+    trials = [trial for trial in arms(epochs=3) if trial.engine == "fused"]
+    rows = runner.run_stack(tuple(trials), workers(64), beside=0)
+    assert {row["stacked_trials"] for row in rows} == {len(trials)}
+    store.create(tmp_path)
+    for trial in trials:
+        own = [row for row in rows if row["trial_id"] == trial.trial_id]
+        store.write_trial(
+            tmp_path, own if said else [row | {"stacked_trials": None} for row in own]
+        )
+    last = store.read_trials(tmp_path).query("epoch == epochs")
+    (stack_seconds,) = set(last["train_seconds"])  # of them all at once
+    throughput = last["examples_seen"].sum() / stack_seconds
+    assert last["examples_per_second"].sum() == pytest.approx(throughput)
+    rates = execution.measured_rates(tmp_path, stacked=True)
+    planned = sum(estimate.training_seconds(trial, rates) for trial in trials)
+    assert planned == pytest.approx(stack_seconds, rel=0.5)  # the median is of all epochs
+    assert rates == execution.measured_rates(tmp_path)  # nothing was run otherwise
+    assert execution.measured_rates(tmp_path, device="cuda:0") == {}
+
+
+def test_a_rate_is_of_trials_that_ran_as_they_will(tmp_path: Path) -> None:
+    store.create(tmp_path)
+    for seed, count in enumerate((1, 1, 1, 10)):
+        row = dict.fromkeys(store.TRIALS.names) | store.trial_row(
+            make_trial("fused", seed=seed),
+            Epoch(epoch=1, examples_seen=100, train_seconds=1.0, examples_per_second=100.0),
+            replace(WHERE, implementation="fused", stacked_trials=count),
+        )
+        store.write_trial(tmp_path, [row])
+    assert execution.measured_rates(tmp_path, stacked=True) == {"fused": 1000.0}
+    assert execution.measured_rates(tmp_path) == {"fused": 100.0}
 
 
 def test_why_trials_are_not_trained_at_once_is_said(

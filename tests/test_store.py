@@ -5,7 +5,7 @@ import resource
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def test_the_columns_are_those_of_the_design() -> None:
             "dp_accounting_version noise_derivation system_seed train_seconds examples_per_second "
             "status reason traceback dpbench_version dpbench_commit python_version torch_version "
             "opacus_version implementation device device_name threads memory_format "
-            "physical_batch_size workers_beside started_at"
+            "physical_batch_size workers_beside started_at stacked_trials"
         ).split()
     ), "a changed column needs a new SCHEMA_VERSION"
     assert {"seconds_per_step", "baseline_seconds_per_step", "alone"} <= set(store.TIMINGS.names)
@@ -206,6 +206,75 @@ def test_what_is_no_file_of_ours_is_passed_over_and_set_aside(
     caplog.clear()
     assert len(store.states(tmp_path)) == 1
     assert caplog.text == ""
+
+
+KEYS = ("trial_id", "dataset", "engine", "batch_size", "learning_rate", "epochs", "epoch")
+
+
+@pytest.mark.parametrize("missing", store.TRIALS.names)
+def test_a_file_that_lacks_a_column_is_never_set_aside(
+    missing: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its rows have the default of the column's field, or null; or they stay, and are left out."""
+    store.create(tmp_path)
+    store.write_trial(tmp_path, rows(make_trial(epochs=2)))
+    whole = store.read_trials(tmp_path)
+    (own,) = (tmp_path / "trials").iterdir()
+    pq.write_table(pq.ParquetFile(own).read().drop_columns([missing]), own)
+    old = own.read_bytes()
+    folding.tidy(tmp_path)
+    store.states(tmp_path, store.set_aside)
+    frame = store.read_trials(tmp_path, store.set_aside)
+    assert not (tmp_path / "damaged").exists()
+    (own,) = (tmp_path / "trials").iterdir()
+    if missing in (*KEYS, "schema_version"):
+        assert frame.empty
+        assert own.read_bytes() == old
+        assert f"it has no column {missing}" in caplog.text
+        assert "runs them again" not in caplog.text
+        unsure = missing in ("trial_id", "epochs", "epoch", "schema_version")
+        refused = pytest.raises(BadInput, match=r"it has no column .*: move it")
+        with refused if unsure else nullcontext():  # else it is known to be finished
+            store.write_trial(tmp_path, rows(make_trial(epochs=2)))
+        assert own.read_bytes() == old
+        return
+    assert store.finished(tmp_path) == {make_trial(epochs=2).trial_id}
+    pd.testing.assert_frame_equal(frame.drop(columns=missing), whole.drop(columns=missing))
+    kept = {"model": "tutorial-cnn", "sampling": "poisson", "momentum": 0.0, "seed": 0}
+    kept["status"] = "ok"
+    if missing in kept:
+        assert set(frame[missing]) == {kept[missing]}
+    else:
+        assert frame[missing].isna().all()
+    assert list(pd.read_parquet(own).columns) == store.TRIALS.names  # the sweep has mended it
+
+
+def test_a_store_that_does_not_say_where_it_was_measured_has_a_report(tmp_path: Path) -> None:
+    store.create(tmp_path)
+    store.write_trial(tmp_path, rows(make_trial(epochs=2)))
+    (own,) = (tmp_path / "trials").iterdir()
+    where = [field.name for field in dataclasses.fields(Environment)]
+    pq.write_table(pq.ParquetFile(own).read().drop_columns(where), own)
+    assert len(store.read_trials(tmp_path)) == 2
+    assert report.write(tmp_path) is not None
+
+
+def test_a_column_that_is_not_known_is_left_out_and_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that a later dpbench has, or that the user has added."""
+    monkeypatch.setattr(folding, "MANY", 2)
+    store.create(tmp_path)
+    for seed in range(3):
+        store.write_trial(tmp_path, rows(make_trial(seed=seed)))
+    own = store.file_of(tmp_path, make_trial().trial_id)
+    mine = pq.ParquetFile(own).read().append_column("mine", pa.array(["x"]))
+    pq.write_table(mine, own)
+    folding.tidy(tmp_path)
+    assert len(store.read_trials(tmp_path, store.set_aside)) == 3
+    assert not (tmp_path / "damaged").exists()
+    assert caplog.text.count("columns that dpbench does not know") == 1
+    assert pq.ParquetFile(store.file_of(tmp_path, make_trial().trial_id)).read().equals(mine)
 
 
 def test_too_little_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

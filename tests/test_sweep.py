@@ -1,5 +1,6 @@
 """The command as a user types it: real sweeps, real files, by subprocess."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from dpbench import report, sweep
+from dpbench import report, store, sweep
 from dpbench.trial import PRIVATE_ENGINES
 
 TINY = (
@@ -163,7 +164,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     assert len(lines) == 2 * 3 * 2
     assert {round(float(line.split()[0])) for line in lines} == {1, 3}
     assert all(float(line.split()[0]) <= round(float(line.split()[0])) for line in lines)
-    assert "to run into results/mnist-sweep: about" in done.stdout
+    assert "to run into results/mnist-sweep, and" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
@@ -217,7 +218,54 @@ def test_bad_input_is_one_line_with_the_value(
     assert list(tmp_path.iterdir()) == [tmp_path / "blocked"]  # nothing is written
 
 
-LIGHT = (("--help",), ("--version",), ("--dry-run", "--dataset", "mnist"))
+def test_a_dry_run_refuses_what_the_run_would(tmp_path: Path) -> None:
+    """Whatever names where the trials run."""
+    for flags, message in (
+        ("--device gpu", "device='gpu' to be auto, cpu, cuda"),
+        ("--device cpu cpu", "each device once"),
+        ("--stack many", "stack='many' to be auto"),
+        ("--scheduler 127.0.0.1:1", "Expected a scheduler at 127.0.0.1:1, and none answers"),
+        ("--scheduler nowhere", "Expected a scheduler at tcp://HOST:PORT"),
+        ("--scheduler 127.0.0.1:1 --jobs 2", "no jobs=2 with a scheduler"),
+        ("--gpu-share 0.5", "Expected --scheduler with --gpu-share"),
+    ):
+        done = run(*TINY[:-2], "--dry-run", *flags.split(), cwd=tmp_path)
+        assert done.returncode == 2, flags
+        assert message in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_is_one_object(
+    swept: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    """Of a sweep that has run: it has nothing more to do, and that takes no time."""
+    folder, _ = swept
+    done = run(*TINY, "--dry-run", "--json", "--jobs", "3", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["device"], said["places"]) == ("cpu", 3)
+    assert (said["trials_to_run"], said["timings_to_run"], said["seconds"]) == (0, [], 0)
+    known = store.states(folder / "results" / "digits-sweep")
+    assert {each["trial_id"]: each["status"] for each in said["trials"]} == known
+    assert {each["to_run"] for each in said["trials"]} == {False}
+    done = run(*TINY, "--dry-run", cwd=folder)
+    assert "0 to run into results/digits-sweep, and 0 timings: about 0 s" in done.stdout
+    done = run(*TINY, "--dry-run", "--json", "--threads", "2", cwd=folder)
+    assert len(json.loads(done.stdout)["timings_to_run"]) > 0  # they were timed with one
+    done = run(*TINY, "--dry-run", "--json", "--seeds", "5", "--no-timing", cwd=folder)
+    said = json.loads(done.stdout)
+    assert said["trials_to_run"] == len(said["trials"]) > 0
+    assert said["seconds"] > 0
+
+
+LIGHT = (
+    ("--help",),
+    ("--version",),
+    ("--dry-run", "--dataset", "mnist"),
+    ("--dry-run", "--dataset", "mnist", "--device", "cpu", "--json"),
+)
 
 
 def imports_torch(code: str, cwd: Path) -> bool:

@@ -18,10 +18,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import torch
-from jax import lax
+
+try:
+    import jax
+    import jax.numpy as jnp
+    from jax import lax
+except ImportError:
+    print(
+        'python bench/peers/jax_step.py: Expected jax; pip install -e ".[peers]".', file=sys.stderr
+    )
+    sys.exit(2)
 
 from dpbench import command, data, environment, models, stopwatch
 from dpbench.trial import EngineName
@@ -118,12 +125,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = command.Parser("python bench/peers/jax_step.py", __doc__, "0 all well; 2 bad input")
     parser.add_argument("--batch-size", type=int, nargs="+", default=[64, 256, 1024], metavar="N")
     parser.add_argument("--pairs", type=int, default=stopwatch.PAIRS, metavar="N")
+    parser.add_argument("--short", action="store_true", help="one pair: whether it runs")
     parser.add_argument("--json", action="store_true", help="one object on stdout")
     return command.run(parser, arguments, _time)
 
 
 def _time(given: argparse.Namespace) -> int:
     torch.set_num_threads(1)
+    if given.short:
+        given.batch_size, given.pairs = [64], 1
     digits = data.load("digits", Path("unused"), "cpu")
     difference = differs_from_torch(digits)
     assert difference < 1e-5, f"JAX's clipped sums differ by {difference}"
@@ -135,7 +145,7 @@ def _time(given: argparse.Namespace) -> int:
             name: stopwatch.arm(
                 name, batch_size, digits, STEPS, physical_batch_size=PHYSICAL_BATCH_SIZE
             )
-            for name in ENGINES
+            for name in (ENGINES[:1] if given.short else ENGINES)
         }
         for name, arm in arms.items():
             found = sorted(ratios(arm, baseline, given.pairs))

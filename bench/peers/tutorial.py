@@ -5,6 +5,7 @@ trains one model for each pair and prints its epsilon, test accuracy and time.
 """
 
 import argparse
+import os
 import sys
 import time
 import warnings
@@ -84,14 +85,25 @@ def train(noise: float, clip: float, given: argparse.Namespace) -> tuple[float, 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("trials", nargs="+", metavar="NOISE:CLIP")
+    parser.add_argument("trials", nargs="*", metavar="NOISE:CLIP")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=0.05)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="default: PyTorch's own choice")
-    parser.add_argument("--data-root", type=Path, required=True)
+    parser.add_argument("--data-root", type=Path, default=os.environ.get("DPBENCH_DATA"))
+    parser.add_argument("--short", action="store_true", help="one epoch of one trial")
     given = parser.parse_args(arguments)
+    if given.short:
+        given.trials, given.epochs, given.batch_size = ["1:1"], 1, 1024
+    if not given.trials or given.data_root is None:
+        print("Expected NOISE:CLIP for each trial, and --data-root.", file=sys.stderr)
+        return 2
+    try:
+        datasets.MNIST(given.data_root, download=True)
+    except (OSError, RuntimeError) as error:
+        print(f"Cannot load MNIST from {given.data_root}: {error}", file=sys.stderr)
+        return 2
     if given.threads:
         torch.set_num_threads(given.threads)
     warnings.simplefilter("ignore")

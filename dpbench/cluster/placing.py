@@ -76,6 +76,11 @@ class Cluster:
         """The workers'."""
         return self._workers.devices[0]
 
+    @property
+    def places(self) -> int:
+        """As `Place.places`; at this moment, and 1 where there is none."""
+        return max(1, sum(self._fit().values()))
+
     def busy_cores(self, left: int) -> int:
         """None: as far as is known, the workers are elsewhere."""
         return 0
@@ -191,6 +196,34 @@ class Cluster:
             died = str(rows[-1].get("reason")).startswith(_DIED)
             yield known[rows[0]["trial_id"]], None if died and sent.beside else rows
 
+    def conditions(self) -> Mapping[str, object]:
+        """As `Place.conditions`: of the worker that measures timings.
+
+        Raises:
+            BadInput: The scheduler has gone, or the worker does not answer.
+        """
+        worker = self._timing_worker()
+        with self._heard():
+            said = self._client.run(
+                runner.conditions,
+                self._workers,
+                workers=[worker],
+                on_error="return",
+                callback_timeout=ANSWER_SECONDS,
+            )
+            found = said.get(worker)
+            if not isinstance(found, dict):
+                raise BadInput(f"The worker {worker} cannot time: {first_line(found)}")
+        return found
+
+    def _timing_worker(self) -> str:
+        """The worker that measures timings, as long as it is there; waits for one."""
+        while not (fit := self._fit()):
+            time.sleep(_POLL_SECONDS)
+        if self._timer is None or self._timer not in fit:
+            self._timer = min(fit)
+        return self._timer
+
     def time_engine(self, engine: TimedName, batch_size: int, dataset: str) -> list[Row]:
         """As `Place.time_engine`; each on the same worker, as long as that is there.
 
@@ -199,12 +232,8 @@ class Cluster:
         """
         assert dataset == self._kit.dataset
         for _ in range(_TRIES):
-            while not (fit := self._fit()):
-                time.sleep(_POLL_SECONDS)
-            if self._timer is None or self._timer not in fit:
-                self._timer = min(fit)
             given = (engine, batch_size, self._workers, self._kit, TIMING_PAIRS)
-            future = self._submit(station.time_engine, *given, on=[self._timer])
+            future = self._submit(station.time_engine, *given, on=[self._timing_worker()])
             try:
                 rows = self._timed(future)
             finally:

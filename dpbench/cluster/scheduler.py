@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10.0
 RECONNECT_SECONDS = 30.0  # for a scheduler that starts again
+_LOGGERS = ("asyncio", "dask", "distributed", "tornado")  # and those below them
 _ADDRESS = re.compile(r"(?:(tcp|tls)://)?(\[[0-9a-fA-F:.%]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 
 
@@ -52,28 +53,47 @@ def connected(address: Address) -> Iterator["Client"]:
         ) from error
     security = _security(address)
     scheduler = _scheduler(address, security)
-    logging.disable()  # dask's loggers repeat for pages what is said here in a line
-    loop = LoopRunner()
-    loop.start()
-    try:
-        _probe(address, scheduler, security, loop.loop)
-        client = Client(
-            scheduler,
-            security=security,
-            timeout=RECONNECT_SECONDS,
-            set_as_default=False,
-            name="dpbench",
-            loop=loop.loop,
-        )
+    with _dask_silent():
+        loop = LoopRunner()
+        loop.start()
         try:
-            yield client
+            _probe(address, scheduler, security, loop.loop)
+            client = Client(
+                scheduler,
+                security=security,
+                timeout=RECONNECT_SECONDS,
+                set_as_default=False,
+                name="dpbench",
+                loop=loop.loop,
+            )
+            try:
+                yield client
+            finally:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    client.close(timeout=5)
         finally:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                client.close(timeout=5)
+            loop.stop()
+
+
+@contextmanager
+def _dask_silent() -> Iterator[None]:
+    """Silences the loggers of dask and of what it runs on: they repeat for pages what we say.
+
+    Those of dpbench are heard: a damaged file of the store is worth its line.
+    """
+    known = [name for name in logging.root.manager.loggerDict if name.split(".")[0] in _LOGGERS]
+    loggers = [logging.getLogger(name) for name in {*known, *_LOGGERS}]
+    before = [(each, each.disabled, each.level) for each in loggers]
+    for each in loggers:
+        each.disabled = True
+        each.setLevel(logging.CRITICAL + 1)  # for those below it that there are not yet
+    try:
+        yield
     finally:
-        loop.stop()
-        logging.disable(logging.NOTSET)
+        for each, disabled, level in before:
+            each.disabled = disabled
+            each.setLevel(level)
 
 
 def _security(address: Address) -> "Security":

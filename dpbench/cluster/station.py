@@ -172,7 +172,7 @@ def time_engine(
         if lack is not None:
             return Unfit(worker=_address(), lack=lack)
         rows: list[Row] = store.load(Path(folder), "timings").to_pylist()
-    return rows
+    return rows or Unfit(worker=_address(), lack=f"timing {engine} wrote nothing")
 
 
 def _timed(asked: Mapping[str, object], given_up: Callable[[], bool]) -> str | None:
@@ -190,7 +190,7 @@ def _timed(asked: Mapping[str, object], given_up: Callable[[], bool]) -> str | N
             time.sleep(_POLL_SECONDS)
             if given_up():
                 process.kill()
-        if process.returncode == 0:
+        if process.returncode in (0, command.EXIT_FAILED_TRIALS):  # rows say what has failed
             return None
         errors.seek(0)
         said = errors.read().decode(errors="replace").split("\n")

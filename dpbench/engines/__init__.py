@@ -48,7 +48,7 @@ def forward(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
     The same for every engine, so that arms are compared by their weights alone.
     """
-    return fused.Forward(model) if fused.supports(model) else model
+    return fused.Forward(model) if fused.computes(model) else model
 
 
 def build(

@@ -5,12 +5,14 @@ Where numba is missing, or has nowhere to keep what it compiles, no model is sup
 
 import logging
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dpbench.engines import passes
 from dpbench.engines.descent import Sgd, noisy_mean
 from dpbench.models import tutorial_cnn
 from dpbench.trial import Trial
@@ -24,14 +26,55 @@ except (ImportError, RuntimeError) as error:  # numba says the latter where it f
 
 
 def supports(model: nn.Module) -> bool:
-    """Whether the model is the tutorial CNN, layer by layer, in float32 on a CPU."""
-    if _lacking is not None:
-        return False
-    known = repr(tutorial_cnn(seed=0, device="cpu"))  # every layer with its sizes and strides
-    return repr(model) == known and all(
-        parameter.device.type == "cpu" and parameter.dtype == torch.float32
-        for parameter in model.parameters()
+    """Whether a step on the model is the kernel's.
+
+    That is the tutorial CNN in float32 on a CPU, with every layer trained, and no hook that may
+    change what a layer or a weight is given.
+    """
+    return (
+        computes(model)
+        and all(parameter.requires_grad for parameter in model.parameters())
+        and not any(map(passes.has_hooks, model.modules()))
     )
+
+
+def computes(model: nn.Module) -> bool:
+    """Whether the model's logits are the kernel's: as `supports`, trained or not.
+
+    Hooks of Opacus and of our engines are passed over: they change no output.
+    """
+    if _lacking is not None or type(model) is not nn.Sequential:
+        return False
+    return (
+        tuple(map(_structure, model)) == _known_structure()
+        and all(
+            parameter.device.type == "cpu" and parameter.dtype == torch.float32
+            for parameter in model.parameters()
+        )
+        and not any(map(_may_change_outputs, model.modules()))
+    )
+
+
+@cache
+def _known_structure() -> tuple[object, ...]:
+    return tuple(map(_structure, tutorial_cnn(seed=0, device="cpu")))
+
+
+def _structure(layer: nn.Module) -> object:
+    """Equal for layers that compute the same of their weights, and have weights of one shape."""
+    return (
+        type(layer),
+        [(name, getattr(layer, name)) for name in getattr(layer, "__constants__", ())],
+        [(name, each.shape) for name, each in layer.named_parameters()],
+    )
+
+
+def _may_change_outputs(layer: nn.Module) -> bool:
+    if "forward" in vars(layer):
+        return True
+    hooks = [*layer._forward_hooks.values(), *layer._forward_pre_hooks.values()]
+    ours = ("opacus.", "dpbench.")
+    return not all(str(getattr(hook, "__module__", "")).startswith(ours) for hook in hooks)
 
 
 def compile_kernel() -> None:
@@ -93,7 +136,7 @@ class Forward:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        assert supports(model)
+        assert computes(model)
         self._weights, self._activations, _, sums = _workspace()
         to_weights, _ = _views(self._weights, sums)
         _copy(list(model.parameters()), to_weights)

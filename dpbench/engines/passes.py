@@ -65,12 +65,17 @@ def chain(model: nn.Module) -> list[nn.Module] | None:
 
 
 def has_hooks(layer: nn.Module) -> bool:
-    """Whether something may change what the layer is given, or what it gives; none of its parts."""
+    """Whether something may change what the layer is given, or what it gives; none of its parts.
+
+    Or the gradients of its own weights.
+    """
     return bool(
         layer._forward_hooks
         or layer._forward_pre_hooks
         or layer._backward_hooks
         or layer._backward_pre_hooks
+        or any(each._backward_hooks for each in layer.parameters(recurse=False))
+        or "forward" in vars(layer)  # set on this very layer
     )
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dpbench.engines import passes
 from dpbench.engines.descent import row_norms
 from dpbench.engines.protocol import physical_batches
 from dpbench.trial import BadInput, Trial
@@ -26,7 +27,7 @@ class Stacked:
         physical_batch_size: Most examples in one pass; None for whole batches.
 
     Raises:
-        BadInput: A model has another kind of layer with parameters.
+        BadInput: A model has another kind of layer with parameters, a frozen one or one with hooks.
     """
 
     def __init__(
@@ -38,6 +39,9 @@ class Stacked:
         physical_batch_size: int | None,
     ) -> None:
         self._layers = list(models[0])
+        for model in models:
+            for layer in model.modules():
+                _refuse_changed(layer)
         for layer in self._layers:
             _refuse_unknown(layer)
         self.models = models
@@ -181,6 +185,14 @@ class Stacked:
             else:
                 x = layer(x)
         return x, inputs, outputs
+
+
+def _refuse_changed(layer: nn.Module) -> None:
+    """What is done to one model's layer would not be done to the batched model."""
+    if not all(parameter.requires_grad for parameter in layer.parameters(recurse=False)):
+        raise BadInput(f"Stacked trials train every layer; this one is frozen: {layer}.")
+    if passes.has_hooks(layer):
+        raise BadInput(f"Stacked trials know no layer with hooks, like this one: {layer}.")
 
 
 def _refuse_unknown(layer: nn.Module) -> None:

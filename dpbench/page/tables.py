@@ -115,8 +115,10 @@ def provenance_table(trials: pd.DataFrame, timings: pd.DataFrame) -> Table:
         .reset_index()
     )
     for name in ("first", "last"):
-        counted[name] = [f"{time:%Y-%m-%d %H:%M}" for time in counted[name]]
-    numbers = {"threads", "physical_batch_size", "workers_beside"}
+        counted[name] = [
+            "" if pd.isna(time) else f"{time:%Y-%m-%d %H:%M}" for time in counted[name]
+        ]
+    numbers = {"threads", "physical_batch_size", "workers_beside", "stacked_trials"}
     formats = {"measured": "", "implementation": "", "count": "d", "first": "", "last": ""}
     formats |= {name: "d" if name in numbers else "" for name in where}
     return _table(

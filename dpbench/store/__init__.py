@@ -4,6 +4,7 @@ A trial is a file, which appears whole or not at all; `folding` puts many into o
 writes: a damaged file is passed over with a warning, unless the caller says what to do with it.
 """
 
+import hashlib
 import logging
 import os
 import re
@@ -17,15 +18,18 @@ from typing import TypeVar
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dpbench.store import files, locks, outcomes
 from dpbench.store.schema import (
     SCHEMA_VERSION,
     SCHEMAS,
+    TIMING_KEY,
     TIMINGS,
     TRIALS,
     Row,
     conform,
+    failed_timing_row,
     refuse_newer,
     table,
     timing_row,
@@ -33,7 +37,14 @@ from dpbench.store.schema import (
 )
 from dpbench.trial import BadInput, Trial
 
-__all__ = ["SCHEMA_VERSION", "TIMINGS", "TRIALS", "timing_row", "trial_row"]  # and what is below
+__all__ = [  # and what is below
+    "SCHEMA_VERSION",
+    "TIMINGS",
+    "TRIALS",
+    "failed_timing_row",
+    "timing_row",
+    "trial_row",
+]
 
 PART = "part-"  # begins the names of files that hold many trials, all of them finished
 
@@ -79,10 +90,42 @@ def write_trial(root: Path, rows: Sequence[Row]) -> None:
 
 
 def write_timings(root: Path, name: str, rows: Sequence[Row]) -> None:
-    """Writes the rows of one timing, in place of those of that name."""
+    """Writes the rows of one timing, in place of those measured before under the same conditions.
+
+    Those of other conditions (TIMED_UNDER) stay, in a file beside it. A failure takes the place of
+    no measurement.
+
+    Args:
+        root: The store.
+        name: Begins that of the file.
+        rows: Of one engine, dataset and batch size, under the same conditions.
+    """
     whole = table(rows, TIMINGS)
     with writing(root):
-        files.write(root, root / "timings" / f"{name}.parquet", whole)
+        path, before = _timing_file(root / "timings", name, rows[0])
+        if rows[0]["status"] == "ok" or "ok" not in before:
+            files.write(root, path, whole)
+
+
+def _timing_file(folder: Path, name: str, row: Row) -> tuple[Path, set[str]]:
+    """The file of timings like the row, there or not, and the states of the rows in it.
+
+    The first conditions have the plain name, and others end it with a hash of them.
+    """
+    key = tuple(row[each] for each in TIMING_KEY)
+    ending = hashlib.sha256(repr(key).encode()).hexdigest()[:8]
+    own = re.compile(rf"{re.escape(name)}(-{ending})?(-g\d+)?\.parquet")
+    plain_is_taken = False
+    for each in _names(folder, name):
+        if own.fullmatch(each):
+            try:
+                found = load_file(folder / each, TIMINGS, [*TIMING_KEY, "status"]).to_pylist()
+            except files.Damaged:
+                found = []
+            if all(tuple(one[column] for column in TIMING_KEY) == key for one in found):
+                return folder / each, {one["status"] for one in found}
+            plain_is_taken = True
+    return folder / f"{name}{f'-{ending}' if plain_is_taken else ''}.parquet", set()
 
 
 def read_trials(root: Path, on_damage: OnDamage | None = None) -> pd.DataFrame:
@@ -101,7 +144,7 @@ def read_trials(root: Path, on_damage: OnDamage | None = None) -> pd.DataFrame:
 
 
 def read_timings(root: Path, on_damage: OnDamage | None = None) -> pd.DataFrame:
-    """Every row of `timings`; empty where there is none.
+    """Every row of `timings` that holds a measurement; empty where there is none.
 
     Args:
         root: The store.
@@ -110,8 +153,16 @@ def read_timings(root: Path, on_damage: OnDamage | None = None) -> pd.DataFrame:
     Raises:
         BadInput: The store holds rows of a newer schema, or cannot be read.
     """
-    frame = load(root, "timings", on_damage=on_damage).to_pandas()
-    return frame.sort_values(["device", "batch_size", "engine", "pair"], ignore_index=True)
+    found = load(root, "timings", on_damage=on_damage)
+    frame = found.filter(pc.equal(pc.fill_null(found["status"], "ok"), "ok")).to_pandas()
+    by = ["device", "batch_size", "engine", "threads", "started_at", "pair"]
+    return frame.sort_values(by, ignore_index=True)
+
+
+def failed_timings(root: Path) -> pd.DataFrame:
+    """The rows of `timings` that say why one failed."""
+    found = load(root, "timings")
+    return found.filter(pc.not_equal(found["status"], "ok")).to_pandas()
 
 
 def states(root: Path, on_damage: OnDamage | None = None) -> dict[str, str]:
@@ -133,6 +184,8 @@ def state(root: Path, trial_id: str) -> str | None:
         rows = load_file(file_of(root, trial_id), TRIALS, outcomes.COLUMNS)
         return outcomes.of(rows).get(trial_id)
     except files.Damaged as damage:
+        if damage.whole:
+            raise BadInput(f"{damage}, and it has the name of a trial's file: move it.") from damage
         set_aside(root, damage)
         return None
     except FileNotFoundError:
@@ -142,7 +195,13 @@ def state(root: Path, trial_id: str) -> str | None:
 
 
 def set_aside(root: Path, damage: files.Damaged) -> None:
-    """Moves the damaged file to the store's folder `damaged`, and says so."""
+    """Moves the damaged file to the store's folder `damaged`, and says so.
+
+    A whole file stays where it is: what is in it may be wanted.
+    """
+    if damage.whole:
+        _pass_over(root, damage)
+        return
     folder = root / "damaged"
     target = folder / damage.path.name
     with _cannot_write(root), suppress(FileNotFoundError):  # another sweep has done it
@@ -171,13 +230,18 @@ def load(
 ) -> pa.Table:
     """The rows of `trials` or `timings` in the schema's columns, or only some of them.
 
-    Where files hold a trial twice, as a user's copy does, one of them is left out with a warning.
+    Where files hold a trial or a timing twice, as a user's copy does, one of them is left out with
+    a warning.
+    So is, with one warning for all, a column that this dpbench does not know.
     """
     folder = root / name
+    unknown: set[str] = set()
 
     def one(path: Path) -> pa.Table | files.Damaged:
         try:
-            return load_file(path, SCHEMAS[name], columns)
+            found = _read(path, columns)
+            unknown.update(set(found.column_names) - set(SCHEMAS[name].names))
+            return _conformed(path, found, SCHEMAS[name], columns)
         except files.Damaged as damage:
             return damage
 
@@ -187,11 +251,22 @@ def load(
             (on_damage or _pass_over)(root, found)
         else:
             whole[path] = found
+    if unknown:
+        _log.warning(
+            "%s: files of it have columns that dpbench does not know, left out here and kept "
+            "there: %s",
+            folder,
+            ", ".join(sorted(unknown)),
+        )
     empty = SCHEMAS[name].empty_table()
     rows = pa.concat_tables(
         [empty.select(columns) if columns else empty, *whole.values()], promote_options="default"
     )
-    return outcomes.once(rows, whole) if set(outcomes.COLUMNS) <= set(rows.schema.names) else rows
+    if set(outcomes.COLUMNS) <= set(rows.schema.names):
+        return outcomes.once(rows, whole)
+    if {*TIMING_KEY, "started_at"} <= set(rows.schema.names):
+        return outcomes.timed_once(rows, whole, TIMING_KEY)
+    return rows
 
 
 def _refuse_newer(folder: Path) -> None:
@@ -248,14 +323,29 @@ def load_file(path: Path, schema: pa.Schema, columns: Sequence[str] | None = Non
         BadInput: Its rows are of a newer schema, or there is too little memory for them.
         Damaged: It is not whole, or of another kind.
     """
+    return _conformed(path, _read(path, columns), schema, columns)
+
+
+def _read(path: Path, columns: Sequence[str] | None) -> pa.Table:
     try:
-        found = files.read(path, columns and [*{"schema_version", *columns}])
-        return conform(found, schema, columns)
-    except BadInput as error:
-        raise BadInput(f"{path} {error}") from error
+        return files.read(path, columns and [*{"schema_version", *columns}])
     except MemoryError as error:
         raise BadInput(f"Cannot read {path}: there is too little memory for it.") from error
     except (ValueError, pa.ArrowNotImplementedError) as error:  # arrow's others are ValueErrors
+        raise files.Damaged(path, str(error).partition("\n")[0]) from error
+
+
+def _conformed(
+    path: Path, found: pa.Table, schema: pa.Schema, columns: Sequence[str] | None
+) -> pa.Table:
+    """The file's rows as `schema.conform` gives them; raises what `load_file` raises."""
+    try:
+        return conform(found, schema, columns)
+    except BadInput as error:
+        raise BadInput(f"{path} {error}") from error
+    except KeyError as error:
+        raise files.Damaged(path, f"it has no column {error.args[0]}", whole=True) from error
+    except (ValueError, pa.ArrowNotImplementedError) as error:
         raise files.Damaged(path, str(error).partition("\n")[0]) from error
 
 
@@ -295,6 +385,9 @@ def _is_folder(path: Path) -> bool:
 
 
 def _pass_over(root: Path, damage: files.Damaged) -> None:
+    if damage.whole:
+        _log.warning("%s: its rows are left out.", damage)
+        return
     _log.warning(
         "%s: its rows are left out; the next sweep into %s sets it aside and runs them again.",
         damage,

@@ -28,11 +28,18 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
 class Damaged(Exception):
-    """The file holds no whole table."""
+    """The file holds no table of the store.
 
-    def __init__(self, path: Path, why: str) -> None:
-        super().__init__(f"{path} is damaged ({why})")
+    Attributes:
+        path: The file.
+        whole: Whether it can be read: then it is somebody's table, though not one of ours, and is
+            left where it is.
+    """
+
+    def __init__(self, path: Path, why: str, *, whole: bool = False) -> None:
+        super().__init__(f"{path} is {'no file of this store' if whole else 'damaged'} ({why})")
         self.path = path
+        self.whole = whole
 
 
 def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

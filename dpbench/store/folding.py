@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from dpbench import store
 from dpbench.store import files, outcomes
-from dpbench.store.schema import SCHEMAS
+from dpbench.store.schema import SCHEMAS, lacking
 
 MANY = 500  # files of one trial each; reading more of them takes a second and more
 
@@ -31,7 +31,8 @@ def tidy(root: Path) -> None:
 
     Readers take one file's columns for those of all, so they must be the same. A trial that failed
     keeps its own file, to be replaced when it is tried again; and so does one that another file
-    holds, too. Damaged files are set aside. A folder that is a link stays as it is.
+    holds, too; and so does one with columns that we do not know. Damaged files are set aside. A
+    folder that is a link stays as it is.
 
     Raises:
         BadInput: The store cannot be written to. It is as it was.
@@ -39,8 +40,9 @@ def tidy(root: Path) -> None:
     with store.writing(root):
         for name, schema in SCHEMAS.items():
             names = _column_names(root, name)
-            old = {path for path, columns in names.items() if columns != schema.names}
-            single = {path for path in names if not path.name.startswith(store.PART)}
+            ours = {path: columns for path, columns in names.items() if _is_ours(columns, schema)}
+            old = {path for path, columns in ours.items() if columns != schema.names}
+            single = {path for path in ours if not path.name.startswith(store.PART)}
             many = single if name == "trials" and len(single) >= MANY else set()
             if (old or many) and (root / name).is_symlink():
                 _log.warning("%s is a link: its files stay as they are, one a trial.", root / name)
@@ -79,6 +81,11 @@ def _exchange(
     for number, part in enumerate(_chunks(finished)):
         tables[f"{store.PART}{generation}.{number}-g{generation}.parquet"] = pa.concat_tables(part)
     files.replace_folder(root, name, paths, kept, tables)
+
+
+def _is_ours(columns: Sequence[str], schema: pa.Schema) -> bool:
+    """Whether a file of these columns can be written again without losing any of them."""
+    return set(columns) <= set(schema.names) and not lacking(columns, schema)
 
 
 def _column_names(root: Path, name: str) -> dict[Path, list[str]]:

@@ -1,8 +1,12 @@
-"""What became of each trial of some rows, and which rows are its own where files hold it twice."""
+"""What became of each trial of some rows, and which rows are its own where files hold it twice.
+
+The same of timings.
+"""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -39,7 +43,36 @@ def once(rows: pa.Table, tables: Mapping[Path, pa.Table]) -> pa.Table:
     best = frame.sort_values("finished", ascending=False, kind="stable")
     chosen = frame["trial_id"].map(best.groupby("trial_id")["file"].first())
     kept = (frame["file"] == chosen) & ~frame.duplicated(["trial_id", "epoch", "file"])
-    for path, count in zip(tables, np.bincount(file[~kept], minlength=len(tables)), strict=True):
+    _warn(tables, file[~kept])
+    return rows.filter(pa.array(kept))
+
+
+def timed_once(rows: pa.Table, tables: Mapping[Path, pa.Table], key: Sequence[str]) -> pa.Table:
+    """Of each timing the rows of one file, the latest; says what is left out.
+
+    Args:
+        rows: The tables', in their order.
+        tables: Of each file.
+        key: Columns that all rows of a timing share.
+    """
+    if not len(rows):
+        return rows
+    file = np.repeat(range(len(tables)), [len(table) for table in tables.values()])
+    frame = rows.select([*key, "started_at"]).to_pandas().assign(file=file)
+    latest = frame.sort_values(["started_at", "file"], ascending=[False, True], kind="stable")
+    chosen = latest.groupby(list(key), dropna=False)["file"].transform("first").sort_index()
+    kept = frame["file"] == chosen
+    _warn(tables, file[~kept])
+    return rows.filter(pa.array(kept))
+
+
+def _warn(tables: Mapping[Path, pa.Table], left_out: np.ndarray[Any, Any]) -> None:
+    """Says of which files rows are left out.
+
+    Args:
+        tables: Of each file.
+        left_out: For each row of them, the number of its file.
+    """
+    for path, count in zip(tables, np.bincount(left_out, minlength=len(tables)), strict=True):
         if count:
             _log.warning("%s repeats what is there: %d rows of it are left out.", path, count)
-    return rows.filter(pa.array(kept))

@@ -2,17 +2,19 @@
 
 import types
 import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import MISSING, asdict, fields
 from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dpbench.trial import BadInput, Environment, Epoch, StepTiming, Trial
+from dpbench.trial import TIMED_UNDER, BadInput, Environment, Epoch, Status, StepTiming, Trial
 
-SCHEMA_VERSION = 3  # 1: without traceback; 2: epsilons by Opacus, epsilon_pld is missing
+# 1: without traceback. 2: epsilons by Opacus, without epsilon_pld, noise_derivation,
+# stacked_trials, and status of timings.
+SCHEMA_VERSION = 3
 
 Row = Mapping[str, Any]
 
@@ -41,6 +43,22 @@ def timing_row(timing: StepTiming, where: Environment) -> dict[str, Any]:
     return {"schema_version": SCHEMA_VERSION, **asdict(timing), **asdict(where)}
 
 
+def failed_timing_row(
+    where: Environment,
+    *,
+    dataset: str,
+    model: str,
+    engine: str,
+    batch_size: int,
+    status: Status,
+    reason: str,
+) -> dict[str, Any]:
+    """The row of a timing that has failed; what was to be measured is None."""
+    known = {"dataset": dataset, "model": model, "engine": engine, "batch_size": batch_size}
+    known |= {"schema_version": SCHEMA_VERSION, "pair": 0, "status": status, "reason": reason}
+    return dict.fromkeys(TIMINGS.names) | known | asdict(where)
+
+
 def _schema(keys: Mapping[str, type], *nouns: type) -> pa.Schema:
     """The columns of the nouns' fields, in their order, with the widest type of each kind."""
     columns = dict(keys)
@@ -62,12 +80,27 @@ def _base_type(hint: Any) -> type:
 
 TRIALS = _schema({"schema_version": int, "trial_id": str}, Trial, Epoch, Environment)
 TIMINGS = _schema({"schema_version": int}, StepTiming, Environment)
+TIMING_KEY = (
+    "dataset",
+    "model",
+    "engine",
+    "batch_size",
+    *TIMED_UNDER,
+)  # one timing's rows share it
 SCHEMAS = {"trials": TRIALS, "timings": TIMINGS}
+_NOUNS = (Trial, Epoch, StepTiming, Environment)
 _OPTIONAL = {
     field.name
-    for noun in (Trial, Epoch, StepTiming, Environment)
+    for noun in _NOUNS
     for field in fields(noun)
     if types.NoneType in typing.get_args(typing.get_type_hints(noun)[field.name])
+}
+# What a row is that was written before there was the column
+_DEFAULTS = {
+    field.name: field.default
+    for noun in _NOUNS
+    for field in fields(noun)
+    if field.default is not MISSING
 }
 
 
@@ -80,29 +113,43 @@ def refuse_newer(version: int) -> None:
         )
 
 
+def lacking(names: Collection[str], schema: pa.Schema) -> list[str]:
+    """The columns of the schema without which rows do not say what they are of; not in the names.
+
+    Every other column may be missing: a row says less without it, but no less than when it was
+    written.
+    """
+    where = {field.name for field in fields(Environment)}
+    measured = {"order", "steps", "seconds_per_step", "baseline_seconds_per_step", "alone"}
+    spared = _DEFAULTS.keys() | _OPTIONAL | where | measured
+    return [name for name in schema.names if name not in names and name not in spared]
+
+
 def conform(found: pa.Table, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows in the schema's columns, or in some of them; null in those they are too old to have.
+    """The rows in the schema's columns, or in some of them.
+
+    A column that they are too old to have holds its field's default, or null where the field has
+    none. A column that the schema does not have is left out.
 
     Raises:
         BadInput: The rows are of a newer schema; the message lacks their file.
-        ValueError: They are no rows of that schema.
+        KeyError: They do not say what they are of: see `lacking`.
+        ValueError: A column holds values of another type.
     """
     if "schema_version" not in found.column_names:
-        raise ValueError("it has no column schema_version")
+        raise KeyError("schema_version")
     if not pa.types.is_integer(found["schema_version"].type):
         raise ValueError("its column schema_version holds no integers")
     refuse_newer(pc.max(found["schema_version"]).as_py() or 0)
-    if unknown := set(found.column_names) - set(schema.names):
-        raise ValueError(f"it has the unknown column {min(unknown)}")
     wanted = pa.schema([schema.field(name) for name in columns or schema.names])
-    arrays = []
-    for field in wanted:
-        if field.name in found.column_names:
-            arrays.append(found[field.name].cast(field.type))
-        elif field.name in _OPTIONAL:
-            arrays.append(pa.nulls(len(found), field.type))
-        else:
-            raise ValueError(f"it has no column {field.name}")
+    for name in lacking(found.column_names, wanted):
+        raise KeyError(name)
+    arrays = [
+        found[field.name].cast(field.type)
+        if field.name in found.column_names
+        else pa.repeat(pa.scalar(_DEFAULTS.get(field.name), field.type), len(found))
+        for field in wanted
+    ]
     return pa.Table.from_arrays(arrays, schema=wanted)
 
 
