@@ -53,7 +53,14 @@ FLOORS = (
     ("engines.simd",),
     ("audits.canaries", "data", "models", "sampling"),
     ("audits.claim", "audits.one_run", "environment", "estimate", "grid"),
-    ("accounting", "audits.trade_off", "catalogue", "processes.worker", "stacks"),
+    (
+        "accounting",
+        "audits.residuals",
+        "audits.trade_off",
+        "catalogue",
+        "processes.worker",
+        "stacks",
+    ),
     ("audits", "comparison", "heap", "interrupt", "processes"),
     ("trial",),
 )
