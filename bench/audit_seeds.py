@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     torch.set_num_threads(1)
-    start = time.process_time()
+    start, machine = time.process_time(), environment.machine()
     seeds, games = (given.seeds[:1], 4) if given.short else (given.seeds, given.games)
     claims = [claim_for(engine, broken) for engine in ENGINES for broken in (None, *BREAKS)]
     if given.short:
@@ -164,7 +164,7 @@ def _run(given: argparse.Namespace) -> int:
             command.one_object(
                 claim=asdict(Claim(engine="fused")),
                 seeds=seeds,
-                machine=environment.machine(),
+                machine=machine,
                 cpu_seconds=time.process_time() - start,
                 arms=[asdict(each) for each in arms],
                 simulated={rate: asdict(each) for rate, each in simulated.items()},

@@ -16,9 +16,7 @@ from dpbench.sampling import poisson_batches
 GUESSED = 0.25  # of the canaries: where simulated runs of a claim near 4 gave the best bounds
 PIXEL_SCALE = 100.0  # of canaries over the clipping norm: their gradients are some 50 times as long
 FILTER_STEPS = 8  # that share the gradients of the first of them: the weights move that little
-SHARED_BELOW = (
-    1_000  # of batch_size / noise_multiplier: above, that little would not be noise alone
-)
+SHARED_BELOW = 1_000  # of batch_size / noise_multiplier: above, the noise does not hide the move
 NO_CLIP = 1e6  # times the clipping norm: no gradient is that long
 KEPT_STEPS = 2_000  # of all runs, whose residuals are kept: 0.2 GB
 
@@ -77,8 +75,8 @@ def audited_run(claim: Claim, seed: np.random.SeedSequence) -> AuditedRun:
                 residuals.append(residual.cpu())
         if claim.sample_rate == 1:  # the members of each step are the same
             sums, variances = _averaged(sums, variances)
-        for noisy_sum, noise in zip(sums, variances, strict=True):
-            scores += found.scores(noisy_sum, noise=noise)
+        for noisy_sum, variance in zip(sums, variances, strict=True):
+            scores += found.scores(noisy_sum, noise=variance)
     return AuditedRun(
         guesses=one_run.guess(np.nan_to_num(scores), coin, GUESSED),
         residuals=Residuals(
