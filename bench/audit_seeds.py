@@ -120,6 +120,15 @@ def table(arms: Sequence[Arm]) -> str:
     return "\n".join(lines)
 
 
+def sentence(members: str, games: Arm) -> str:
+    """What simulated games of a correct mechanism gave."""
+    return (
+        f"{games.audits} simulated games of a correct mechanism, {members} of the canaries in a "
+        f"batch: {games.refuted} refuted, by noise {games.by_noise:.2f} and by guesses "
+        f"{games.by_guesses:.2f} of the claim."
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     parser = command.Parser("python bench/audit_seeds.py", __doc__, "0 as wanted; 3 not")
@@ -151,13 +160,13 @@ def _run(given: argparse.Namespace) -> int:
             for seed, each in zip(seeds, findings, strict=True)
         ]
     simulated = {}
-    for rate in ("all", "half"):  # of the canaries in a batch
+    for members in ("all", "half"):  # of the canaries in a batch
         claim = Claim(engine="fused")
-        if rate == "half":
+        if members == "half":
             claim = replace(claim, batch_size=claim.canaries // 2)
         rng = np.random.default_rng(given.seeds[0])
-        found = [game(claim, rng) for _ in range(games if rate == "all" else games // 4)]
-        simulated[rate] = arm(claim, found)
+        found = [game(claim, rng) for _ in range(games if members == "all" else games // 4)]
+        simulated[members] = arm(claim, found)
     refuted = sum(each.refuted for each in simulated.values())
     if given.json:
         print(
@@ -167,17 +176,14 @@ def _run(given: argparse.Namespace) -> int:
                 machine=machine,
                 cpu_seconds=time.process_time() - start,
                 arms=[asdict(each) for each in arms],
-                simulated={rate: asdict(each) for rate, each in simulated.items()},
+                simulated={members: asdict(each) for members, each in simulated.items()},
                 audits=audits,
             )
         )
     else:
         print(table(arms))
-        for rate, each in simulated.items():
-            print(
-                f"{each.audits} simulated games of a correct mechanism, {rate} of the canaries in "
-                f"a batch: {each.refuted} refuted, by guesses {each.by_guesses:.2f} of the claim"
-            )
+        for members, each in simulated.items():
+            print(sentence(members, each))
     return 0 if given.short or as_wanted(arms, refuted) else command.EXIT_REGRESSION
 
 

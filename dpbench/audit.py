@@ -227,7 +227,9 @@ def _parser() -> command.Parser:
         "--break",
         dest="broken",
         choices=BREAKS,
-        help="plant a defect in the engine while its claim stays: the audit must find it",
+        help="plant a defect in the engine while its claim stays, which the audit must find: "
+        "noise at 0.8 or half of the claim, only in the first step of an epoch, or the same in "
+        "every step; no clipping",
     )
     looking.add_argument("--json", action="store_true", help="print one JSON object")
     return parser

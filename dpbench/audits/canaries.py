@@ -109,7 +109,7 @@ class Filter:
 
     @property
     def dimensions(self) -> int:
-        """Of the space that `residual` projects onto, or one less for each canary too many."""
+        """At least so many has the space that `residual` projects onto."""
         canaries, parameters = self._gradients.shape
         return parameters - canaries
 

@@ -26,7 +26,8 @@ class Residuals:
     Attributes:
         vectors: R of the first steps, in units of the clipping norm, float32 [kept, parameters].
         squares: The sum of |R|^2 over all steps.
-        dimensions: Of the space that R lies in, at each step; at least 1.
+        dimensions: Of the space that R lies in, at each step, or fewer; at least 1. With fewer
+            the bounds below hold, and say less.
         steps: All of the run's.
     """
 
