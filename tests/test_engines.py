@@ -604,7 +604,9 @@ def test_what_our_private_engines_would_pass_over_is_refused(name: str) -> None:
         engines.build(trial, model, noise=noise)
     plain = models.tutorial_cnn(seed=1, device="cpu")
     with pytest.raises(BadInput, match=r"Stacked trials .* (hooks|frozen)"):
-        engines.stacked([trial, trial], [plain, model], noise=noise, physical_batch_size=None)
+        engines.stacked(
+            [trial, trial], [plain, model], noise=[noise, noise], physical_batch_size=None
+        )
 
 
 def test_evaluation_is_the_kernels_whatever_engine_trains() -> None:

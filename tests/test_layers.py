@@ -56,7 +56,14 @@ FLOORS = (
     ("audits.canaries", "data", "models", "sampling"),
     ("audits.claim", "audits.one_run", "environment", "estimate", "grid"),
     ("calibration", "prv"),
-    ("accounting", "audits.trade_off", "catalogue", "processes.worker", "stacks"),
+    (
+        "accounting",
+        "audits.residuals",
+        "audits.trade_off",
+        "catalogue",
+        "processes.worker",
+        "stacks",
+    ),
     ("audits", "comparison", "guarantee", "heap", "interrupt", "processes"),
     ("trial",),
 )

@@ -1,6 +1,7 @@
 """The whole privacy curve, against Google's dp_accounting and in closed form; never too private."""
 
 import math
+import warnings
 
 import dp_accounting
 import numpy as np
@@ -9,6 +10,7 @@ from dp_accounting import pld
 from scipy.stats import norm
 
 from dpbench.accounting import spent
+from dpbench.audits import trade_off
 from dpbench.audits.trade_off import curve
 
 SETTINGS = [
@@ -55,6 +57,48 @@ def test_without_sampling_the_trade_off_is_the_gaussians(probability: float) -> 
     exact = float(norm.cdf(norm.ppf(probability) - mu))
     got = curve(noise_multiplier=1.5, sample_rate=1.0, steps=4).least_other(probability)
     assert exact * 0.97 <= got <= exact
+
+
+@pytest.mark.parametrize(
+    ("noise", "rate", "steps"),
+    [(0.2146, 1.0, 8), (0.0543, 1.0, 1), (0.1004, 0.25, 32), (0.0573, 0.01, 200)],
+)
+def test_a_loss_too_large_for_an_exponential_is_no_invalid_number(
+    noise: float, rate: float, steps: int
+) -> None:
+    """Without sampling every output has a loss, however far below -709 it is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        at = curve(noise_multiplier=noise, sample_rate=rate, steps=steps)
+        least = [at.least_other(probability) for probability in (0.0, 0.3, 1.0)]
+    assert np.isfinite(at.deltas).all()
+    assert (np.diff(at.deltas) <= 0).all()
+    assert least == sorted(least)
+    if rate == 1:
+        mu = math.sqrt(steps) / noise
+        epsilon = at.epsilon(1e-5)
+        exact = dp_accounting.get_epsilon_gaussian(1 / mu, 1e-5)
+        assert exact - 2 * at.rounding <= epsilon <= exact
+
+
+def test_no_step_has_less_than_no_mass_at_a_loss() -> None:
+    losses = np.linspace(-2_000, 2_000, 4_001)
+    for direction in trade_off._DIRECTIONS:
+        for noise in (0.02, 0.5, 3.0):
+            for rate in (0.01, 0.5, 1.0):
+                masses, beyond = trade_off._masses(losses, direction, noise, rate)
+                assert (masses >= 0).all()
+                assert masses.sum() + beyond == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("noise", "rate", "steps"), SETTINGS)
+def test_a_finer_curve_has_a_tighter_epsilon(noise: float, rate: float, steps: int) -> None:
+    coarse = curve(noise_multiplier=noise, sample_rate=rate, steps=steps)
+    fine = curve(noise_multiplier=noise, sample_rate=rate, steps=steps, rounding=0.001)
+    assert fine.rounding < 0.2 * coarse.rounding
+    claimed = spent(noise_multiplier=noise, sample_rate=rate, steps=steps, delta=1e-5).epsilon
+    assert coarse.epsilon(1e-5) < fine.epsilon(1e-5) < claimed
+    assert fine.epsilon(1e-5) > claimed - 0.025  # an accountant may be above the truth by 0.02
 
 
 def test_more_noise_is_more_privacy() -> None:

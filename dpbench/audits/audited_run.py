@@ -1,6 +1,6 @@
-"""One audited run: claim and seed -> how many canaries' coins were guessed rightly."""
+"""One audited run: claim and seed -> guesses of the canaries' coins, and what is noise alone."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -10,15 +10,26 @@ from torch import Tensor, nn
 from dpbench import engines, models
 from dpbench.audits import canaries, one_run
 from dpbench.audits.claim import STEP_LENGTH, Claim
+from dpbench.audits.residuals import Residuals
 from dpbench.sampling import poisson_batches
 
 GUESSED = 0.25  # of the canaries: where simulated runs of a claim near 4 gave the best bounds
 PIXEL_SCALE = 100.0  # of canaries over the clipping norm: their gradients are some 50 times as long
 FILTER_STEPS = 8  # that share the gradients of the first of them: the weights move that little
+SHARED_BELOW = 1_000  # of batch_size / noise_multiplier: above, the noise does not hide the move
 NO_CLIP = 1e6  # times the clipping norm: no gradient is that long
+KEPT_STEPS = 2_000  # of all runs, whose residuals are kept: 0.2 GB
 
 
-def audited_run(claim: Claim, seed: np.random.SeedSequence) -> one_run.Guesses:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditedRun:
+    """What one run shows to whoever audits."""
+
+    guesses: one_run.Guesses
+    residuals: Residuals
+
+
+def audited_run(claim: Claim, seed: np.random.SeedSequence) -> AuditedRun:
     """Trains on canaries, each in with probability 1/2, and guesses from the iterates which.
 
     Batches are Poisson samples of all canaries, of which those that are out are dropped, so that
@@ -41,18 +52,47 @@ def audited_run(claim: Claim, seed: np.random.SeedSequence) -> one_run.Guesses:
         rng=np.random.default_rng(sampler),
     )
     scores = np.zeros(claim.canaries)
-    for number, batch in enumerate(islice(batches, claim.steps)):
-        if number % FILTER_STEPS == 0:
-            found = canaries.Filter(
-                canaries.clipped_gradients(model, planted, claim.max_grad_norm),
-                sample_rate=claim.sample_rate,
-            )
-        chosen = torch.from_numpy(batch[coin[batch]]).to(claim.device)
-        before = _flat(model)
-        stepper.step(planted.images[chosen], planted.labels[chosen])
-        # (sum + noise) / max_grad_norm, out of w - learning_rate (sum + noise) / batch_size
-        scores += found.scores((before - _flat(model)) * (claim.batch_size / STEP_LENGTH))
-    return one_run.guess(np.nan_to_num(scores), coin, GUESSED)
+    residuals: list[Tensor] = []
+    squares = 0.0
+    together = FILTER_STEPS if claim.batch_size <= SHARED_BELOW * claim.noise_multiplier else 1
+    for first in range(0, claim.steps, together):
+        found = canaries.Filter(
+            canaries.clipped_gradients(model, planted, claim.max_grad_norm),
+            sample_rate=claim.sample_rate,
+        )
+        sums, variances = [], []
+        for batch in islice(batches, min(together, claim.steps - first)):
+            chosen = torch.from_numpy(batch[coin[batch]]).to(claim.device)
+            before = _flat(model)
+            stepper.step(planted.images[chosen], planted.labels[chosen])
+            # (sum + noise) / max_grad_norm, out of w - learning_rate (sum + noise) / batch_size
+            sums.append((before - _flat(model)) * (claim.batch_size / STEP_LENGTH))
+            residual = found.residual(sums[-1])
+            square = float(residual.double().square().sum())
+            squares += square
+            variances.append(max(square / found.dimensions, canaries.LEAST_NOISE**2))
+            if len(residuals) < max(1, KEPT_STEPS // claim.runs):
+                residuals.append(residual.cpu())
+        if claim.sample_rate == 1:  # the members of each step are the same
+            sums, variances = _averaged(sums, variances)
+        for noisy_sum, variance in zip(sums, variances, strict=True):
+            scores += found.scores(noisy_sum, noise=variance)
+    return AuditedRun(
+        guesses=one_run.guess(np.nan_to_num(scores), coin, GUESSED),
+        residuals=Residuals(
+            vectors=torch.stack(residuals).numpy(),
+            squares=squares,
+            dimensions=found.dimensions,
+            steps=claim.steps,
+        ),
+    )
+
+
+def _averaged(sums: list[Tensor], variances: list[float]) -> tuple[list[Tensor], list[float]]:
+    """The mean of the sums that has the least noise, and the variance of that."""
+    precision = sum(1 / noise for noise in variances)
+    mean = torch.stack([each / noise for each, noise in zip(sums, variances, strict=True)]).sum(0)
+    return [mean / precision], [1 / precision]
 
 
 class _Stepper:
@@ -60,7 +100,8 @@ class _Stepper:
 
     Engines hang hooks on the model that they train, which the auditor's gradients must not meet.
     A defect is planted by configuration, so that every engine can be given it: with
-    `noise-once-per-epoch` a noiseless engine takes all but the first step of each epoch.
+    `noise-once-per-epoch` a noiseless engine takes all but the first step of each epoch, and with
+    `noise-repeated` the generator of the noise starts again before every step.
     """
 
     def __init__(self, claim: Claim, model: nn.Module, *, noise: int) -> None:
@@ -68,6 +109,8 @@ class _Stepper:
         self._taken = 0
         trial = claim.trial
         match claim.broken:
+            case "noise-0.8":
+                trials = [replace(trial, noise_multiplier=0.8 * claim.noise_multiplier)]
             case "noise-halved":
                 trials = [replace(trial, noise_multiplier=claim.noise_multiplier / 2)]
             case "no-clipping":  # with as much noise as before
@@ -81,19 +124,22 @@ class _Stepper:
             case "noise-once-per-epoch":
                 quiet = replace(trial, noise_multiplier=0.0)
                 trials = [trial, *[quiet] * (claim.steps_per_epoch - 1)]
-            case None:
+            case "noise-repeated" | None:
                 trials = [trial]
+        self._again = noise if claim.broken == "noise-repeated" else None
         arms = {}
         for each in trials:
             if each not in arms:
                 trained = models.tutorial_cnn(seed=0, device=claim.device)
                 generator = torch.Generator(claim.device).manual_seed(noise)
-                arms[each] = trained, engines.build(each, trained, noise=generator)
+                arms[each] = trained, engines.build(each, trained, noise=generator), generator
         self._cycle = [arms[each] for each in trials]
 
     def step(self, images: Tensor, labels: Tensor) -> None:
         """Takes the next step of the epoch, from the auditor's weights and back to them."""
-        trained, engine = self._cycle[self._taken % len(self._cycle)]
+        trained, engine, generator = self._cycle[self._taken % len(self._cycle)]
+        if self._again is not None:
+            generator.manual_seed(self._again)
         _copy(self._model, trained)
         engine.step(images, labels)
         _copy(trained, self._model)

@@ -91,8 +91,7 @@ class Filter:
     A step's sum is G^T z + noise, with z the canaries' memberships of its batch and G their clipped
     gradients. Before a look at the sum, a membership has mean p = sample_rate / 2, for a canary is
     in the dataset with probability 1/2. The estimate is z = p + W (G sum - K p) with K = G G^T and
-    W = (K + noise^2 / p (1 - p))^-1, divided by how much of a membership comes through. How large
-    the noise really is shows in what of the sum no canary can explain.
+    W = (K + noise^2 / p (1 - p))^-1, divided by how much of a membership comes through.
 
     Args:
         gradients: As `clipped_gradients` gives them, [m, parameters], m less than parameters.
@@ -108,28 +107,44 @@ class Filter:
         self._gram, self._vectors = gram.numpy(), vectors
         self._values = np.maximum(values, 1e-6 * values[-1])
 
-    def scores(self, noisy_sum: Tensor) -> _Array:
+    @property
+    def dimensions(self) -> int:
+        """At least so many has the space that `residual` projects onto."""
+        canaries, parameters = self._gradients.shape
+        return parameters - canaries
+
+    def residual(self, noisy_sum: Tensor) -> Tensor:
+        """What of the sum no canary can explain: its projection off their gradients, [parameters].
+
+        Rounding makes it longer than it is, never shorter: the projection is the shortest.
+
+        Args:
+            noisy_sum: Recovered from two iterates, in units of the clipping norm, [parameters].
+        """
+        seen = (self._gradients @ noisy_sum).double().cpu().numpy()
+        weights = self._vectors @ ((self._vectors.T @ seen) / self._values)
+        return noisy_sum - torch.from_numpy(weights).to(noisy_sum) @ self._gradients
+
+    def scores(self, noisy_sum: Tensor, *, noise: float) -> _Array:
         """For each canary the log of how much likelier the sum is if it is in, [m].
 
         The logarithm of 1 - q + q N(x; 1, v) / N(x; 0, v), with q the sample rate, x the estimate
         of the membership and v its variance.
 
         Args:
-            noisy_sum: Recovered from two iterates, in units of the clipping norm, [parameters].
+            noisy_sum: As above.
+            noise: Variance of its noise, in each parameter.
         """
         seen = (self._gradients @ noisy_sum).double().cpu().numpy()
-        canaries, parameters = self._gradients.shape
-        explained = float(((self._vectors.T @ seen) ** 2 / self._values).sum())
-        unexplained = float(noisy_sum.double().square().sum()) - explained
-        noise = max(unexplained / (parameters - canaries), LEAST_NOISE**2)
-
+        noise = max(noise, LEAST_NOISE**2)
         prior = self._sample_rate / 2
         spread = prior * (1 - prior)
         inverse = 1 / (self._values + noise / spread)
-        through = (self._vectors * (inverse * self._values)) @ self._vectors.T
-        own = np.maximum(np.diag(through), 1e-12)
-        from_others = spread * ((through**2).sum(axis=1) - own**2)
-        from_noise = noise * (self._vectors**2 @ (inverse**2 * self._values))
+        squared = self._vectors**2
+        # the diagonals of W K and of (W K)^2, without either product
+        own = np.maximum(squared @ (inverse * self._values), 1e-12)
+        from_others = spread * (squared @ (inverse * self._values) ** 2 - own**2)
+        from_noise = noise * (squared @ (inverse**2 * self._values))
         surprise = seen - self._gram.sum(axis=1) * prior
         estimates = prior + self._vectors @ (inverse * (self._vectors.T @ surprise)) / own
         ratios: _Array = (2 * estimates - 1) * own**2 / (2 * (from_others + from_noise))

@@ -5,11 +5,21 @@ from typing import Literal, get_args
 
 from dpbench.trial import PRIVATE_ENGINES, BadInput, EngineName, Trial
 
-Break = Literal["noise-halved", "no-clipping", "noise-once-per-epoch"]
+Break = Literal[
+    "noise-0.8", "noise-halved", "noise-once-per-epoch", "noise-repeated", "no-clipping"
+]
 BREAKS: tuple[Break, ...] = get_args(Break)
 
 PARAMETERS = 26_010  # of the model: whoever guesses needs more of them than there are canaries
 STEP_LENGTH = 0.01  # learning rate x clipping norm: the weights move, and stay near where they were
+
+
+def default_batch_size(canaries: int, broken: Break | None) -> int:
+    """All canaries, whose every step then tells as much as it can; an epoch is one step.
+
+    Half of them for noise once an epoch, for which an epoch needs another step.
+    """
+    return canaries // 2 if broken == "noise-once-per-epoch" else canaries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +45,12 @@ class Claim:
     """
 
     engine: EngineName
-    noise_multiplier: float = 2.0
+    noise_multiplier: float = 2.4
     max_grad_norm: float = 1.0
-    batch_size: int = 256
+    batch_size: int = 512
     epochs: int = 4
     canaries: int = 512
-    runs: int = 4
+    runs: int = 6
     seed: int = 0
     delta: float = 1e-5
     confidence: float = 0.95

@@ -22,7 +22,8 @@ _Array = NDArray[np.float64]
 ROUNDING = 0.01  # the most that a composed privacy loss is rounded up
 TAIL = 1e-10  # the most of the composed loss' mass beyond its grid; counted as infinite loss
 FINEST, COARSEST = 2**22, 2**13  # numbers of points of a grid
-CURVE_POINTS = 4_096  # of a grid's epsilons, what the curve keeps
+CURVE_POINTS = 4_096  # of a grid's epsilons, what the curve keeps, at the default rounding
+MOST_EXPONENT = 700.0  # e to this is a float64, and e to 710 is not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,10 +48,15 @@ class Curve:
         proposition 2.12: f is the supremum of the lines of its (epsilon, delta) pairs). A grid of
         pairs gives less lines, so this is never too large.
         """
-        first = np.exp(-self.epsilons) * (probability - self.deltas)
-        with np.errstate(over="ignore"):
-            second = 1 - self.deltas - np.exp(self.epsilons) * (1 - probability)
+        epsilons, deltas = self.epsilons[self._finite], self.deltas[self._finite]
+        first = np.exp(-epsilons) * (probability - deltas)
+        second = 1 - deltas - np.exp(epsilons) * (1 - probability)
         return max(0.0, float(first.max()), float(second.max()))
+
+    @property
+    def _finite(self) -> slice:
+        """The points whose e^epsilon is finite; the other lines say nothing in float64."""
+        return slice(int(np.searchsorted(self.epsilons, MOST_EXPONENT)))
 
     def epsilon(self, delta: float) -> float:
         """A lower bound on the mechanism's epsilon at delta, within `rounding` and a grid step."""
@@ -61,18 +67,21 @@ class Curve:
 
 
 @lru_cache(maxsize=256)
-def curve(*, noise_multiplier: float, sample_rate: float, steps: int) -> Curve:
+def curve(
+    *, noise_multiplier: float, sample_rate: float, steps: int, rounding: float = ROUNDING
+) -> Curve:
     """The privacy curve of `steps` steps.
 
     Args:
         noise_multiplier: Standard deviation of the noise over the clipping norm, above 0.
         sample_rate: In (0, 1].
         steps: At least 1.
+        rounding: About the most that the composed privacy loss is rounded up.
     """
     widest = 1.0
     while _tail(widest, noise_multiplier, sample_rate, steps) > TAIL:
         widest *= 1.5
-    points = 2 ** math.ceil(math.log2(2 * widest * steps / ROUNDING))
+    points = 2 ** math.ceil(math.log2(2 * widest * steps / rounding))
     points = min(FINEST, max(COARSEST, points))
     mesh = 2 * widest / points
     losses = (np.arange(points) - points // 2) * mesh
@@ -83,7 +92,8 @@ def curve(*, noise_multiplier: float, sample_rate: float, steps: int) -> Curve:
         composed = np.roll(composed, -(steps - 1) * (points // 2)).clip(min=0)
         deltas = np.maximum(deltas, _delta(losses[points // 2 :], composed[points // 2 :]))
     deltas += TAIL
-    kept = np.linspace(0, points // 2 - 1, min(CURVE_POINTS, points // 2)).astype(int)
+    most = round(CURVE_POINTS * ROUNDING / rounding)
+    kept = np.linspace(0, points // 2 - 1, min(most, points // 2)).astype(int)
     return Curve(
         epsilons=losses[points // 2 :][kept],
         deltas=deltas[kept].clip(max=1),
@@ -103,12 +113,15 @@ def _masses(
     With the example, an output along its gradient is (1 - rate) N(0, noise^2) + rate N(1, noise^2);
     without it N(0, noise^2). The log ratio of the two increases with the output.
     """
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        signed = losses if direction == "remove" else -losses
-        # the output whose log ratio it is, by log((e^signed - 1 + rate) / rate) without overflow
-        inner = -np.expm1(-signed) + rate * np.exp(-signed)
-        output = noise**2 * (signed + np.log(inner) - math.log(rate)) + 0.5
-    output = np.where(np.isnan(output), -np.inf, output)  # no output has so low a ratio
+    signed = losses if direction == "remove" else -losses
+    # The output whose log ratio is `signed`: of log((e^signed - 1 + rate) / rate), by the share
+    # log((1 - rate) / e^signed) that the other part of the mixture has. No output has a log ratio
+    # at or below log(1 - rate).
+    others = (math.log1p(-rate) if rate < 1 else -math.inf) - signed
+    some = others < 0
+    output = np.full(losses.shape, -np.inf)
+    inner = np.log(-np.expm1(others[some]))
+    output[some] = noise**2 * (signed[some] + inner - math.log(rate)) + 0.5
     if direction == "remove":
         below, above = (
             (1 - rate) * ndtr(sign * output / noise) + rate * ndtr(sign * (output - 1) / noise)
@@ -128,8 +141,8 @@ def _tail(widest: float, noise: float, rate: float, steps: int) -> float:
     worst = 0.0
     for direction in _DIRECTIONS:
         masses, beyond = _masses(losses, direction, noise, rate)
-        with np.errstate(divide="ignore"):
-            logs = np.log(masses)
+        logs = np.full(masses.shape, -np.inf)
+        np.log(masses, out=logs, where=masses > 0)
         for sign in (1, -1):
             bounds = [
                 steps * float(logsumexp(sign * order * losses + logs)) - order * widest
