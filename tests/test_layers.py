@@ -21,7 +21,7 @@ FLOORS = (
     ("page", "store.folding", "store.sharing"),
     ("page.render",),
     ("page.contents",),
-    ("gallery", "page.references", "page.tables"),
+    ("findings", "gallery", "page.references", "page.tables"),
     ("candour", "figures", "progress", "store.history", "wording"),
     ("command", "store", "summary"),
     (
@@ -33,7 +33,7 @@ FLOORS = (
         "figures.privacy",
     ),
     ("figures.parts",),
-    ("comparison.changes", "comparison.differences"),
+    ("choice", "comparison.changes", "comparison.differences", "price"),
     ("store.files", "store.locks", "store.outcomes", "store.schema"),
     ("analysis",),
     ("memory",),
@@ -53,7 +53,7 @@ FLOORS = (
     ("engines.simd",),
     ("audits.canaries", "data", "models", "sampling"),
     ("audits.claim", "audits.one_run", "environment", "estimate", "grid"),
-    ("accounting", "audits.trade_off", "catalogue", "processes.worker", "stacks"),
+    ("accounting", "audits.trade_off", "catalogue", "processes.worker", "question", "stacks"),
     ("audits", "comparison", "heap", "interrupt", "processes"),
     ("trial",),
 )
