@@ -261,10 +261,10 @@ def _plan(given: argparse.Namespace) -> _Plan:
     layers = [{name: value for name, value in flags.items() if value is not None}]
     shared = grid.shared(top)
     grids = [grid.grid(*layers, table, shared, grid.defaults(dataset)) for table in tables]
+    trials = grid.trials(grids, dataset)
     targets = [epsilon for each in grids for epsilon in each.target_epsilon or ()]
     asked = question.question(vars(given), top, targets)
     _refuse_no_store(asked.tuned_in)
-    trials = grid.trials(grids, dataset)
     return _Plan(
         text=text,
         data_root=data_root,
@@ -359,7 +359,10 @@ def _refuse_other_dataset(out: Path, dataset: str) -> None:
     """Raises BadInput where the store holds trials, and none of them on the dataset."""
     from dpbench import store
 
-    there = store.load(out, "trials", ["dataset"]).to_pandas()["dataset"].unique()
+    if not (out / "trials").is_dir():  # what cannot be written to is told by `store.create`
+        return
+    rows = store.load(out, "trials", ["dataset"], on_damage=lambda *_: None)
+    there = rows["dataset"].unique().to_pylist()
     if len(there) and dataset not in there:
         raise BadInput(
             f"Expected {out} to hold trials on {dataset}, not on {', '.join(sorted(there))}: name "

@@ -151,7 +151,7 @@ def test_fresh_seeds_are_reported_and_the_grids_choose() -> None:
     assert best.loss is not None
     assert best.loss.mean == pytest.approx(0.95 - 0.89)
     assert best.loss.seeds == 3
-    assert list(candour.of_choice([answer]))[0].startswith("A noise multiplier")
+    assert next(iter(candour.of_choice([answer]))).startswith("A noise multiplier")
     assert next(iter(wording.remarks(answer))) == (
         "It is the best of 2 arms on the test set. Its accuracy is that of seeds 6, 7, 8, which "
         "had no part in the choice; those that had give 91.00 ± 2.48 % (3 seeds)."
