@@ -96,7 +96,7 @@ def on_log_axis(trials: pd.DataFrame) -> pd.DataFrame:
 
 def epsilon_label(rows: pd.DataFrame) -> str:
     """Epsilon with the accountants and deltas of the rows, for an axis title."""
-    words = {"prv": "PRV", "rdp": "RDP", "gaussian": "Gaussian if shuffled"}
+    words = {"pld": "PLD", "prv": "PRV", "rdp": "RDP", "gaussian": "Gaussian if shuffled"}
     accountants = " or ".join(words[name] for name in words if name in set(rows["accountant"]))
     deltas = ", ".join(analysis.short(delta) for delta in sorted(rows["delta"].unique()))
     return f"epsilon spent (delta {deltas})\nby {accountants}"
