@@ -16,14 +16,15 @@ class Price:
     """What the best of all settings tried would spend, if their number were random.
 
     A setting's run is the composition of its trainings with all seeds, since settings are compared
-    by their means over seeds.
+    by their means over seeds, and of those that would have confirmed it, had it been chosen.
 
     Attributes:
         epsilon: By `accounting.epsilon_of_best`, of runs as above.
-        epsilon_of_one_seed: The same if each setting had been trained with one seed.
+        epsilon_of_one_seed: The same if each setting had been trained with one seed, and none had
+            been confirmed.
         settings: Private ones with noise that have taken a step; the mean of the random number.
         trainings: Of these settings, over all seeds, failed ones included.
-        seeds: The most of a setting.
+        seeds: The most of a setting, those that confirm included.
         tuned: Of the settings, those in the stores of an earlier tuning alone.
         without_noise: Trainings that clip without noise and are not counted: no epsilon covers
             them.
@@ -44,13 +45,19 @@ class Price:
 
 
 def price(
-    trials: pd.DataFrame, tuning: pd.DataFrame, *, sampling: str, delta: float
+    trials: pd.DataFrame,
+    tuning: pd.DataFrame,
+    confirmations: pd.DataFrame,
+    *,
+    sampling: str,
+    delta: float,
 ) -> Price | None:
     """The price of a choice; None where there was none, or the steps were not counted.
 
     Args:
         trials: Every row on the dataset, of whatever status, held-out set and delta.
         tuning: As `trials`, of the stores of an earlier tuning.
+        confirmations: Of the trials, those of settings that had been chosen.
         sampling: Of the trials that are chosen among.
         delta: That epsilon is stated at.
     """
@@ -63,8 +70,12 @@ def price(
         return None
     trainings = _trainings(of_sampling)
     known = trainings.dropna(subset=["steps"])
+    confirms = known["trial_id"].isin(set(confirmations["trial_id"]))
+    by_arm = known[confirms].groupby(analysis.ARM, dropna=False, sort=False)
+    again = int(by_arm.size().max()) if confirms.any() else 0
     arms = (
-        known.groupby(analysis.ARM, dropna=False, sort=False)
+        known[~confirms]
+        .groupby(analysis.ARM, dropna=False, sort=False)
         .agg(
             sample_rate=("sample_rate", "first"),
             steps=("steps", "sum"),
@@ -75,13 +86,14 @@ def price(
     )
     if len(arms) < 2:
         return None
-    own = known[known["trial_id"].isin(set(trials["trial_id"]))]
+    arms["steps"] += again * arms["most_steps"]
+    own = known[~confirms & known["trial_id"].isin(set(trials["trial_id"]))]
     return Price(
         epsilon=_epsilon(arms, arms["steps"], delta),
         epsilon_of_one_seed=_epsilon(arms, arms["most_steps"], delta),
         settings=len(arms),
         trainings=len(known),
-        seeds=int(arms["seeds"].max()),
+        seeds=int(arms["seeds"].max()) + again,
         tuned=len(arms) - len(own.drop_duplicates(analysis.ARM)),
         without_noise=int(started[started["noise_multiplier"] == 0]["trial_id"].nunique()),
         other_neighbours=int(noisy[noisy["sampling"] != sampling]["trial_id"].nunique()),

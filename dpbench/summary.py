@@ -194,7 +194,11 @@ def answers(
     """
     overheads = analysis.overhead(timings) if len(timings) else pd.DataFrame()
     none = trials.iloc[:0]
-    trained = (trials if every is None else every, none if tuning is None else tuning)
+    trained = (
+        trials if every is None else every,
+        none if tuning is None else tuning,
+        none if confirmations is None else confirmations,
+    )
     found = []
     for sampling in analysis.samplings(trials) or ["poisson"]:
         private = analysis.private(trials[trials["sampling"] == sampling])

@@ -133,7 +133,7 @@ def _price(best: Best, price: Price) -> str:
     seeds = ""
     if price.seeds > 1:
         seeds = (
-            f" (a setting is all its seeds, up to {price.seeds}, composed, for it is chosen by "
+            f" (a setting is all its seeds, up to {price.seeds}, composed, for it is judged by "
             f"their mean; with one seed each it would be {price.epsilon_of_one_seed:.2g})"
         )
     left_out = [

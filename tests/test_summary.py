@@ -81,7 +81,7 @@ def test_choosing_is_charged_for_and_says_what_is_composed() -> None:
         "Its epsilon of 2.5 is that of one training, but 2 private settings in 6 trainings have "
         "seen this data. No such bound holds for the best of a fixed grid. The best of a random "
         f"number of these settings drawn at random, 2 on average, spends {both:.2g} (a setting is "
-        "all its seeds, up to 3, composed, for it is chosen by their mean; with one seed each it "
+        "all its seeds, up to 3, composed, for it is judged by their mean; with one seed each it "
         f"would be {alone:.2g}) (Papernot and Steinke 2022), which does not protect the examples "
         "that it is chosen by."
     )
@@ -159,6 +159,17 @@ def test_fresh_seeds_are_reported_and_the_grids_choose() -> None:
     baseline = summary.baseline(grid, fresh)
     assert baseline is not None
     assert baseline.confirmed_on == (6, 7, 8)
+
+
+def test_a_choice_pays_for_its_confirmation_whichever_setting_is_chosen() -> None:
+    grid, again = rows(2), rows(5)
+    fresh = again[(again["seed"] >= 2) & (again["max_grad_norm"] == 1.0)]
+    every = pd.concat([grid, fresh])
+    (answer,) = summary.answers(grid, NO_TIMINGS, at=[3], confirmations=fresh, every=every)
+    price = price_of(answer)
+    assert (price.settings, price.trainings, price.seeds) == (2, 4 + 3, 2 + 3)
+    assert price.epsilon == pytest.approx(spent(*[run(5 * 22)] * 2))
+    assert price.epsilon_of_one_seed == pytest.approx(spent(*[run(22)] * 2))
 
 
 def test_the_confirmation_of_another_setting_does_not_mix_in() -> None:
