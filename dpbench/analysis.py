@@ -12,6 +12,7 @@ from scipy import special  # scipy.stats takes a third of a second to import
 from dpbench.trial import ENGINES, NON_PRIVATE, NON_PRIVATE_ENGINES, SAMPLINGS, Trial
 
 CONFIDENCE = 0.95
+MOST_WIDTH = 0.5  # of an interval of accuracy: one that holds half of the scale says nothing
 ROUNDING = 1e-9  # by so much of itself an epsilon may exceed what it was solved for
 ARM = [field.name for field in fields(Trial) if field.name != "seed"]
 
@@ -109,7 +110,7 @@ def over_seeds(trials: pd.DataFrame) -> pd.DataFrame:
     Columns: those of the arm, `epoch`, `steps`, `sample_rate`, `epsilon`, `epsilon_if_poisson`,
     `accountant`, `seeds` (their number), `validation_accuracy` and `test_accuracy` (means), `low`
     and `high`, the 95 % Student t interval of the latter, and `least` and `most`, its range. The
-    interval is NaN for one seed, of which there is none, and where it is wider than the scale.
+    interval is NaN for one seed, of which there is none, and where it is wider than MOST_WIDTH.
     """
     grouped = ok(trials).groupby([*ARM, "epoch"], dropna=False, sort=False)
     frame = grouped.agg(
@@ -194,8 +195,8 @@ class Difference:
 
     Attributes:
         mean: Of the seeds' differences; a fraction.
-        low: Lower end of its 95 % Student t interval; NaN for one seed, and where that would be
-            wider than the scale of accuracy.
+        low: Lower end of its 95 % Student t interval; NaN for one seed, and where that is wider
+            than MOST_WIDTH.
         high: Upper end.
         seeds: That both arms have.
     """
@@ -283,13 +284,13 @@ def where(rows: pd.DataFrame, values: Mapping[str, Any]) -> pd.DataFrame:
 def _half_width(deviation: float, seeds: int) -> float:
     """Of the Student t interval of a mean accuracy; NaN for one seed.
 
-    NaN, too, where the interval is as wide as the scale from 0 to 1: two seeds that differ by 8
-    points or more say nothing beyond their range.
+    NaN, too, where the interval is wider than MOST_WIDTH: two seeds that differ by 4 points or more
+    say nothing beyond their range.
     """
     if seeds < 2:
         return math.nan
     half = _t_quantile(int(seeds) - 1) * float(deviation) / math.sqrt(seeds)
-    return half if 2 * half < 1 else math.nan
+    return half if 2 * half <= MOST_WIDTH else math.nan
 
 
 @cache

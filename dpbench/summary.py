@@ -41,7 +41,7 @@ class Setting:
 class Accuracy:
     """Test accuracy over seeds, a fraction, with its 95 % t interval and its range.
 
-    `low` and `high` are NaN for one seed, and where the interval would be wider than the scale.
+    `low` and `high` are NaN for one seed, and where the interval is wider than half of the scale.
     """
 
     mean: float

@@ -133,8 +133,8 @@ def _price(best: Best, price: Price) -> str:
     seeds = ""
     if price.seeds > 1:
         seeds = (
-            f" (a setting is all its seeds, up to {price.seeds}, composed, for it is judged by "
-            f"their mean; with one seed each it would be {price.epsilon_of_one_seed:.2g})"
+            f" A setting is there all its seeds, up to {price.seeds}, composed, for it is judged "
+            f"by their mean; with one seed each it would be {price.epsilon_of_one_seed:.2g}."
         )
     left_out = [
         *([f"{price.without_noise} that clip without noise"] if price.without_noise else []),
@@ -151,9 +151,8 @@ def _price(best: Best, price: Price) -> str:
         f"{command.counted(price.settings, 'private setting')} in "
         f"{command.counted(price.trainings, 'training')} have seen this data{tuned}. No such bound "
         "holds for the best of a fixed grid. The best of a random number of these settings drawn "
-        f"at random, {price.settings} on average, spends {price.epsilon:.2g}{seeds} (Papernot and "
-        "Steinke 2022), which does not protect the examples that it is chosen by."
-        f"{without}"
+        f"at random, {price.settings} on average, spends {price.epsilon:.2g} (Papernot and Steinke "
+        f"2022), which does not protect the examples that it is chosen by.{seeds}{without}"
     )
 
 

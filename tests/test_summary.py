@@ -80,10 +80,10 @@ def test_choosing_is_charged_for_and_says_what_is_composed() -> None:
     assert said == (
         "Its epsilon of 2.5 is that of one training, but 2 private settings in 6 trainings have "
         "seen this data. No such bound holds for the best of a fixed grid. The best of a random "
-        f"number of these settings drawn at random, 2 on average, spends {both:.2g} (a setting is "
-        "all its seeds, up to 3, composed, for it is judged by their mean; with one seed each it "
-        f"would be {alone:.2g}) (Papernot and Steinke 2022), which does not protect the examples "
-        "that it is chosen by."
+        f"number of these settings drawn at random, 2 on average, spends {both:.2g} (Papernot "
+        "and Steinke 2022), which does not protect the examples that it is chosen by. A setting is "
+        "there all its seeds, up to 3, composed, for it is judged by their mean; with one seed "
+        f"each it would be {alone:.2g}."
     )
 
 
