@@ -31,6 +31,11 @@ def of_choice(answers: Collection[Answer]) -> Iterator[str]:
             f"where a validation set chooses: {BIAS}. --confirm N runs the best settings again on "
             "N fresh seeds and reports those."
         )
+    if fresh := sorted({seed for best in given for seed in best.confirmed_on}):
+        yield (
+            f"Confirmed accuracies and losses are those of {command.named('seed', fresh)}, which "
+            "had no part in the choice."
+        )
     known = (best.setting.train_examples for best in given)
     sizes = sorted({size for size in known if size is not None})
     if sizes:

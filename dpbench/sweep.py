@@ -294,7 +294,7 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
         if plan.fresh:
             print(
                 "and then the best setting of each answer, and the best non-private one, again on "
-                f"{command.counted(len(plan.fresh), 'seed')}: {', '.join(map(str, plan.fresh))}"
+                f"{command.named('seed', plan.fresh)}"
             )
         return 0
 
@@ -347,7 +347,7 @@ def _run(plan: _Plan, given: argparse.Namespace, typed: Sequence[str]) -> "Sweep
             record = replace(record, confirming=tuple(trial.trial_id for trial in again))
             history.write(out, record)
             if again and not given.quiet:
-                command.say(f"The best again, on seeds {', '.join(map(str, plan.fresh))}:")
+                command.say(f"The best again, on {command.named('seed', plan.fresh)}:")
             if again:
                 run(again)
         if not given.no_timing:

@@ -39,8 +39,9 @@ def baseline(found: Baseline | None) -> str:
     chosen = f", of {found.arms} chosen on the {_set(found.chosen_by)} set,"
     return (
         f"On {found.dataset}, the best non-private setting{chosen if found.arms > 1 else ''} "
-        f"reaches {accuracy(found.accuracy)} with batch size {found.batch_size}, learning rate "
-        f"{found.learning_rate:g} and {command.counted(found.epochs, 'epoch')}{shuffled}."
+        f"reaches {accuracy(found.accuracy)}{_fresh(found.confirmed_on)} with batch size "
+        f"{found.batch_size}, learning rate {found.learning_rate:g} and "
+        f"{command.counted(found.epochs, 'epoch')}{shuffled}."
     )
 
 
@@ -58,9 +59,13 @@ def sentence(answer: Answer, against: Baseline | None = None) -> str:
         return f"{within}, there is no answer: no epoch of a private trial has spent so little."
     return (
         f"{within} (delta {analysis.short(best.delta)}, {ACCOUNTANTS[best.accountant]}), the best "
-        f"setting is {setting(best.setting)}: it reaches {accuracy(best.accuracy)}, "
-        f"{_lost(best, against)}, and {_time(best.step_times)}."
+        f"setting is {setting(best.setting)}: it reaches {accuracy(best.accuracy)}"
+        f"{_fresh(best.confirmed_on)}, {_lost(best, against)}, and {_time(best.step_times)}."
     )
+
+
+def _fresh(seeds: Sequence[int]) -> str:
+    return " on seeds that did not choose it" if seeds else ""
 
 
 def remarks(answer: Answer) -> Iterator[str]:
@@ -87,10 +92,8 @@ def _chosen(best: Best) -> Iterator[str]:
     of = _set(best.chosen_by)
     among = f"It is the best of {command.counted(best.arms, 'arm')} on the {of} set"
     if best.confirmed_on:
-        seeds = ", ".join(map(str, best.confirmed_on))
-        many = "seed" if len(best.confirmed_on) == 1 else "seeds"
         yield (
-            f"{among}. Its accuracy is that of {many} {seeds}, which had no part in the choice; "
+            f"{among}. Its accuracy is that of {command.named('seed', best.confirmed_on)}, which had no part in the choice; "
             f"those that had give {accuracy(best.accuracy_when_chosen)}."
         )
     elif best.arms > 1:
