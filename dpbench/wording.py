@@ -93,8 +93,8 @@ def _chosen(best: Best) -> Iterator[str]:
     among = f"It is the best of {command.counted(best.arms, 'arm')} on the {of} set"
     if best.confirmed_on:
         yield (
-            f"{among}. Its accuracy is that of {command.named('seed', best.confirmed_on)}, which had no part in the choice; "
-            f"those that had give {accuracy(best.accuracy_when_chosen)}."
+            f"{among}. Its accuracy is that of {command.named('seed', best.confirmed_on)}, which "
+            f"had no part in the choice; those that had give {accuracy(best.accuracy_when_chosen)}."
         )
     elif best.arms > 1:
         yield (
