@@ -23,7 +23,7 @@ from dpbench.train import synchronise
 from dpbench.trial import BadInput, EngineName
 
 ENGINES: tuple[EngineName, ...] = ("non-private", "bookkeeping", "opacus-hooks")
-STACK = 10  # trials: those of a batch size in the default grid
+STACK = 10  # trials: as those of a batch size in the default grid, one baseline among them
 STEPS = 50  # of a block
 PROFILED_STEPS = 10
 HEADER = ("step", "batch", "launches", "ms", "kernels", "as a graph", "ms", "kernels")

@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 from scipy import special  # scipy.stats takes a third of a second to import
 
-from dpbench.trial import ENGINES, NON_PRIVATE, NON_PRIVATE_ENGINES, Trial
+from dpbench.trial import ENGINES, NON_PRIVATE, NON_PRIVATE_ENGINES, SAMPLINGS, Trial
 
 CONFIDENCE = 0.95
-BEST_AT = (1.0, 3.0, 8.0)  # the epsilons that are answered for
+MOST_WIDTH = 0.5  # of an interval of accuracy: one that holds half of the scale says nothing
+ROUNDING = 1e-9  # by so much of itself an epsilon may exceed what it was solved for
 ARM = [field.name for field in fields(Trial) if field.name != "seed"]
 
 
@@ -107,9 +108,9 @@ def over_seeds(trials: pd.DataFrame) -> pd.DataFrame:
     """One row per arm and epoch: the mean test accuracy over seeds with its interval.
 
     Columns: those of the arm, `epoch`, `steps`, `sample_rate`, `epsilon`, `epsilon_if_poisson`,
-    `accountant`, `seeds` (their number), `validation_accuracy` and `test_accuracy` (means) and
-    `low` and `high`, the 95 % Student t interval of the latter; NaN for one seed, of which there
-    is none.
+    `accountant`, `seeds` (their number), `validation_accuracy` and `test_accuracy` (means), `low`
+    and `high`, the 95 % Student t interval of the latter, and `least` and `most`, its range. The
+    interval is NaN for one seed, of which there is none, and where it is wider than MOST_WIDTH.
     """
     grouped = ok(trials).groupby([*ARM, "epoch"], dropna=False, sort=False)
     frame = grouped.agg(
@@ -122,6 +123,8 @@ def over_seeds(trials: pd.DataFrame) -> pd.DataFrame:
         validation_accuracy=("validation_accuracy", "mean"),
         test_accuracy=("test_accuracy", "mean"),
         deviation=("test_accuracy", "std"),
+        least=("test_accuracy", "min"),
+        most=("test_accuracy", "max"),
     ).reset_index()
     half = [
         _half_width(deviation, n)
@@ -139,14 +142,25 @@ def frontier(arms: pd.DataFrame) -> pd.DataFrame:
     return ordered[ordered["test_accuracy"] > best_before]
 
 
+def samplings(trials: pd.DataFrame) -> list[str]:
+    """How the private trials drew batches: each has neighbours, and so an epsilon, of its own."""
+    there = set(private(trials)["sampling"])
+    return [name for name in SAMPLINGS if name in there]
+
+
 def within(trials: pd.DataFrame, epsilon: float) -> pd.DataFrame:
-    """Of every private arm, its last epoch that spends at most epsilon: rows of `over_seeds`."""
+    """Of every private arm, its last epoch that spends at most epsilon: rows of `over_seeds`.
+
+    Args:
+        trials: Of one sampling: the epsilons of others do not compare.
+        epsilon: Exceeded by rounding at most.
+    """
     return last_within(over_seeds(private(trials)), epsilon)
 
 
 def last_within(arms: pd.DataFrame, epsilon: float) -> pd.DataFrame:
     """Of the rows of `over_seeds`, each arm's last that spends at most epsilon."""
-    arms = arms[arms["epsilon"] <= epsilon].sort_values("epoch")
+    arms = arms[arms["epsilon"] <= epsilon * (1 + ROUNDING)].sort_values("epoch")
     return arms.groupby(ARM, dropna=False, sort=False).tail(1)
 
 
@@ -181,7 +195,8 @@ class Difference:
 
     Attributes:
         mean: Of the seeds' differences; a fraction.
-        low: Lower end of its 95 % Student t interval; NaN for one seed.
+        low: Lower end of its 95 % Student t interval; NaN for one seed, and where that is wider
+            than MOST_WIDTH.
         high: Upper end.
         seeds: That both arms have.
     """
@@ -224,10 +239,10 @@ def loss_split(trials: pd.DataFrame) -> pd.DataFrame:
     finals = final(trials)[[*ARM, "seed", "test_accuracy", "validation_accuracy"]]
     clips = private(finals)
     noisy, clip_only = clips[clips["noise_multiplier"] > 0], clips[clips["noise_multiplier"] == 0]
-    baseline = non_private(finals)
+    baseline = unclipped(finals)
     shared = ["dataset", "model", "sampling", "batch_size", "momentum", "epochs"]
     shared.append("validation_examples")
-    rates = [*shared, "learning_rate"]
+    rates = [*shared, "learning_rate", "engine"]
     columns = ["test_accuracy", "validation_accuracy"]
     means = baseline.groupby(rates, dropna=False)[columns].mean().reset_index()
     baseline = baseline.merge(best_of_each(means, shared)[rates])
@@ -267,10 +282,15 @@ def where(rows: pd.DataFrame, values: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _half_width(deviation: float, seeds: int) -> float:
-    """Of the Student t interval of a mean; NaN for one seed."""
+    """Of the Student t interval of a mean accuracy; NaN for one seed.
+
+    NaN, too, where the interval is wider than MOST_WIDTH: two seeds that differ by 4 points or more
+    say nothing beyond their range.
+    """
     if seeds < 2:
         return math.nan
-    return _t_quantile(int(seeds) - 1) * float(deviation) / math.sqrt(seeds)
+    half = _t_quantile(int(seeds) - 1) * float(deviation) / math.sqrt(seeds)
+    return half if 2 * half <= MOST_WIDTH else math.nan
 
 
 @cache

@@ -109,6 +109,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def named(noun: str, values: Sequence[object]) -> str:
+    """The noun with its values: seed 3, seeds 3, 4, 5."""
+    return f"{noun}{'' if len(values) == 1 else 's'} {', '.join(map(str, values))}"
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Lines of aligned columns: the first to the left, the others to the right."""
     cells = [list(header), *map(list, rows)]

@@ -26,6 +26,7 @@ class Plan:
         device: What they run on.
         out: The store.
         seconds: About how long it takes, all in all; 0 where there is nothing to run.
+        confirming: Seeds on which the best settings will run again, after the others.
     """
 
     trials: Sequence[Trial]
@@ -38,6 +39,7 @@ class Plan:
     device: str
     out: Path
     seconds: float
+    confirming: Sequence[int]
 
 
 def plan(
@@ -46,8 +48,9 @@ def plan(
     out: Path,
     retry_failed: bool | None,
     *,
-    timed: bool,
+    timed: Sequence[Trial],
     stacked: bool,
+    confirming: Sequence[int],
 ) -> Plan:
     """The plan of a sweep into the store.
 
@@ -56,14 +59,16 @@ def plan(
         place: Where it would run.
         out: The store, there or not.
         retry_failed: See `execution.missing`.
-        timed: Whether it times engines.
+        timed: The trials whose engines and batch sizes it times.
         stacked: Whether it trains several trials at once as one model.
+        confirming: Seeds on which the best settings run again. Their time is not in the estimate:
+            which they are is not known yet.
     """
     states = store.states(out)
     todo = execution.missing(trials, states, retry_failed)
     known = store.read_timings(out)
     conditions = {} if known.empty else _conditions(place)
-    timings = execution.untimed(trials, known, conditions) if timed else []
+    timings = execution.untimed(timed, known, conditions) if timed else []
     seconds = estimate.sweep_seconds(
         todo,
         workers=place.places,
@@ -81,6 +86,7 @@ def plan(
         device=place.device,
         out=out,
         seconds=seconds,
+        confirming=confirming,
     )
 
 
@@ -97,6 +103,11 @@ def text(planned: Plan) -> str:
         f"{planned.out}, and {command.counted(len(planned.timings), 'timing')}: about "
         f"{duration(planned.seconds)}, {planned.place}"
     )
+    if planned.confirming:
+        lines.append(
+            "and then the best setting of each answer, and the best non-private one, again on "
+            f"{command.named('seed', planned.confirming)}"
+        )
     return "\n".join(lines)
 
 
@@ -119,6 +130,7 @@ def one_object(planned: Plan) -> str:
         trials_to_run=len(planned.todo),
         timings_to_run=[{"engine": engine, "batch_size": size} for engine, size in planned.timings],
         seconds=planned.seconds,
+        confirming_seeds=list(planned.confirming),
         trials=trials,
     )
 

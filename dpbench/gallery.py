@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from dpbench import analysis, candour, figures, summary, wording
+from dpbench.figures import parts
+from dpbench.question import ANSWER_AT
 from dpbench.trial import NON_PRIVATE
 
 
@@ -53,8 +56,8 @@ def figures_of(
 def _of_trials(trials: pd.DataFrame, answers: Sequence[summary.Answer]) -> list[Drawn]:
     seeds = tuple(candour.of_seeds(trials))
     arms = tuple(candour.of_arms(trials))
-    curves = analysis.private(analysis.ok(trials))
-    curves = curves[curves["epsilon"] < float("inf")]
+    curves = parts.on_log_axis(trials)
+    at = tuple(dict.fromkeys(answer.epsilon_at_most for answer in answers)) or ANSWER_AT
     return [
         _drawn(
             name="privacy_accuracy",
@@ -62,15 +65,16 @@ def _of_trials(trials: pd.DataFrame, answers: Sequence[summary.Answer]) -> list[
             caption="Each marker is a noise multiplier, whose number stands beside it, at the last "
             "epoch of its best setting; up and to the left is better. Bars are 95 % t intervals "
             "over seeds, dots the seeds. The grey step is the frontier: the best accuracy of any "
-            "epoch that spends no more. Rings are the settings of the answers; one without a "
-            "marker is of an earlier epoch.",
+            "epoch that spends no more; dashed, that of shuffled batches. Rings are the "
+            "settings of the answers; one without a marker is of an earlier epoch.",
             drawable=len(curves) > 0,
             frame=trials,
-            draw=figures.privacy_accuracy,
-            numbers=figures.privacy_accuracy_numbers,
+            draw=partial(figures.privacy_accuracy, at=at),
+            numbers=partial(figures.privacy_accuracy_numbers, at=at),
             alternative=lambda _: _reached(trials, answers),
-            missing="Nothing to draw: no private trial has finished an epoch.",
-            notes=(*seeds, *arms, *candour.of_search(trials)),
+            missing="Nothing to draw: no private trial has finished an epoch and spent an epsilon "
+            "above 0.",
+            notes=(*seeds, *arms, *candour.of_search(trials), *candour.of_zero(trials)),
             more_notes=lambda rows: _thinned(trials, rows[rows["end"]]),
         ),
         _drawn(
@@ -96,11 +100,12 @@ def _of_trials(trials: pd.DataFrame, answers: Sequence[summary.Answer]) -> list[
             "% t interval. A curve that has gone flat spends epsilon for nothing.",
             drawable=len(curves) > 0,
             frame=trials,
-            draw=figures.learning_curves,
+            draw=partial(figures.learning_curves, at=at),
             numbers=figures.learning_curves_numbers,
             alternative=_curves,
-            missing="Nothing to draw: no private trial has finished an epoch.",
-            notes=(*_epochs(curves), *seeds),
+            missing="Nothing to draw: no private trial has finished an epoch and spent an epsilon "
+            "above 0.",
+            notes=(*_epochs(curves), *seeds, *candour.of_neighbours(trials)),
             more_notes=lambda rows: _thinned(trials, rows),
         ),
         _drawn(
@@ -117,6 +122,7 @@ def _of_trials(trials: pd.DataFrame, answers: Sequence[summary.Answer]) -> list[
             missing="Nothing to draw: it needs trials that clip without noise (--clip-only) and "
             "non-private ones, of the same seeds.",
             notes=seeds,
+            more_notes=candour.of_gains,
         ),
     ]
 
@@ -163,7 +169,8 @@ def _thinned(trials: pd.DataFrame, drawn: pd.DataFrame) -> tuple[str, ...]:
     """Where there are more noise multipliers than can be read: how many are drawn."""
     noises = ["batch_size", "noise_multiplier"]
     every = analysis.private(analysis.ok(trials))[[*noises, "epsilon"]]
-    every = every[every["epsilon"] < float("inf")].drop_duplicates(noises)
+    every = every[every["epsilon"].between(0, float("inf"), inclusive="neither")]
+    every = every.drop_duplicates(noises)
     count = len(every.merge(drawn[noises].drop_duplicates()))
     if count == len(every):
         return ()
@@ -205,6 +212,7 @@ def _epochs(curves: pd.DataFrame) -> tuple[str, ...]:
 def _reached(trials: pd.DataFrame, answers: Sequence[summary.Answer]) -> str:
     reached = [
         f"{wording.accuracy(answer.best.accuracy)} within epsilon {answer.epsilon_at_most:g}"
+        f"{' with shuffled batches' if answer.sampling == 'shuffle' else ''}"
         for answer in answers
         if answer.best is not None
     ]

@@ -1,9 +1,8 @@
 """What a private training run guarantees, in words that can be put in a paper. No torch."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-from dpbench.trial import Sampling
 
 ACCOUNTANTS = {
     "pld": "PLD",
@@ -11,7 +10,7 @@ ACCOUNTANTS = {
     "prv": "PRV",
     "gaussian": "the exact Gaussian mechanism",
 }
-NEIGHBOURS: dict[Sampling, str] = {
+NEIGHBOURS: Mapping[str, str] = {
     "poisson": "by adding or removing one example",
     "shuffle": "in one example, whose gradient is replaced by zero in one of them",
 }
@@ -45,7 +44,7 @@ class Guarantee:
             there are none.
     """
 
-    sampling: Sampling
+    sampling: str
     noise_multiplier: float
     examples: int | None
     batch_size: int | None

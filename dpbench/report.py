@@ -9,24 +9,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpbench import command
+from dpbench import command, question
 from dpbench.trial import BadInput
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from dpbench.gallery import Drawn
     from dpbench.page import Picture
+    from dpbench.store.history import Sweep
     from dpbench.summary import Answer, Baseline
 
-JSON_VERSION = 1
+JSON_VERSION = 2
 _SVG_SALT = "dpbench"  # so that the same frame is the same bytes
 _CSS_PIXELS = 96  # an inch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """A report that was written, and what it answers.
+    """A report that was written, and what it answers: for a sweep, of its own trials alone.
 
     Attributes:
         page: Its path.
@@ -35,9 +34,11 @@ class Written:
         dataset: That the answers are of; None where no trial has run.
         delta: Of their epsilons; None where no private trial has run.
         baseline: What losses are counted from.
-        answers: One for each of `summary.BEST_AT`.
-        finished: Trials.
+        answers: One for each epsilon and way to draw batches.
+        notes: What holds for all answers.
+        finished: Trials, those that confirm included.
         failed: Trials.
+        others: Trials of the store that are not these, and that the page answers for, too.
     """
 
     page: Path
@@ -47,19 +48,28 @@ class Written:
     delta: float | None
     baseline: "Baseline | None"
     answers: "Sequence[Answer]"
+    notes: Sequence[str]
     finished: int
     failed: int
+    others: int
 
 
-def write(root: Path) -> Written | None:
+def write(
+    root: Path, *, own: "Sweep | None" = None, answer_at: Sequence[float] = ()
+) -> Written | None:
     """Writes the store's page, and its figures as SVG, PNG and CSV beside it.
 
     None, and no file, where the store holds neither a trial nor a timing.
 
+    Args:
+        root: The store.
+        own: The sweep whose trials are answered for; None for the whole store, as the page is.
+        answer_at: Epsilons to answer at; none for those that the store's sweeps asked for.
+
     Raises:
         BadInput: The store cannot be read, or its folder cannot be written to.
     """
-    from dpbench import accounting, analysis, candour, gallery, page, store, summary
+    from dpbench import accounting, analysis, findings, gallery, page, store
     from dpbench.store import history
 
     trials, timings = store.read_trials(root), store.read_timings(root)
@@ -67,26 +77,23 @@ def write(root: Path) -> Written | None:
         return None
     trials = accounting.by_one_accountant(trials)
     sweeps = history.read(root)
-    main = analysis.comparable(trials)
-    dataset = analysis.of_most(timings if main.empty else main, "dataset")["dataset"].iloc[0]
-    timed = analysis.timed_alike(timings[timings["dataset"] == dataset])
-    answers = summary.answers(main, analysis.of_most(timed, "device"))
-    drawn = gallery.figures_of(main, timed, answers)
+    confirming = trials["trial_id"].isin(history.confirmations(sweeps))
+    tuning, unread = findings.tuning(root, sweeps)
+    read = findings.Store(trials=trials, timings=timings, tuning=tuning)
+    told = findings.findings(read, trials, sweeps, answer_at)
+    timed = analysis.timed_alike(timings[timings["dataset"] == told.dataset])
+    drawn = gallery.figures_of(told.main, timed, told.answers)
     contents = page.Contents(
         name=root.resolve().name,
-        facts=_facts(trials, main),
-        warnings=[
-            *candour.of_progress(trials, {each for sweep in sweeps for each in sweep.trial_ids}),
-            *candour.of_left_out(trials, main),
-            *candour.of_other_timings(timings, dataset),
-            *candour.of_other_conditions(timings[timings["dataset"] == dataset], timed),
-            *candour.of_dataset(main),
-        ],
-        baseline=summary.baseline(main),
-        answers=answers,
+        facts=told.facts,
+        warnings=[*told.warnings, *unread],
+        baseline=told.baseline,
+        answers=told.answers,
+        notes=told.notes,
         pictures=[_picture(root, each) for each in drawn],
         tables=(
-            page.arms_table(trials),
+            page.arms_table(trials[~confirming]),
+            page.confirmations_table(trials[confirming]),
             page.failures_table(trials),
             page.provenance_table(trials, timings),
         ),
@@ -95,41 +102,24 @@ def write(root: Path) -> Written | None:
     )
     path = root / "report.html"
     _write(path, page.render(contents))
+    rows = trials
+    if own is not None:
+        rows = trials[trials["trial_id"].isin({*own.trial_ids, *own.confirming})]
+        told = findings.findings(read, rows, [own], answer_at)
+    main = told.main
     return Written(
         page=path,
-        facts=contents.facts,
-        warnings=contents.warnings,
-        dataset=None if main.empty else str(dataset),
+        facts=told.facts,
+        warnings=[*told.warnings, *unread],
+        dataset=None if main.empty else told.dataset,
         delta=main["delta"].max() if main["delta"].notna().any() else None,
-        baseline=contents.baseline,
-        answers=answers,
-        finished=analysis.final(trials)["trial_id"].nunique(),
-        failed=analysis.failures(trials)["trial_id"].nunique(),
+        baseline=told.baseline,
+        answers=told.answers,
+        notes=told.notes,
+        finished=analysis.final(rows)["trial_id"].nunique(),
+        failed=analysis.failures(rows)["trial_id"].nunique(),
+        others=trials["trial_id"].nunique() - rows["trial_id"].nunique(),
     )
-
-
-def _facts(trials: "pd.DataFrame", main: "pd.DataFrame") -> str:
-    """What was run, in a line: on the dataset of the answers, and at their delta."""
-    from dpbench import analysis, wording
-
-    if trials.empty:
-        return "Timings only: no trial was trained."
-    rows = trials[trials["dataset"].isin(main["dataset"])]
-    finished = command.counted(analysis.final(rows)["trial_id"].nunique(), "trial")
-    parts = [f"{finished} finished on {rows['dataset'].iloc[0]}"]
-    named = [name for key, name in wording.ACCOUNTANTS.items() if key in set(main["accountant"])]
-    if named:
-        delta = analysis.short(main["delta"].max())
-        parts.append(f"epsilon at delta {delta}, by {' or '.join(named)}")
-    sizes = [str(size) for size in sorted(rows["batch_size"].unique())]
-    parts += [
-        f"model {', '.join(sorted(rows['model'].unique()))}",
-        f"batch size{'s' if len(sizes) > 1 else ''} {', '.join(sizes)}",
-        command.counted(rows["seed"].nunique(), "seed"),
-    ]
-    if rows["started_at"].notna().any():
-        parts.append(f"{rows['started_at'].min():%Y-%m-%d}")
-    return f"{'; '.join(parts)}."
 
 
 def _picture(root: Path, drawn: "Drawn") -> "Picture":
@@ -189,16 +179,22 @@ def answer(written: Written, *, as_json: bool) -> str:
         return command.one_object(
             schema_version=JSON_VERSION, **asdict(written) | {"page": str(written.page)}
         )
-    head, _, rest = wording.table(written.answers).partition("\n")
+    groups = wording.by_sampling(written.answers)
+    tables = []
+    for title, answers in groups:
+        head, _, rest = wording.table(answers).partition("\n")
+        tables += [*([title] if len(groups) > 1 else []), command.bold(head), rest]
+    said = [written.facts, *written.warnings, wording.baseline(written.baseline)]
+    others = (
+        f" (of {command.counted(written.others, 'other trial')}, too)" if written.others else ""
+    )
     return "\n".join(
         [
-            *map(
-                command.printable,
-                (written.facts, *written.warnings, wording.baseline(written.baseline)),
-            ),
-            command.bold(head),
-            rest,
-            f"page: {written.page}",
+            *map(command.printable, said),
+            *tables,
+            *map(command.printable, (*wording.weak(written.answers, written.baseline),)),
+            *map(command.printable, written.notes),
+            f"page: {written.page}{others}",
         ]
     )
 
@@ -213,6 +209,13 @@ def _parser() -> command.Parser:
         "python -m dpbench.report", __doc__, "0 all well; 2 bad input; 4 nothing to report on"
     )
     parser.add_argument("store", type=Path, metavar="results/NAME", help="a sweep's folder")
+    parser.add_argument(
+        "--answer-at",
+        type=float,
+        nargs="+",
+        metavar="E",
+        help="epsilons to answer at (default: those that its sweeps asked for, else 1 3 8)",
+    )
     command.add_output_flags(parser)
     return parser
 
@@ -221,7 +224,8 @@ def _report(given: argparse.Namespace) -> int:
     root = given.store
     if not os.path.isdir(root):  # noqa: PTH112  # pathlib's raises where a name is too long
         raise BadInput(f"There is no folder {root}: name one that a sweep has written.")
-    written = write(root)
+    asked = () if given.answer_at is None else question.epsilons(given.answer_at)
+    written = write(root, answer_at=asked)
     if written is None:
         print(f"{root} holds no trial and no timing yet.", file=sys.stderr)
         return command.EXIT_NOTHING

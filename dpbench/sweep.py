@@ -9,16 +9,20 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 # What takes long to import is imported where it is used: until `interrupt.heeded`, Ctrl-C is a
 # traceback.
-from dpbench import __version__, catalogue, command, interrupt, stacks
+from dpbench import __version__, catalogue, command, interrupt, question, stacks
 from dpbench.trial import ENGINES, BadInput, Trial
 
 if TYPE_CHECKING:
+    from dpbench.grid import Grid
     from dpbench.runner import Place, Workers
+    from dpbench.store.history import Sweep
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,6 +115,30 @@ def _parser() -> command.Parser:
         help="a torchvision root (default: DPBENCH_DATA, or a folder in the user's cache)",
     )
 
+    asked = parser.add_argument_group("the answer")
+    asked.add_argument(
+        "--answer-at",
+        type=float,
+        nargs="+",
+        metavar="E",
+        help="tell the best setting within each of these epsilons (default: those of "
+        "--target-epsilon, else 1 3 8)",
+    )
+    asked.add_argument(
+        "--confirm",
+        type=int,
+        metavar="N",
+        help="run the best settings again on N seeds that no other trial has, and tell their "
+        "accuracy by those alone (default: 0, by the seeds that chose them)",
+    )
+    asked.add_argument(
+        "--tuned-in",
+        nargs="+",
+        metavar="DIR",
+        help="stores in which settings were tried on the same data before: they count in what "
+        "choosing costs",
+    )
+
     run = parser.add_argument_group("the run")
     run.add_argument(
         "--device",
@@ -188,10 +216,34 @@ def _add_cluster_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
-    """Plans, and runs what is missing."""
-    from dpbench import execution, grid, store
-    from dpbench.store import history
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What is asked for.
+
+    Attributes:
+        text: What the sweep file says.
+        data_root: Where the dataset's files are.
+        dataset: Its name.
+        grids: Whose union `trials` is.
+        trials: To run, each once.
+        question: What they are to answer.
+        fresh: Seeds on which the best settings are run again.
+        out: The store.
+    """
+
+    text: str
+    data_root: Path
+    dataset: str
+    grids: "Sequence[Grid]"
+    trials: Sequence[Trial]
+    question: question.Question
+    fresh: Sequence[int]
+    out: Path
+
+
+def _plan(given: argparse.Namespace) -> _Plan:
+    """What the flags and the file come to."""
+    from dpbench import grid
 
     for name in ("jobs", "threads", "physical_batch_size"):
         value = getattr(given, name)
@@ -207,44 +259,134 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
 
     flags = {name: getattr(given, name) for name in (*grid.AXES, *grid.SCALARS)}
     layers = [{name: value for name, value in flags.items() if value is not None}]
-    shared = {name: value for name, value in top.items() if name != "dataset"}
-    trials = grid.trials(
-        [grid.grid(*layers, table, shared, grid.defaults(dataset)) for table in tables], dataset
+    shared = grid.shared(top)
+    grids = [grid.grid(*layers, table, shared, grid.defaults(dataset)) for table in tables]
+    trials = grid.trials(grids, dataset)
+    targets = [epsilon for each in grids for epsilon in each.target_epsilon or ()]
+    asked = question.question(vars(given), top, targets)
+    _refuse_no_store(asked.tuned_in)
+    return _Plan(
+        text=text,
+        data_root=data_root,
+        dataset=dataset,
+        grids=grids,
+        trials=trials,
+        question=asked,
+        fresh=question.fresh_seeds(trials, asked.confirm),
+        out=given.out or Path("results") / (given.file.stem if given.file else f"{dataset}-sweep"),
     )
+
+
+def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
+    """Plans, and runs what is missing."""
+    from dpbench import store
+
+    plan = _plan(given)
+    trials, out = plan.trials, plan.out
     if not trials:
         print("The grid holds no trial.", file=sys.stderr)
         return command.EXIT_NOTHING
-    out = given.out or Path("results") / (given.file.stem if given.file else f"{dataset}-sweep")
+    _refuse_other_dataset(out, plan.dataset)
     if given.dry_run:
-        with _place(given, dataset, data_root, command.planned_devices) as place:
-            _print_plan(trials, place, out, given)
+        with _place(given, plan.dataset, plan.data_root, command.planned_devices) as place:
+            _print_plan(plan, place, given)
         return 0
 
     from dpbench import wording
-    from dpbench.runner import Here
-    from dpbench.store import folding
 
-    with _place(given, dataset, data_root) as place:
-        if isinstance(place, Here) and not catalogue.unpacked(dataset, data_root):
-            from dpbench import data
-
-            data.load(dataset, data_root, "cpu")  # which fails here, once, or not at all
-        store.create(out)
-        asked = [trial.trial_id for trial in trials]
-        history.write(out, history.asked("dpbench.sweep", typed, given.file, text, asked))
-        folding.tidy(out)
-        execution.run_trials(
-            trials, place, out, given.retry_failed, quiet=given.quiet, meanwhile=_import_page
-        )
-        failed = (
-            [] if given.no_timing else execution.run_timings(trials, place, out, quiet=given.quiet)
-        )
+    record, failed = _run(plan, given, typed)
     rows = store.read_trials(out, store.set_aside)
-    _print_answer(out, given)
-    unfinished = [*wording.unfinished(rows, asked), *failed]
+    _print_answer(out, record, given)
+    unfinished = [*wording.unfinished(rows, [*record.trial_ids, *record.confirming]), *failed]
     for line in unfinished:
         command.say(line)
     return command.EXIT_FAILED_TRIALS if unfinished else 0
+
+
+def _run(plan: _Plan, given: argparse.Namespace, typed: Sequence[str]) -> tuple["Sweep", list[str]]:
+    """Runs the trials, the confirmations and the timings that are missing.
+
+    Returns:
+        The record of the sweep, and a line for each timing that has failed.
+    """
+    from dpbench import choice, execution, store
+    from dpbench.runner import Here
+    from dpbench.store import folding, history
+
+    trials, out = plan.trials, plan.out
+    with _place(given, plan.dataset, plan.data_root) as place:
+        if isinstance(place, Here) and not catalogue.unpacked(plan.dataset, plan.data_root):
+            from dpbench import data
+
+            data.load(plan.dataset, plan.data_root, "cpu")  # which fails here, once, or not at all
+        store.create(out)
+        record = history.asked(
+            "dpbench.sweep",
+            typed,
+            given.file,
+            plan.text,
+            [trial.trial_id for trial in trials],
+            answer_at=plan.question.answer_at,
+            tuned_in=plan.question.tuned_in,
+        )
+        history.write(out, record)
+        folding.tidy(out)
+        run = partial(
+            execution.run_trials,
+            place=place,
+            out=out,
+            retry_failed=given.retry_failed,
+            quiet=given.quiet,
+        )
+        run(trials, meanwhile=_import_page)
+        if plan.fresh:
+            rows = store.read_trials(out, store.set_aside)
+            again = choice.again(trials, rows, plan.question.answer_at, plan.fresh)
+            record = replace(record, confirming=tuple(trial.trial_id for trial in again))
+            history.write(out, record)
+            if again and not given.quiet:
+                command.say(f"The best again, on {command.named('seed', plan.fresh)}:")
+            if again:
+                run(again)
+        if given.no_timing:
+            return record, []
+        timed = _timed(trials, plan.grids)
+        return record, execution.run_timings(timed, place, out, quiet=given.quiet)
+
+
+def _refuse_other_dataset(out: Path, dataset: str) -> None:
+    """Raises BadInput where the store holds trials, and none of them on the dataset."""
+    from dpbench import store
+
+    if not (out / "trials").is_dir():  # what cannot be written to is told by `store.create`
+        return
+    rows = store.load(out, "trials", ["dataset"], on_damage=lambda *_: None)
+    there = rows["dataset"].unique().to_pylist()
+    if len(there) and dataset not in there:
+        raise BadInput(
+            f"Expected {out} to hold trials on {dataset}, not on {', '.join(sorted(there))}: name "
+            "another folder with --out."
+        )
+
+
+def _refuse_no_store(folders: Sequence[str]) -> None:
+    """Raises BadInput where a folder is no store."""
+    for folder in folders:
+        if not (Path(folder) / "trials").is_dir():
+            raise BadInput(f"Expected tuned_in={folder} to be a folder that a sweep has written.")
+
+
+def _timed(trials: Sequence[Trial], grids: "Sequence[Grid]") -> list[Trial]:
+    """The trials whose engines are timed: not the one that only the baseline is trained by."""
+    from dpbench import grid
+
+    named = {engine for each in grids for engine in each.engine}
+    kept = [
+        trial
+        for trial in trials
+        if trial.engine != grid.FASTEST_NON_PRIVATE or trial.engine in named
+    ]
+    return kept or list(trials)
 
 
 @contextmanager
@@ -327,19 +469,18 @@ def _stack(asked: str, devices: Sequence[str]) -> int:
     return int(asked)
 
 
-def _print_plan(
-    trials: Sequence[Trial], place: "Place", out: Path, given: argparse.Namespace
-) -> None:
+def _print_plan(plan: _Plan, place: "Place", given: argparse.Namespace) -> None:
     """Prints the trials, what each will spend, and the time that the missing ones will take."""
     from dpbench import dry_run
 
     planned = dry_run.plan(
-        trials,
+        plan.trials,
         place,
-        out,
+        plan.out,
         given.retry_failed,
-        timed=not given.no_timing,
+        timed=() if given.no_timing else _timed(plan.trials, plan.grids),
         stacked=_stack(given.stack, (place.device,)) > 1,
+        confirming=plan.fresh,
     )
     print(dry_run.one_object(planned) if given.json else dry_run.text(planned))
 
@@ -350,11 +491,11 @@ def _import_page() -> None:
         from dpbench import gallery, page  # noqa: F401
 
 
-def _print_answer(out: Path, given: argparse.Namespace) -> None:
-    """Writes the page, and prints the answer and where it is."""
+def _print_answer(out: Path, own: "Sweep", given: argparse.Namespace) -> None:
+    """Writes the store's page, and prints where it is and the answer of this sweep's trials."""
     from dpbench import report
 
-    written = report.write(out)
+    written = report.write(out, own=own)
     if written is not None and not given.quiet:
         print(report.answer(written, as_json=given.json))
 

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from dpbench import analysis, command
+from dpbench import analysis, command, guarantee
 from dpbench.analysis import Difference
-from dpbench.summary import Accuracy, Answer, Baseline, Setting, StepTime
+from dpbench.price import Price
+from dpbench.summary import Accuracy, Answer, Baseline, Best, Setting, StepTime
 
 FAILURES_SHOWN = 30
 ACCOUNTANTS = {"pld": "PLD", "prv": "PRV", "rdp": "RDP", "gaussian": "Gaussian"}
@@ -34,50 +35,150 @@ def baseline(found: Baseline | None) -> str:
     chosen = f", of {found.arms} chosen on the {_set(found.chosen_by)} set,"
     return (
         f"On {found.dataset}, the best non-private setting{chosen if found.arms > 1 else ''} "
-        f"reaches {accuracy(found.accuracy)} with batch size {found.batch_size}, learning rate "
-        f"{found.learning_rate:g} and {command.counted(found.epochs, 'epoch')}{shuffled}."
+        f"reaches {accuracy(found.accuracy)}{_fresh(found.confirmed_on)} with batch size "
+        f"{found.batch_size}, learning rate {found.learning_rate:g} and "
+        f"{command.counted(found.epochs, 'epoch')}{shuffled}."
     )
 
 
-def sentence(answer: Answer) -> str:
-    """The best setting, its accuracy, what it loses and what it costs in time: one sentence."""
-    within = f"With epsilon at most {answer.epsilon_at_most:g}"
+def sentence(answer: Answer, against: Baseline | None = None) -> str:
+    """The best setting, its accuracy, what it loses and what it costs in time: one sentence.
+
+    Args:
+        answer: What is told.
+        against: What its loss is counted from: to say why where it loses nothing.
+    """
+    shuffled = "With shuffled batches and" if answer.sampling == "shuffle" else "With"
+    within = f"{shuffled} epsilon at most {answer.epsilon_at_most:g}"
     best = answer.best
     if best is None:
         return f"{within}, there is no answer: no epoch of a private trial has spent so little."
     return (
         f"{within} (delta {analysis.short(best.delta)}, {ACCOUNTANTS[best.accountant]}), the best "
-        f"setting is {setting(best.setting)}: it reaches {accuracy(best.accuracy)}, "
-        f"{_lost(best.loss)}, and {_time(best.step_times)}."
+        f"setting is {setting(best.setting)}: it reaches {accuracy(best.accuracy)}"
+        f"{_fresh(best.confirmed_on)}, {_lost(best, against)}, and {_time(best.step_times)}."
     )
+
+
+def _fresh(seeds: Sequence[int]) -> str:
+    return " on seeds that did not choose it" if seeds else ""
 
 
 def remarks(answer: Answer) -> Iterator[str]:
     """What to know of the choice: how it was made, how clear it is, and what choosing costs."""
     best = answer.best
-    if best is None or best.next is None:
+    if best is None:
         return
-    of = _set(best.chosen_by)
-    biased = "" if of == "validation" else ", so its accuracy is a little too good"
-    yield f"It is the best of {command.counted(best.arms, 'arm')} on the {of} set{biased}."
-    if best.ahead is not None and best.ahead.seeds > 1:
+    yield from _chosen(best)
+    if best.next is not None and best.ahead is not None and best.ahead.seeds > 1:
         clear = "" if best.ahead.low > 0 else ", so the two may be equally good"
         yield (
-            f"It is {points(best.ahead)} more accurate than the next ({setting(best.next)}), "
-            f"paired by seed{clear}."
+            f"{_further(best.ahead)} than the next ({setting(best.next)}), paired by seed{clear}."
         )
-    if best.epsilon_of_choice is not None:
+    yield (
+        f"Its epsilon is for neighbours that differ {guarantee.NEIGHBOURS[answer.sampling]}"
+        f"{_holds_for(best.setting)}."
+    )
+    if best.price is not None:
+        yield _price(best, best.price)
+
+
+def _chosen(best: Best) -> Iterator[str]:
+    """Among how many it was chosen, by what, and on which seeds its accuracy is."""
+    of = _set(best.chosen_by)
+    among = f"It is the best of {command.counted(best.arms, 'arm')} on the {of} set"
+    if best.confirmed_on:
         yield (
-            f"Its epsilon of {best.epsilon:.2g} is that of one run; no such bound holds for the "
-            "best of a fixed grid. The best of a random number of settings drawn at random, "
-            f"{best.arms} on average, spends {best.epsilon_of_choice:.2g} (Papernot and Steinke "
-            "2022), which does not protect the examples that it is chosen by."
+            f"{among}. Its accuracy is that of {command.named('seed', best.confirmed_on)}, which "
+            f"had no part in the choice; those that had give {accuracy(best.accuracy_when_chosen)}."
         )
+    elif best.arms > 1:
+        yield (
+            f"{among}, and its accuracy is that of the same seeds, which flatters it (--confirm N "
+            "runs it again on N others)."
+        )
+
+
+def _further(ahead: Difference) -> str:
+    """How the test accuracy of the best stands to the next's."""
+    more = "more" if ahead.mean >= 0 else "less"
+    gap = ahead if ahead.mean >= 0 else _turned(ahead)
+    return f"On the test set it is {points(gap)} {more} accurate"
+
+
+def _turned(difference: Difference) -> Difference:
+    """The same, of the other over the one."""
+    return Difference(
+        mean=-difference.mean,
+        low=-difference.high,
+        high=-difference.low,
+        seeds=difference.seeds,
+    )
+
+
+def _holds_for(chosen: Setting) -> str:
+    if chosen.train_examples is None or chosen.steps is None:
+        return ""
+    return (
+        f", and holds for {chosen.train_examples:,} training examples, batch size "
+        f"{chosen.batch_size} and {chosen.steps:,} steps: with another number of any of them the "
+        "same noise multiplier spends another epsilon (--target-epsilon solves for the noise)"
+    )
+
+
+def _price(best: Best, price: Price) -> str:
+    """What choosing costs: of what the number is made, and what is not in it."""
+    tuned = f", {price.tuned} of them in an earlier tuning" if price.tuned else ""
+    seeds = ""
+    if price.seeds > 1:
+        seeds = (
+            f" A setting is there all its seeds, up to {price.seeds}, composed, for it is judged "
+            f"by their mean; with one seed each it would be {price.epsilon_of_one_seed:.2g}."
+        )
+    left_out = [
+        *([f"{price.without_noise} that clip without noise"] if price.without_noise else []),
+        *(
+            [f"{price.other_neighbours} whose epsilon is for other neighbours"]
+            if price.other_neighbours
+            else []
+        ),
+        *([f"{price.uncounted} whose steps are not known"] if price.uncounted else []),
+    ]
+    without = f" Not in that number: {' and '.join(left_out)}." if left_out else ""
+    return (
+        f"Its epsilon of {best.epsilon:.2g} is that of one training, but "
+        f"{command.counted(price.settings, 'private setting')} in "
+        f"{command.counted(price.trainings, 'training')} have seen this data{tuned}. No such bound "
+        "holds for the best of a fixed grid. The best of a random number of these settings drawn "
+        f"at random, {price.settings} on average, spends {price.epsilon:.2g} (Papernot and Steinke "
+        f"2022), which does not protect the examples that it is chosen by.{seeds}{without}"
+    )
 
 
 def table(answers: Sequence[Answer]) -> str:
     """The answers as a small table for a terminal."""
     return command.table(_HEADER, [_row(answer) for answer in answers])
+
+
+def by_sampling(answers: Sequence[Answer]) -> list[tuple[str, list[Answer]]]:
+    """The answers of each way to draw batches under a line that names it and its neighbours."""
+    names = {"poisson": "Poisson batches", "shuffle": "Shuffled batches"}
+    return [
+        (
+            f"{names[sampling]}; epsilon for neighbours that differ "
+            f"{guarantee.NEIGHBOURS[sampling]}:",
+            [answer for answer in answers if answer.sampling == sampling],
+        )
+        for sampling in dict.fromkeys(answer.sampling for answer in answers)
+    ]
+
+
+def weak(answers: Sequence[Answer], against: Baseline | None) -> Iterator[str]:
+    """Of each answer that beats the best non-private setting, why that is no upper limit."""
+    for answer in answers:
+        if answer.best is not None and answer.best.verdict == "beats":
+            lost = _lost(answer.best, against)
+            yield f"Within epsilon {answer.epsilon_at_most:g} the setting {lost}."
 
 
 def _row(answer: Answer) -> tuple[str, ...]:
@@ -88,7 +189,7 @@ def _row(answer: Answer) -> tuple[str, ...]:
     return (
         f"{answer.epsilon_at_most:g}",
         accuracy(best.accuracy, seeds=""),
-        "-" if best.loss is None else points(best.loss, unit=""),
+        _lost_cell(best),
         f"{best.step_times[0].ratio:.2f} x" if best.step_times else "-",
         f"{chosen.noise_multiplier:g}",
         f"{chosen.max_grad_norm:g}",
@@ -113,11 +214,20 @@ def setting(chosen: Setting) -> str:
 
 
 def accuracy(seen: Accuracy, seeds: str = " ({} seeds)") -> str:
-    """Percent, with the half-width of the interval where there are several seeds."""
+    """Percent, with its 95 % interval where there are several seeds.
+
+    As half its width where it lies within the scale, else by its ends. Where there is none that
+    says more, the range of the seeds.
+    """
+    mean = f"{100 * seen.mean:.2f}"
     if seen.seeds < 2:
-        return f"{100 * seen.mean:.2f} %"
-    half = 100 * (seen.high - seen.mean)
-    return f"{100 * seen.mean:.2f} ± {half:.2f} %{seeds.format(seen.seeds)}"
+        return f"{mean} %"
+    if math.isnan(seen.low):
+        return f"{mean} % ({seen.seeds} seeds from {100 * seen.least:.2f} to {100 * seen.most:.2f})"
+    if seen.low < 0 or seen.high > 1:
+        ends = f"{100 * max(seen.low, 0):.2f} to {100 * min(seen.high, 1):.2f}"
+        return f"{mean} % ({ends}{f', {seen.seeds} seeds' if seeds else ''})"
+    return f"{mean} ± {100 * (seen.high - seen.mean):.2f} %{seeds.format(seen.seeds)}"
 
 
 def points(difference: Difference, unit: str = " points") -> str:
@@ -134,10 +244,49 @@ def ratio(middle: float, low: float, high: float) -> tuple[str, str, str]:
     return f"{middle:.{digits}f}", f"{low:.{digits}f}", f"{high:.{digits}f}"
 
 
-def _lost(loss: Difference | None) -> str:
-    if loss is None:
+def _lost(best: Best, against: Baseline | None) -> str:
+    if best.loss is None or best.verdict is None:
         return "with no non-private trial to say what it loses"
-    return f"loses {points(loss)} against the best non-private setting"
+    match best.verdict:
+        case "loses":
+            return f"loses {points(best.loss)} against the best non-private setting"
+        case "not-told-apart":
+            one = "" if best.loss.seeds > 1 else " by one seed"
+            return f"is not told apart from the best non-private setting{one} ({_gap(best.loss)})"
+        case "beats":
+            return (
+                f"loses nothing: it is {points(_turned(best.loss))} more accurate than the best "
+                f"non-private setting, which is no upper limit here ({_weak(against)})"
+            )
+
+
+def _gap(loss: Difference) -> str:
+    """How far the private setting is from the non-private, whichever is ahead."""
+    less = "less" if loss.mean > 0 else "more"
+    return f"{points(loss if loss.mean > 0 else _turned(loss))} {less} accurate"
+
+
+def _lost_cell(best: Best) -> str:
+    if best.loss is None:
+        return "-"
+    if best.verdict == "loses":
+        return points(best.loss, unit="")
+    return "not told apart" if best.verdict == "not-told-apart" else "none, see below"
+
+
+def _weak(against: Baseline | None) -> str:
+    """Why a private setting may beat the non-private one, as far as the trials show."""
+    if against is None:
+        return "its trials are too few to say why"
+    rates = against.learning_rates
+    if len(rates) == 1:
+        return f"it was tried at learning rate {rates[0]:g} alone"
+    if against.best_epoch < against.epochs:
+        return f"it is over-fitted: its accuracy was higher at epoch {against.best_epoch}"
+    tried = f"of learning rates {', '.join(f'{rate:g}' for rate in rates)}"
+    if against.learning_rate in (rates[0], rates[-1]):
+        return f"{tried} it is best at the last, so that a better may lie beyond"
+    return f"{tried} it is best in the middle: longer training or momentum may do more"
 
 
 def _time(step_times: Sequence[StepTime]) -> str:

@@ -23,7 +23,7 @@ SWEEP = (
     "--dataset digits --noise-multiplier 0.8 1.6 --max-grad-norm 1 --batch-size 64 --epochs 3 "
     "--seeds 0 1 2 --no-timing"
 ).split()
-SWEEP_TRIALS = 9
+SWEEP_TRIALS = 15  # two noises, and three learning rates without privacy, by three seeds
 GONE_SECONDS = 10  # after which no process of a sweep that was killed may be left
 PATIENCE_SECONDS = 600  # on a machine that does other things, too
 WHERE = ["train_seconds", "examples_per_second", "workers_beside", "started_at", "dpbench_commit"]

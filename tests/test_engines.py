@@ -677,7 +677,7 @@ def test_where_numba_is_missing_bookkeeping_takes_its_place(tmp_path: Path) -> N
     rows = store.read_trials(tmp_path / "store")
     assert dict(zip(rows["engine"], rows["implementation"], strict=True)) == {
         "fused": "bookkeeping",
-        "non-private": "non-private",
+        "fused-non-private": "non-private",
     }
 
 

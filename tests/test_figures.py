@@ -276,3 +276,53 @@ def test_what_clipping_loses_and_what_the_noise_loses_on_top_are_drawn_apart() -
     assert {text.get_text() for text in panel.texts} == set(drawn)
     bars = panel.containers[0][2][0].get_segments()  # t(0.975, 2) s / sqrt(3), s of 15, 14, 13
     assert bars[0][1][1] - bars[0][0][1] == pytest.approx(2 * 4.30265 / 3**0.5)
+
+
+def test_marks_and_rings_are_at_the_epsilons_that_are_answered_for() -> None:
+    rows = privacy_frame()
+    points = figures.privacy_accuracy_numbers(rows, [0.5, 50])
+    assert sorted(points["best_within"].dropna()) == [0.5, 50]
+    figure = figures.privacy_accuracy(rows, at=[0.5, 50])
+    upright = [x for x, y in lines(figure.axes[0]) if len(x) == 2 and y == [0, 1]]
+    xs = {x for x, _ in upright}
+    assert 0.5 in xs
+    assert not {1.0, 3.0, 8.0} & xs
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "best within 0.5 or 50" in labels
+
+
+def test_each_sampling_has_its_own_frontier_and_rings() -> None:
+    poisson = make_trial(), 1, 0.7, 0.9
+    shuffled = make_trial(sampling="shuffle"), 1, 0.9, 0.5  # which would hide the other
+    points = figures.privacy_accuracy_numbers(frame(poisson, shuffled), [1])
+    assert points["frontier"].tolist() == [True, True]
+    assert points["best_within"].tolist() == [1, 1]
+    figure = figures.privacy_accuracy(frame(poisson, shuffled))
+    steps = [line for line in figure.axes[0].get_lines() if line.get_linewidth() == 2.5]
+    assert sorted(str(line.get_linestyle()) for line in steps) == ["-", "--"]
+
+
+def test_epsilon_0_is_not_drawn_on_a_log_axis() -> None:
+    """matplotlib would warn of a non-positive limit, and a warning is an error here."""
+    rows = frame(
+        (make_trial(), 1, 0.9, 2.0),
+        (make_trial(noise_multiplier=9.0), 1, 0.2, 0.0),
+    )
+    for draw in (figures.privacy_accuracy, figures.learning_curves):
+        (panel,) = draw(rows).axes
+        assert panel.get_xlim()[0] > 0
+    assert set(figures.privacy_accuracy_numbers(rows)["epsilon"]) == {2.0}
+
+
+def test_no_bar_or_band_leaves_the_scale() -> None:
+    """Two seeds far apart have no interval; one that would leave the scale ends there."""
+    rows = frame(
+        *((make_trial("non-private", seed=i), 1, a, None) for i, a in enumerate((0.2, 0.9))),
+        *((make_trial(seed=i), 1, a, 2.0) for i, a in enumerate((0.3, 0.8))),
+        *((make_trial(noise_multiplier=2.0, seed=i), 1, a, 1.0) for i, a in enumerate((0.97, 1.0))),
+    )
+    (panel,) = figures.privacy_accuracy(rows).axes
+    bars = [path for bar in panel.containers for path in bar[2][0].get_segments()]
+    assert len(bars) == 1
+    assert [round(y, 6) for _, y in bars[0]] == [pytest.approx(79.4, abs=0.1), 100]
+    assert list(panel.patches) == []

@@ -17,11 +17,30 @@ SMALL: Mapping[str, Any] = {
 
 def test_a_grid_is_the_product_of_its_axes_and_a_baseline_for_each_batch_size() -> None:
     trials = grid.trials([grid.grid({"batch_size": [64, 128]}, SMALL)], "digits")
-    assert len(trials) == 2 * (2 * 2 + 1)
     baselines = [trial for trial in trials if not trial.private]
-    assert [trial.batch_size for trial in baselines] == [64, 128]
-    assert trials[:2] == baselines
+    assert [(trial.batch_size, trial.learning_rate) for trial in baselines] == [
+        *((64, rate) for rate in (0.025, 0.05, 0.1)),
+        *((128, rate) for rate in (0.05, 0.1)),
+    ]
+    assert {trial.engine for trial in baselines} == {"fused-non-private"}
+    assert len(trials) == len(baselines) + 2 * 2 * 2
+    assert trials[: len(baselines)] == baselines
     assert len({trial.trial_id for trial in trials}) == len(trials)
+
+
+def test_a_learning_rate_or_a_non_private_engine_that_is_named_is_the_baselines() -> None:
+    """As it has always been, so that such sweeps are resumed and not run again."""
+    for layer, engines, rates in (
+        ({"learning_rate": [0.3, 0.6]}, {"non-private"}, {0.3, 0.6}),
+        ({"engine": ["fused", "non-private"]}, {"non-private"}, {0.1}),
+        ({"engine": ["fused-non-private"]}, {"non-private", "fused-non-private"}, {0.1}),
+    ):
+        trials = grid.trials([grid.grid(layer, SMALL)], "digits")
+        baselines = [trial for trial in trials if not trial.private]
+        assert {trial.engine for trial in baselines} == engines
+        assert {trial.learning_rate for trial in baselines} == rates
+    (old,) = grid.trials([grid.grid({"engine": "non-private"}, SMALL)], "digits")
+    assert old.trial_id == "839c93f250ec63e6"
 
 
 def test_the_default_grids_are_large_enough() -> None:
@@ -100,6 +119,7 @@ def test_a_sweep_file_may_tie_axes(tmp_path: Path) -> None:
     [
         ("nois_multiplier = 1", r"'nois_multiplier' in .*: did you mean noise_multiplier\?"),
         ("[[grid]]\nbatch-size = 1", r"'batch-size' in .*: did you mean batch_size\?"),
+        ("[[grid]]\nconfirm = 1", r"Unknown key 'confirm'"),
         ("zzz = 1", r"'zzz' in .*: use one of dataset"),
         ("epochs = ", r"is not TOML"),
         ("grid = 3", r"one or more \[\[grid\]\] tables"),

@@ -105,3 +105,38 @@ def test_a_record_that_could_not_be_written_leaves_nothing(
         history.write(tmp_path, replace(ASKED, started_at="2026-02-02T00:00:00"))
     assert len(list((tmp_path / "sweeps").iterdir())) == 1
     assert history.read(tmp_path) == [ASKED]
+
+
+def test_the_epsilons_to_answer_for_are_those_of_all_sweeps(tmp_path: Path) -> None:
+    older = replace(ASKED, command="python -m dpbench.sweep")  # says none: 1, 3 and 8
+    fifty = replace(ASKED, answer_at=(50.0,))
+    timing = replace(ASKED, command="python -m dpbench.timing", trial_ids=())
+    assert history.epsilons([]) == history.epsilons([older]) == (1, 3, 8)
+    assert history.epsilons([timing, fifty]) == (50,)
+    assert history.epsilons([fifty, older]) == (1, 3, 8, 50)
+
+
+def test_a_trial_that_a_grid_has_confirms_nothing() -> None:
+    one = replace(ASKED, trial_ids=("a",), confirming=("c", "d"))
+    other = replace(ASKED, trial_ids=("b", "c"))
+    assert history.confirmations([one]) == {"c", "d"}
+    assert history.confirmations([one, other]) == {"d"}
+
+
+def test_what_has_confirmed_stays_recorded(tmp_path: Path) -> None:
+    history.write(tmp_path, replace(ASKED, confirming=("c",)))
+    kept = history.write(tmp_path, replace(ASKED, confirming=("d",)))
+    assert kept.confirming == ("c", "d")
+    assert history.read(tmp_path) == [kept]
+
+
+def test_a_record_of_an_older_dpbench_is_read(tmp_path: Path) -> None:
+    history.write(tmp_path, ASKED)
+    (record,) = (tmp_path / "sweeps").iterdir()
+    content = json.loads(record.read_text())
+    for name in ("answer_at", "confirming", "tuned_in"):
+        del content[name]
+    record.write_text(json.dumps(content))
+    assert history.read(tmp_path) == [ASKED]
+    record.write_text(json.dumps(content | {"answer_at": ["three"]}))
+    assert history.read(tmp_path) == []

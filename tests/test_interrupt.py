@@ -80,4 +80,4 @@ def test_a_sweep_goes_on_where_nobody_can_read_what_it_says(tmp_path: Path) -> N
         )
     assert (done.returncode, loud.returncode) == (0, 0)
     for name in ("store", "loud"):
-        assert len(store.read_trials(tmp_path / name)) == 4  # two of each, with the baseline
+        assert len(store.read_trials(tmp_path / name)) == 2 * 4  # and the baseline at three rates

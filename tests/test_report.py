@@ -5,6 +5,7 @@ import json
 import re
 import time as clock
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from test_store import WHERE
 
 from dpbench import report, store
 from dpbench.page import tables
+from dpbench.store import history
 
 FIGURES = (
     "privacy_accuracy",
@@ -266,3 +268,69 @@ def test_a_download_holds_no_formula_that_a_spreadsheet_would_run(rendered: Rend
     rows = store.read_trials(rendered(stores.only_failures)).assign(reason=formula)
     (cell,) = set(pd.read_csv(io.StringIO(tables.failures_table(rows).csv))["reason"])
     assert cell == f"'{formula}"
+
+
+def test_epsilon_0_is_said_where_it_cannot_be_drawn(tmp_path: Path) -> None:
+    root = stores.one_trial(tmp_path / "results")
+    stores.add(root, make_trial(noise_multiplier=9.0), stores.seen(1, 0.2, 0.0))
+    assert report.main([str(root), "--quiet"]) == 0
+    page = (root / "report.html").read_text(encoding="utf-8")
+    assert "1 arm at epsilon 0 cannot stand on a log axis" in page
+    only = stores.empty(tmp_path / "only")
+    stores.add(only, make_trial(noise_multiplier=9.0), stores.seen(1, 0.2, 0.0))
+    assert report.main([str(only), "--quiet"]) == 0
+    assert "spent an epsilon above 0" in (only / "report.html").read_text(encoding="utf-8")
+
+
+def test_shuffled_batches_are_answered_for_apart_and_say_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = stores.one_trial(tmp_path / "results")
+    stores.add(root, make_trial(sampling="shuffle"), stores.seen(1, 0.99, 0.5))
+    assert report.main([str(root)]) == 0
+    said = capsys.readouterr().out
+    poisson, shuffled = said.partition("Shuffled batches; epsilon for neighbours that differ by")[
+        ::2
+    ]
+    assert "Poisson batches; epsilon for neighbours that differ by adding or removing" in poisson
+    assert "90.00 %" in poisson
+    assert "99.00 %" not in poisson
+    assert "99.00 %" in shuffled
+    page = (root / "report.html").read_text(encoding="utf-8")
+    assert "They share this axis without being ranked together" in page
+    table = tables.arms_table(store.read_trials(root))
+    at = [column.name for column in table.columns].index("neighbours")
+    assert {row[at] for row in table.rows} == {"add or remove", "zero out"}
+
+
+def test_the_digits_say_how_many_are_trained_on(tmp_path: Path) -> None:
+    root = stores.empty(tmp_path / "results")
+    stores.add(root, make_trial(validation_examples=200), stores.seen(1, 0.9, 2.0))
+    assert report.main([str(root), "--quiet"]) == 0
+    page = (root / "report.html").read_text(encoding="utf-8")
+    assert "the embedded digits (1,237 to train on, 200 more held out)" in page
+
+
+def test_a_tuning_store_that_is_gone_is_said(tmp_path: Path) -> None:
+    root = stores.one_trial(tmp_path / "results")
+    asked = history.asked("dpbench.sweep", [], trial_ids=["a"], tuned_in=["results/gone"])
+    history.write(root, asked)
+    assert report.main([str(root), "--quiet"]) == 0
+    page = (root / "report.html").read_text(encoding="utf-8")
+    assert "Settings were tuned in results/gone, which is not there" in page
+
+
+def test_a_confirmation_is_in_its_own_table_and_in_no_figure(tmp_path: Path) -> None:
+    root = stores.one_trial(tmp_path / "results")
+    again = make_trial(seed=5)
+    stores.add(root, again, stores.seen(1, 0.5, 2.0))
+    asked = history.asked("dpbench.sweep", [], trial_ids=[make_trial().trial_id])
+    history.write(root, replace(asked, confirming=(again.trial_id,)))
+    written = report.write(root)
+    assert written is not None
+    best = written.answers[1].best
+    assert best is not None
+    assert (best.accuracy.mean, best.confirmed_on) == (0.5, (5,))
+    assert best.accuracy_when_chosen.mean == 0.9
+    assert set(pd.read_csv(root / "privacy_accuracy.csv")["test_accuracy"]) == {0.9}
+    assert not any("--confirm" in note for note in written.notes)

@@ -1,5 +1,6 @@
 """The committed results are what the committed commands make, and what README says of them."""
 
+import json
 import re
 import subprocess
 import sys
@@ -8,7 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dpbench import analysis, estimate, grid, store, summary, wording
+from bench import selection_bias
+from dpbench import analysis, candour, estimate, findings, grid, store, summary, wording
+from dpbench.store import history
 from dpbench.trial import ENGINES
 
 ROOT = Path(__file__).parent.parent
@@ -26,7 +29,12 @@ def trials() -> pd.DataFrame:
 def test_a_default_sweep_is_whole(root: Path) -> None:
     found = store.read_trials(root)
     default = grid.trials([grid.grid(grid.defaults("mnist"))], "mnist")
-    assert set(found["trial_id"]) == {trial.trial_id for trial in default}
+    private = {trial.trial_id for trial in default if trial.private}
+    assert set(analysis.private(found)["trial_id"]) == private
+    # the sweep on a GPU is of a dpbench that tried one learning rate without privacy
+    baselines = {trial.trial_id for trial in default if not trial.private}
+    assert set(found["trial_id"]) >= (baselines if root == QUICK else set())
+    assert len(analysis.final(analysis.non_private(found))) == 2
     assert (found["status"] == "ok").all()
     assert store.finished(root) == set(found["trial_id"])
     assert not found["dpbench_commit"].str.contains("dirty").any()
@@ -97,9 +105,8 @@ def test_the_figures_that_readmes_show_are_there() -> None:
 def test_a_store_is_the_whole_of_its_sweep_file(name: str) -> None:
     root = ROOT / "results" / name
     top, tables = grid.parse(grid.read_text(root / "sweep.toml"), root / "sweep.toml")
-    shared = {key: value for key, value in top.items() if key != "dataset"}
     asked = grid.trials(
-        [grid.grid(table, shared, grid.defaults("mnist")) for table in tables], "mnist"
+        [grid.grid(table, grid.shared(top), grid.defaults("mnist")) for table in tables], "mnist"
     )
     assert store.finished(root) == {trial.trial_id for trial in asked}
     rows = store.read_trials(root)
@@ -116,6 +123,50 @@ def test_the_learning_rates_of_mnist_are_those_that_the_tuning_gives() -> None:
         check=True,
     )
     assert done.stdout == (ROOT / "results" / "mnist" / "sweep.toml").read_text(encoding="utf-8")
+
+
+def test_mnist_counts_its_tuning_in_what_choosing_costs() -> None:
+    written = findings.tuning(ROOT / "results" / "mnist", history.read(ROOT / "results" / "mnist"))
+    tuned, unread = written
+    assert unread == []
+    assert set(tuned["trial_id"]) == store.finished(ROOT / "results" / "mnist-tuning")
+
+
+BIAS = ROOT / "results" / "selection_bias"
+
+
+def test_how_much_choosing_flatters_is_what_was_simulated() -> None:
+    rows = json.loads((BIAS / "selection_bias.json").read_text(encoding="utf-8"))["rows"]
+    found = [selection_bias.Found(**row) for row in rows]
+    assert selection_bias.text(found) in (BIAS / "README.md").read_text(encoding="utf-8")
+    seen, alike = ([each for each in found if each.ties == ties] for ties in (False, True))
+    for worlds, said in (
+        (
+            seen,
+            "{:.2f} to {:.2f} points too good and its 95 % interval holds the truth in {:.0f} "
+            "to {:.0f} % of cases",
+        ),
+        (alike, "where all settings are alike, {:.2f} to {:.2f} points and {:.0f} to {:.0f} %"),
+    ):
+        biases = [each.bias_points for each in worlds]
+        covers = [100 * each.coverage for each in worlds]
+        assert said.format(min(biases), max(biases), min(covers), max(covers)) in candour.BIAS
+    arms = [each.arms for each in found]
+    assert f"{min(arms)} to {max(arms)} settings" in candour.BIAS
+    assert {each.seeds for each in found} == {3}
+    assert all(abs(each.fresh_bias_points) < 0.02 for each in found)
+
+
+def test_the_simulation_gives_again_what_is_committed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert selection_bias.main(["--short", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)["rows"]
+    rows = json.loads((BIAS / "selection_bias.json").read_text(encoding="utf-8"))["rows"]
+    for one, other in zip(again, rows, strict=True):
+        assert one["correlation"] == pytest.approx(other["correlation"])
+        assert one["bias_points"] == pytest.approx(other["bias_points"], abs=0.05)
+        assert one["coverage"] == pytest.approx(other["coverage"], abs=0.05)
 
 
 def test_mnist_says_what_its_readme_says() -> None:

@@ -7,7 +7,8 @@ import pytest
 from conftest import make_trial
 from test_analysis import frame, timings
 
-from dpbench import accounting, analysis, summary, wording
+from dpbench import accounting, analysis, candour, summary, wording
+from dpbench.price import Price
 from dpbench.trial import Trial
 
 
@@ -41,26 +42,48 @@ def test_the_answer_with_its_interval_and_the_distance_to_the_next() -> None:
         "points (1.52 to 6.48) against the best non-private setting, and what it costs in time was "
         "not measured."
     )
-    assert list(wording.remarks(answer))[:2] == [
-        "It is the best of 2 arms on the test set, so its accuracy is a little too good.",
-        "It is 4.00 points (4.00 to 4.00) more accurate than the next (noise multiplier 1, "
-        "clipping norm 2, batch size 64, learning rate 0.1 and 1 epoch), paired by seed.",
+    assert list(wording.remarks(answer))[:3] == [
+        "It is the best of 2 arms on the test set, and its accuracy is that of the same seeds, "
+        "which flatters it (--confirm N runs it again on N others).",
+        "On the test set it is 4.00 points (4.00 to 4.00) more accurate than the next (noise "
+        "multiplier 1, clipping norm 2, batch size 64, learning rate 0.1 and 1 epoch), paired by "
+        "seed.",
+        "Its epsilon is for neighbours that differ by adding or removing one example, and holds "
+        "for 1,437 training examples, batch size 64 and 22 steps: with another number of any of "
+        "them the same noise multiplier spends another epsilon (--target-epsilon solves for the "
+        "noise).",
     ]
 
 
-def test_choosing_is_charged_for() -> None:
+def run(steps: int, noise: float = 1.0, rate: float = 64 / 1437) -> accounting.Run:
+    return accounting.Run(noise_multiplier=noise, sample_rate=rate, steps=steps)
+
+
+def spent(*runs: accounting.Run) -> float:
+    return accounting.epsilon_of_best(runs, delta=1e-5)
+
+
+def price_of(answer: summary.Answer) -> Price:
+    assert answer.best is not None
+    assert answer.best.price is not None
+    return answer.best.price
+
+
+def test_choosing_is_charged_for_and_says_what_is_composed() -> None:
     # the best is that of the means over three seeds, so one run is all of their steps
-    run = accounting.Run(noise_multiplier=1.0, sample_rate=64 / 1437, steps=3 * 22)
-    both = accounting.epsilon_of_best([run, run], delta=1e-5)
-    best = at_three(rows(3)).best
-    assert best is not None
-    assert best.epsilon_of_choice == pytest.approx(both)
+    both, alone = spent(run(3 * 22), run(3 * 22)), spent(run(22), run(22))
+    price = price_of(at_three(rows(3)))
+    assert (price.settings, price.trainings, price.seeds) == (2, 6, 3)
+    assert price.epsilon == pytest.approx(both)
+    assert price.epsilon_of_one_seed == pytest.approx(alone)
     *_, said = wording.remarks(at_three(rows(3)))
     assert said == (
-        "Its epsilon of 2.5 is that of one run; no such bound holds for the best of a fixed grid. "
-        "The best of a random number of settings drawn at random, 2 on average, spends "
-        f"{both:.2g} (Papernot and Steinke 2022), which does not protect the examples that it is "
-        "chosen by."
+        "Its epsilon of 2.5 is that of one training, but 2 private settings in 6 trainings have "
+        "seen this data. No such bound holds for the best of a fixed grid. The best of a random "
+        f"number of these settings drawn at random, 2 on average, spends {both:.2g} (Papernot "
+        "and Steinke 2022), which does not protect the examples that it is chosen by. A setting is "
+        "there all its seeds, up to 3, composed, for it is judged by their mean; with one seed "
+        f"each it would be {alone:.2g}."
     )
 
 
@@ -68,30 +91,191 @@ def test_choosing_among_shuffled_runs_is_charged_for_every_epoch_of_every_seed()
     trials = rows(3)
     private = trials["noise_multiplier"].notna()
     trials.loc[private, "sampling"] = "shuffle"
-    best = at_three(trials).best
-    run = accounting.Run(noise_multiplier=1.0, sample_rate=1.0, steps=3)
-    assert best is not None
-    assert best.epsilon_of_choice == pytest.approx(
-        accounting.epsilon_of_best([run, run], delta=1e-5)
-    )
+    assert price_of(at_three(trials)).epsilon == pytest.approx(spent(*[run(3, rate=1.0)] * 2))
 
 
 def test_choosing_is_charged_at_the_least_private_of_the_runs() -> None:
     trials = rows(3)
     quiet = trials["max_grad_norm"] == 2.0
     trials.loc[quiet, "noise_multiplier"] = 2.0
-    best = at_three(trials).best
-    loud = accounting.Run(noise_multiplier=1.0, sample_rate=64 / 1437, steps=3 * 22)
-    assert best is not None
-    assert best.epsilon_of_choice == pytest.approx(
-        accounting.epsilon_of_best([loud, loud], delta=1e-5)
-    )
+    assert price_of(at_three(trials)).epsilon == pytest.approx(spent(*[run(3 * 22)] * 2))
 
 
 def test_choosing_has_no_price_where_the_steps_were_not_counted() -> None:
     best = at_three(rows(3).assign(sample_rate=float("nan"))).best
     assert best is not None
-    assert best.epsilon_of_choice is None
+    assert best.price is None
+
+
+def test_every_private_training_on_the_data_counts_in_the_price() -> None:
+    """Also those over the epsilon, of another held-out set, failed, or of an earlier tuning."""
+    ran = {"steps": 22, "sample_rate": 64 / 1437}
+    main = rows(1)
+    loud = frame((make_trial(noise_multiplier=0.5), 1, 0.9, 9.0)).assign(**ran)
+    held_out = make_trial(noise_multiplier=3.0, validation_examples=100)
+    held = frame((held_out, 1, 0.9, 0.5)).assign(steps=21, sample_rate=64 / 1337)
+    nan = make_trial(max_grad_norm=5.0, epochs=4)
+    failed = frame((nan, 3, float("nan"), None)).assign(status="failed")
+    never = frame((make_trial(max_grad_norm=6.0), 0, float("nan"), None)).assign(status="crashed")
+    clip_only = frame((make_trial(noise_multiplier=0.0), 1, 0.9, math.inf)).assign(**ran)
+    shuffled = frame((make_trial(sampling="shuffle"), 1, 0.9, 3.0)).assign(**ran)
+    every = pd.concat([main, loud, held, failed, never, clip_only, shuffled])
+    tuning = pd.concat([main, frame((make_trial(learning_rate=7.0), 1, 0.9, 2.5)).assign(**ran)])
+    answer = summary.answers(main, NO_TIMINGS, at=[3], every=every, tuning=tuning)[0]
+    price = price_of(answer)
+    assert price.settings == 2 + 1 + 1 + 1 + 1
+    assert (price.trainings, price.tuned) == (6, 1)
+    assert (price.without_noise, price.other_neighbours, price.uncounted) == (1, 1, 0)
+    runs = [run(22, 0.5), run(3 * 22), run(21, 3.0, 64 / 1337)]
+    assert price.epsilon == pytest.approx(spent(*runs, *[runs[0]] * 3))
+    said = list(wording.remarks(answer))[-1]
+    assert "6 private settings in 6 trainings have seen this data, 1 of them in an earlier" in said
+    assert said.endswith(
+        "Not in that number: 1 that clip without noise and 1 whose epsilon is for other neighbours."
+    )
+
+
+def test_fresh_seeds_are_reported_and_the_grids_choose() -> None:
+    grid = rows(3)
+    again = rows(9)
+    fresh = again[again["seed"] >= 6].copy()
+    private = fresh["engine"] == "opacus-hooks"
+    fresh.loc[private, "test_accuracy"] -= 0.08
+    stale = again[again["seed"] == 1]  # has chosen, so it confirms nothing
+    (answer,) = summary.answers(grid, NO_TIMINGS, at=[3], confirmations=pd.concat([fresh, stale]))
+    best = answer.best
+    assert best is not None
+    assert best.confirmed_on == (6, 7, 8)
+    assert best.accuracy.mean == pytest.approx(0.90 + 0.07 - 0.08)
+    assert best.accuracy_when_chosen.mean == pytest.approx(0.91)
+    assert best.loss is not None
+    assert best.loss.mean == pytest.approx(0.95 - 0.89)
+    assert best.loss.seeds == 3
+    first, second = candour.of_choice([answer])
+    assert first.startswith("Confirmed accuracies and losses are those of seeds 6, 7, 8, which")
+    assert second.startswith("A noise multiplier")
+    assert "it reaches 89.00 ± 2.48 % (3 seeds) on seeds that did not choose it, loses" in (
+        wording.sentence(answer)
+    )
+    assert next(iter(wording.remarks(answer))) == (
+        "It is the best of 2 arms on the test set. Its accuracy is that of seeds 6, 7, 8, which "
+        "had no part in the choice; those that had give 91.00 ± 2.48 % (3 seeds)."
+    )
+    baseline = summary.baseline(grid, fresh)
+    assert baseline is not None
+    assert baseline.confirmed_on == (6, 7, 8)
+
+
+def test_a_choice_pays_for_its_confirmation_whichever_setting_is_chosen() -> None:
+    grid, again = rows(2), rows(5)
+    fresh = again[(again["seed"] >= 2) & (again["max_grad_norm"] == 1.0)]
+    every = pd.concat([grid, fresh])
+    (answer,) = summary.answers(grid, NO_TIMINGS, at=[3], confirmations=fresh, every=every)
+    price = price_of(answer)
+    assert (price.settings, price.trainings, price.seeds) == (2, 4 + 3, 2 + 3)
+    assert price.epsilon == pytest.approx(spent(*[run(5 * 22)] * 2))
+    assert price.epsilon_of_one_seed == pytest.approx(spent(*[run(22)] * 2))
+
+
+def test_the_confirmation_of_another_setting_does_not_mix_in() -> None:
+    others = rows(9)
+    others = others[(others["seed"] >= 6) & (others["max_grad_norm"] == 2.0)]
+    (answer,) = summary.answers(rows(3), NO_TIMINGS, at=[3], confirmations=others)
+    assert answer.best is not None
+    assert answer.best.confirmed_on == ()
+    assert answer.best.accuracy.mean == pytest.approx(0.91)
+    assert "--confirm N" in next(iter(candour.of_choice([answer])))
+
+
+def losing(*losses: float) -> summary.Answer:
+    """Of seeds that are so much less accurate than the non-private ones."""
+    measured: list[tuple[Trial, int, float, float | None]] = []
+    for seed, lost in enumerate(losses):
+        measured.append((make_trial("non-private", seed=seed), 1, 0.8, None))
+        measured.append((make_trial(seed=seed), 1, 0.8 - lost, 2.5))
+    return at_three(frame(*measured))
+
+
+def test_a_gain_over_the_baseline_is_never_told_as_a_loss() -> None:
+    for losses, verdict, said, cell in (
+        ((-0.03,), "not-told-apart", "setting by one seed (3.00 points more accurate)", "not told"),
+        ((0.01, 0.02, -0.01), "not-told-apart", "setting (0.67 points (-3.13 to 4.46) less", "not"),
+        (
+            (-0.03, -0.031, -0.029),
+            "beats",
+            "loses nothing: it is 3.00 points (2.75 to 3.25)",
+            "non",
+        ),
+        ((0.03, 0.031, 0.029), "loses", "loses 3.00 points (2.75 to 3.25)", "3.00"),
+        ((0.03,), "loses", "loses 3.00 points against", "3.00"),
+        ((0.3, 0.5), "not-told-apart", "(40.00 points less accurate)", "not told"),
+    ):
+        answer = losing(*losses)
+        assert answer.best is not None
+        assert answer.best.verdict == verdict, losses
+        assert said in wording.sentence(answer), losses
+        assert "loses -" not in wording.sentence(answer)
+        assert f"  {cell}" in wording.table([answer]).splitlines()[1], losses
+
+
+def test_why_the_baseline_is_weak_is_said_as_far_as_trials_show() -> None:
+    one = losing(-0.03, -0.031, -0.029)
+    trials = pd.concat(
+        frame((make_trial("non-private", learning_rate=rate, epochs=2), epoch, accuracy, None))
+        for rate, epoch, accuracy in (
+            (0.1, 1, 0.7),
+            (0.1, 2, 0.8),
+            (0.2, 1, 0.9),
+            (0.2, 2, 0.85),
+            (0.4, 1, 0.5),
+            (0.4, 2, 0.6),
+        )
+    )
+    alone = trials[trials["learning_rate"] == 0.1]
+    assert "tried at learning rate 0.1 alone" in wording.sentence(one, summary.baseline(alone))
+    assert "its accuracy was higher at epoch 1" in wording.sentence(one, summary.baseline(trials))
+    rising = trials[(trials["learning_rate"] != 0.2)]
+    assert "0.1, 0.4 it is best at the last" in wording.sentence(one, summary.baseline(rising))
+
+
+def test_no_interval_is_wider_than_the_scale() -> None:
+    def seen(*accuracies: float) -> str:
+        trials = [(make_trial("non-private", seed=i), 1, a, None) for i, a in enumerate(accuracies)]
+        return wording.baseline(summary.baseline(frame(*trials)))
+
+    assert "reaches 35.00 % (2 seeds from 22.22 to 47.78) with" in seen(0.4778, 0.2222)
+    assert "reaches 98.67 % (97.23 to 100.00, 3 seeds) with" in seen(0.98, 0.99, 0.9901)
+    assert "reaches 35.00 ± 6.35 % (2 seeds) with" in seen(0.345, 0.355)
+
+
+def test_each_way_to_draw_batches_has_answers_of_its_own() -> None:
+    shuffled = rows(3)
+    shuffled.loc[shuffled["noise_multiplier"].notna(), "test_accuracy"] += 0.05
+    shuffled = shuffled.assign(sampling="shuffle", accountant="gaussian")
+    both = summary.answers(pd.concat([rows(3), shuffled]), NO_TIMINGS, at=[3])
+    assert [(each.sampling, each.best and each.best.arms) for each in both] == [
+        ("poisson", 2),
+        ("shuffle", 2),
+    ]
+    first, second = map(wording.sentence, both)
+    assert first.startswith("With epsilon at most 3 (delta 1e-5, PRV)")
+    assert second.startswith("With shuffled batches and epsilon at most 3 (delta 1e-5, Gaussian)")
+    assert "adding or removing one example" in list(wording.remarks(both[0]))[2]
+    assert "one example by one without a gradient" in list(wording.remarks(both[1]))[2]
+    assert any("the two do not compare" in note for note in candour.of_choice(both))
+    assert [title.partition(";")[0] for title, _ in wording.by_sampling(both)] == [
+        "Poisson batches",
+        "Shuffled batches",
+    ]
+
+
+def test_answers_are_at_the_epsilons_that_are_asked_and_rounding_excludes_none() -> None:
+    rounded = 2.5 * (1 - 1e-12)
+    fifty, rounded_answer = summary.answers(rows(1), NO_TIMINGS, at=[50, rounded])
+    assert (fifty.epsilon_at_most, fifty.best is None) == (50, False)
+    assert rounded_answer.best is not None
+    (less,) = summary.answers(rows(1), NO_TIMINGS, at=[2.4999])
+    assert less.best is None
 
 
 def test_validation_chooses_and_test_is_reported() -> None:
@@ -100,8 +284,8 @@ def test_validation_chooses_and_test_is_reported() -> None:
     assert answer.best.setting.max_grad_norm == 2.0
     assert answer.best.accuracy.mean == pytest.approx(0.87)
     first, second, *_ = wording.remarks(answer)
-    assert first == "It is the best of 2 arms on the validation set."
-    assert "-4.00 points" in second
+    assert first.startswith("It is the best of 2 arms on the validation set, and its accuracy")
+    assert second.startswith("On the test set it is 4.00 points (4.00 to 4.00) less accurate than")
     assert "may be equally good" in second
 
 

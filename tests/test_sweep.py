@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import psutil
@@ -50,7 +52,7 @@ def test_a_sweep_on_digits_end_to_end(
     folder, done = swept
     assert done.returncode == 0, done.stderr
     frame = pd.read_parquet(folder / "results" / "digits-sweep" / "trials")
-    assert len(frame) == 3 * 2  # two private trials and the baseline, two epochs each
+    assert len(frame) == 5 * 2  # two private trials and the baseline's three rates, two epochs each
     assert frame["test_accuracy"].between(0.05, 1).all()
     private = frame[frame["engine"] == "fused"]
     assert sorted(private["noise_multiplier"].unique()) == [0.8, 1.6]
@@ -62,8 +64,8 @@ def test_a_sweep_on_digits_end_to_end(
     timings = pd.read_parquet(folder / "results" / "digits-sweep" / "timings")
     assert set(timings["engine"]) == {"non-private", *PRIVATE_ENGINES}
     assert (timings.groupby("engine").size() >= 7).all()
-    assert "[3/3 trials, 0 failed" in done.stderr
-    assert "On digits, the best non-private setting reaches" in done.stdout
+    assert "[5/5 trials, 0 failed" in done.stderr
+    assert "On digits, the best non-private setting, of 3 chosen on the test set," in done.stdout
     assert "page: results/digits-sweep/report.html" in done.stdout
 
 
@@ -94,7 +96,7 @@ def test_the_same_command_again_runs_only_what_is_missing(
     (trials / gone).unlink()
     again = run(*TINY, cwd=folder)
     assert again.returncode == 0, again.stderr
-    assert "3 trials on digits, 2 of them done before: 1 to run" in again.stderr
+    assert "5 trials on digits, 4 of them done before: 1 to run" in again.stderr
     after = {path.name: path.stat().st_mtime_ns for path in trials.iterdir()}
     assert set(after) == set(before)
     assert {name for name in after if after[name] != before[name]} == {gone}
@@ -190,6 +192,10 @@ BAD = {
     "no time": ("--trial-timeout 0", "trial_timeout=0.0 > 0"),
     "delta": ("--delta 2", "delta=2.0 > 0 and < 1"),
     "out": ("--out blocked/results", "Cannot write results to blocked/results"),
+    "answer": ("--answer-at 3 -1", "answer_at=-1.0 to be an epsilon: > 0 and finite"),
+    "confirm": ("--confirm -1", "confirm=-1 to be a number of seeds, 0 or more"),
+    "seeds": (f"--confirm 2 --seeds {2**63 - 2}", "confirm=2 seeds after seed=9223372036854775806"),
+    "tuned": ("--tuned-in blocked", "tuned_in=blocked to be a folder that a sweep has written"),
 }
 
 
@@ -258,6 +264,110 @@ def test_a_dry_run_is_one_object(
     said = json.loads(done.stdout)
     assert said["trials_to_run"] == len(said["trials"]) > 0
     assert said["seconds"] > 0
+
+
+ASKED = (
+    "--dataset digits --target-epsilon 50 --max-grad-norm 1 2 --batch-size 256 --epochs 1 "
+    "--jobs 2 --no-timing"
+).split()
+
+
+def told(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def confirmed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A folder in which a sweep has confirmed its answer, and that."""
+    folder = tmp_path_factory.mktemp("confirmed")
+    return folder, told(run(*ASKED, "--confirm", "2", "--json", cwd=folder))
+
+
+def test_the_answer_is_at_the_target_on_fresh_seeds(
+    confirmed: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, said = confirmed
+    (answer,) = said["answers"]
+    assert answer["epsilon_at_most"] == 50
+    best = answer["best"]
+    assert 49 < best["epsilon"] <= 50
+    assert best["confirmed_on"] == said["baseline"]["confirmed_on"] == [1, 2]
+    assert said["finished"] == 4 + 2 * 2  # two rates without privacy, two clips; the best of each
+    rows = pd.read_parquet(folder / "results" / "digits-sweep" / "trials")
+    fresh = rows[rows["seed"] > 0].groupby("engine")["test_accuracy"].mean()
+    assert best["accuracy"]["mean"] == pytest.approx(fresh["fused"])
+    assert said["baseline"]["accuracy"]["mean"] == pytest.approx(fresh["fused-non-private"])
+    assert best["loss"]["seeds"] == 2
+    assert best["price"]["trainings"] == 4
+
+
+def test_a_confirmation_is_resumed_and_never_chooses(
+    confirmed: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, said = confirmed
+    store = folder / "results" / "digits-sweep"
+    (gone,) = (
+        path
+        for path in (store / "trials").iterdir()
+        if (pd.read_parquet(path)[["engine", "seed"]].iloc[0] == ["fused", 2]).all()
+    )
+    gone.unlink()
+    again = run(*ASKED, "--confirm", "2", "--json", cwd=folder)
+    assert "4 trials on digits, 4 of them done before: 0 to run" in again.stderr
+    assert "4 trials on digits, 3 of them done before: 1 to run" in again.stderr
+    assert told(again)["answers"] == said["answers"]
+    assert report.main([str(store), "--json"]) == 0  # of the store, by what is recorded
+    whole = json.loads(capsys.readouterr().out)
+    assert whole["answers"] == said["answers"]
+    page = (store / "report.html").read_text(encoding="utf-8")
+    assert "Confirmed on fresh seeds" in page
+    assert "are not there yet" not in page
+    assert report.main([str(store), "--answer-at", "0.5", "60", "--json"]) == 0
+    asked = json.loads(capsys.readouterr().out)["answers"]
+    assert [(each["epsilon_at_most"], each["best"] is None) for each in asked] == [
+        (0.5, True),
+        (60, False),
+    ]
+
+
+def test_a_command_answers_for_its_own_trials_and_dataset(
+    confirmed: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(confirmed[0] / "results" / "digits-sweep", store)
+    other = "--dataset digits --noise-multiplier 4 --max-grad-norm 1 --batch-size 256 --epochs 1"
+    said = told(run(*other.split(), "--no-timing", "--out", str(store), "--json", cwd=tmp_path))
+    assert [each["epsilon_at_most"] for each in said["answers"]] == [1, 3, 8]
+    assert {each["best"]["setting"]["noise_multiplier"] for each in said["answers"]} == {4}
+    assert (said["finished"], said["others"]) == (3, 6)
+    page = (store / "report.html").read_text(encoding="utf-8")
+    for epsilon in (1, 3, 8, 50):
+        assert f"With epsilon at most {epsilon} " in page
+    refused = run("--dataset", "mnist", "--out", str(store), cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        f"python -m dpbench.sweep: Expected {store} to hold trials on mnist, not on digits: name "
+        "another folder with --out.\n"
+    )
+
+
+def test_a_sweep_file_names_what_is_answered_and_an_earlier_tuning_counts(
+    confirmed: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    shutil.copytree(confirmed[0] / "results" / "digits-sweep", tmp_path / "tuning")
+    (tmp_path / "mine.toml").write_text(
+        'dataset = "digits"\nanswer_at = [7, 2]\nconfirm = 1\ntuned_in = "tuning"\nepochs = 1\n'
+        "noise_multiplier = 2.0\nmax_grad_norm = [1, 2]\nbatch_size = 256\nbaseline = false\n"
+    )
+    said = told(run("mine.toml", "--no-timing", "--json", cwd=tmp_path))
+    assert [each["epsilon_at_most"] for each in said["answers"]] == [2, 7]
+    for each in said["answers"]:
+        assert each["best"]["confirmed_on"] == [1]
+        price = each["best"]["price"]
+        assert (price["settings"], price["tuned"]) == (2 + 2, 2)
+        assert price["epsilon"] > 50  # of the tuning, with less noise
 
 
 LIGHT = (

@@ -1,5 +1,6 @@
 """Test accuracy, epoch by epoch, against the epsilon spent."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from dpbench import analysis
 from dpbench.figures import parts
+from dpbench.question import ANSWER_AT
 
 _LINE = ["batch_size", "noise_multiplier", "sampling"]
 
@@ -19,8 +21,7 @@ def learning_curves_numbers(trials: pd.DataFrame) -> pd.DataFrame:
     Of every noise multiplier the arm that ends best; where there are more panels or lines than can
     be read, those evenly between the first and the last.
     """
-    rows = analysis.private(analysis.ok(trials))
-    curves = analysis.over_seeds(rows[rows["epsilon"] < float("inf")])
+    curves = analysis.over_seeds(parts.on_log_axis(trials))
     ends = curves.loc[curves.groupby(analysis.ARM, dropna=False)["epoch"].idxmax()]
     ends = analysis.best_of_each(ends, _LINE)
     kept = []
@@ -30,7 +31,7 @@ def learning_curves_numbers(trials: pd.DataFrame) -> pd.DataFrame:
     return curves.merge(pd.concat(kept)[analysis.ARM]).sort_values([*_LINE, "epoch"])
 
 
-def learning_curves(trials: pd.DataFrame) -> Figure:
+def learning_curves(trials: pd.DataFrame, at: Sequence[float] = ANSWER_AT) -> Figure:
     """Accuracy against epsilon as training goes on, a panel for each batch size.
 
     A line is a noise multiplier, which stands at its start, of the arm that ends best; a marker on
@@ -38,7 +39,8 @@ def learning_curves(trials: pd.DataFrame) -> Figure:
     Shuffled batches are dashed and hollow.
 
     Args:
-        trials: Rows of `analysis.comparable`; at least one private row with a finite epsilon.
+        trials: Rows of `analysis.comparable`; at least one in `parts.on_log_axis`.
+        at: Epsilons that are answered for.
     """
     curves = learning_curves_numbers(trials)
     batch_sizes = sorted(curves["batch_size"].unique())
@@ -51,7 +53,7 @@ def learning_curves(trials: pd.DataFrame) -> Figure:
             for (noise, sampling), line in here.groupby(["noise_multiplier", "sampling"]):
                 _draw(panel, line, colours[noise], markers[noise], shuffled=sampling == "shuffle")
             panel.set_title(f"batch size {batch_size:,}")
-            parts.epsilon_axis(panel, curves, curves["epsilon"].min(), curves["epsilon"].max())
+            parts.epsilon_axis(panel, curves, curves["epsilon"].min(), curves["epsilon"].max(), at)
         for panel in panels[:: parts.COLUMNS]:
             panel.set_ylabel(f"test accuracy on {parts.names(trials['dataset'])} (%)")
         parts.percent_axis(panels)

@@ -15,6 +15,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import NullLocator
 
 from dpbench import analysis
+from dpbench.question import ANSWER_AT
 
 PANEL_INCHES = (3.2, 3.1)
 COLUMNS = 3  # of panels: more, and a figure is not readable at half its width
@@ -25,8 +26,8 @@ COLOURS: Sequence[Any] = sns.color_palette("colorblind")[:6]  # the others are t
 
 _T = TypeVar("_T")
 _LABEL_POINTS = 11.0  # between two labels at the ends of lines
-_TICKS = sorted(  # of epsilon: what is answered for, and powers of ten of 1 and 3
-    ({part * 10.0**power for power in range(-9, 10) for part in (1, 3)} | {*analysis.BEST_AT})
+_TICKS = sorted(  # of epsilon: what is answered for by default, and powers of ten of 1 and 3
+    ({part * 10.0**power for power in range(-9, 10) for part in (1, 3)} | {*ANSWER_AT})
     - {10.0}  # too near 8
 )
 _MOST_TICKS = 7
@@ -87,6 +88,12 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() or each == "\n" else "?" for each in text)
 
 
+def on_log_axis(trials: pd.DataFrame) -> pd.DataFrame:
+    """The private rows that hold a measurement at an epsilon above 0, and finite."""
+    rows = analysis.private(analysis.ok(trials))
+    return rows[(rows["epsilon"] > 0) & (rows["epsilon"] < float("inf"))]
+
+
 def epsilon_label(rows: pd.DataFrame) -> str:
     """Epsilon with the accountants and deltas of the rows, for an axis title."""
     words = {"pld": "PLD", "prv": "PRV", "rdp": "RDP", "gaussian": "Gaussian if shuffled"}
@@ -95,26 +102,33 @@ def epsilon_label(rows: pd.DataFrame) -> str:
     return f"epsilon spent (delta {deltas})\nby {accountants}"
 
 
-def epsilon_axis(panel: Axes, rows: pd.DataFrame, least: float, most: float) -> None:
-    """A log axis of epsilon that ends at ticks beyond the least and the most, 1, 3 and 8 marked.
+def epsilon_axis(
+    panel: Axes,
+    rows: pd.DataFrame,
+    least: float,
+    most: float,
+    at: Sequence[float] = ANSWER_AT,
+) -> None:
+    """A log axis of epsilon that ends at ticks beyond the least and the most.
 
     Args:
         panel: Where.
         rows: Of `analysis.over_seeds`, for the axis' title.
-        least: Epsilon of all that is drawn, so that panels of one figure have one axis.
+        least: Epsilon of all that is drawn, so that panels of one figure have one axis; > 0.
         most: As `least`.
+        at: Epsilons that are answered for: marked.
     """
     low = max((tick for tick in _TICKS if tick < least), default=least)
     high = min((tick for tick in _TICKS if tick > most), default=most)
     ticks = [tick for tick in _TICKS if low <= tick <= high]
     if len(ticks) > _MOST_TICKS:  # those of 3 are left out
-        ticks = [t for t in ticks if t in analysis.BEST_AT or math.log10(t) % 1 < 0.1]
+        ticks = [t for t in ticks if t in ANSWER_AT or math.log10(t) % 1 < 0.1]
     panel.set_xscale("log")
     panel.set_xlim(0.8 * low, 1.25 * high)
     panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     panel.xaxis.set_minor_locator(NullLocator())
     panel.set_xlabel(epsilon_label(rows))
-    for epsilon in analysis.BEST_AT:
+    for epsilon in at:
         if low <= epsilon <= high:
             panel.axvline(epsilon, color="0.6", linestyle=(0, (1, 2)), linewidth=1.2, zorder=0.6)
 

@@ -1,5 +1,7 @@
 """Test accuracy against the epsilon spent: where each noise multiplier ends, and the frontier."""
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,9 +11,12 @@ from matplotlib.lines import Line2D
 
 from dpbench import analysis
 from dpbench.figures import parts
+from dpbench.question import ANSWER_AT
 
+_MOST_NAMED = 4  # epsilons in the legend
 _MOST_NOISES = 8  # in a panel, for their markers to stand apart
 _FRONTIER: dict[str, Any] = {"color": "0.55", "linewidth": 2.5, "solid_capstyle": "butt"}
+_DASHES = {"poisson": "-", "shuffle": "--"}
 _RING: dict[str, Any] = {
     "color": "0.1",
     "linestyle": "",
@@ -21,22 +26,28 @@ _RING: dict[str, Any] = {
 }
 
 
-def privacy_accuracy_numbers(trials: pd.DataFrame) -> pd.DataFrame:
+def privacy_accuracy_numbers(trials: pd.DataFrame, at: Sequence[float] = ANSWER_AT) -> pd.DataFrame:
     """What `privacy_accuracy` draws: a row for each marker, ring and step of a frontier.
 
     Columns: those of `analysis.over_seeds`; `end`, whether it is a marker: of its batch size, noise
     multiplier, sampling and epochs the best arm, at its last epoch; `frontier`, whether no epoch of
-    an arm of its batch size beats it in both epsilon and accuracy; and `best_within`, the least of
-    `analysis.BEST_AT` within which it is the best of all arms (NaN for others).
+    an arm of its batch size and sampling beats it in both epsilon and accuracy; and `best_within`,
+    the least of the epsilons within which it is the best of all arms of its sampling (NaN for
+    others).
+
+    Args:
+        trials: Rows of `analysis.comparable`.
+        at: Epsilons that are answered for.
     """
     curves = _curves(trials)
     curves["end"] = curves.index.isin(_ends(curves).index)
     curves["frontier"] = False
-    for _, here in curves.groupby("batch_size"):
+    for _, here in curves.groupby(["batch_size", "sampling"]):
         curves.loc[analysis.frontier(here).index, "frontier"] = True
     curves["best_within"] = float("nan")
-    for epsilon in reversed(analysis.BEST_AT):
-        arms = analysis.last_within(curves, epsilon)
+    largest_first = sorted(at, reverse=True)
+    for epsilon, sampling in itertools.product(largest_first, curves["sampling"].unique()):
+        arms = analysis.last_within(curves[curves["sampling"] == sampling], epsilon)
         if len(arms):
             curves.loc[analysis.best(arms).name, "best_within"] = epsilon
     drawn = curves["end"] | curves["frontier"] | curves["best_within"].notna()
@@ -44,26 +55,29 @@ def privacy_accuracy_numbers(trials: pd.DataFrame) -> pd.DataFrame:
     return curves[drawn & curves["batch_size"].isin(shown)].reset_index(drop=True)
 
 
-def privacy_accuracy(trials: pd.DataFrame) -> Figure:
+def privacy_accuracy(trials: pd.DataFrame, at: Sequence[float] = ANSWER_AT) -> Figure:
     """Test accuracy against the epsilon spent, a panel for each batch size.
 
     A marker is a noise multiplier, at the last epoch of its best arm; colour and shape tell the
     clipping norm of that. With several seeds it is their mean, its bar the t interval, and every
     seed a small dot. The stepped line is the frontier over every epoch of every arm, a ring the
-    best of all arms within an epsilon of `analysis.BEST_AT`; the non-private result is a labelled
-    line in its band. Arms with shuffled batches are hollow, at the epsilon that holds for them; a
+    best of all arms within an epsilon that is answered for; the non-private result is a labelled
+    line in its band. Arms with shuffled batches are hollow, at the epsilon that holds for them,
+    which is for other neighbours, so that they have a frontier, dashed, and rings of their own; a
     dotted line leads there from the epsilon that is quoted where they are taken for Poisson
     batches.
 
     Args:
-        trials: Rows of `analysis.comparable`; at least one private row with a finite epsilon.
+        trials: Rows of `analysis.comparable`; at least one in `parts.on_log_axis`.
+        at: Epsilons that are answered for.
     """
-    points = privacy_accuracy_numbers(trials)
+    points = privacy_accuracy_numbers(trials, at)
     ends = points[points["end"]]
     batch_sizes = sorted(ends["batch_size"].unique())
     colours = parts.levels(ends["max_grad_norm"], parts.COLOURS)
     markers = parts.levels(ends["max_grad_norm"], parts.MARKERS)
     epsilons = pd.concat([points["epsilon"], ends["epsilon_if_poisson"].astype(float)])
+    epsilons = epsilons[epsilons > 0]  # on a log axis
     with parts.style():
         figure, panels = parts.panels(len(batch_sizes), height=1.1)
         for panel, batch_size in zip(panels, batch_sizes, strict=True):
@@ -73,22 +87,22 @@ def privacy_accuracy(trials: pd.DataFrame) -> Figure:
                 _draw_seeds(panel, end, trials)
             best = here[here["best_within"].notna()]
             panel.plot(best["epsilon"], 100 * best["test_accuracy"], zorder=4, **_RING)
-            frontier = _frontier(here)
-            panel.step(*frontier, where="post", zorder=1.2, **_FRONTIER)
+            for sampling, same in here.groupby("sampling"):
+                style = _FRONTIER | {"linestyle": _DASHES[sampling], "zorder": 1.2}
+                panel.step(*_frontier(same), where="post", **style)
             _draw_baseline(panel, trials, batch_size)
             panel.set_title(f"batch size {batch_size:,}")
-            parts.epsilon_axis(panel, points, epsilons.min(), epsilons.max())
+            parts.epsilon_axis(panel, points, epsilons.min(), epsilons.max(), at)
         for panel in panels[:: parts.COLUMNS]:
             panel.set_ylabel(f"test accuracy on {parts.names(trials['dataset'])} (%)")
         parts.percent_axis(panels)
-        parts.legend(figure, _handles(colours, markers, points))
+        parts.legend(figure, _handles(colours, markers, points, at))
     return figure
 
 
 def _curves(trials: pd.DataFrame) -> pd.DataFrame:
-    """Every epoch of every private arm that spends a finite epsilon, over its seeds."""
-    rows = analysis.private(analysis.ok(trials))
-    return analysis.over_seeds(rows[rows["epsilon"] < float("inf")])
+    """Every epoch of every private arm whose epsilon a log axis can hold, over its seeds."""
+    return analysis.over_seeds(parts.on_log_axis(trials))
 
 
 def _ends(curves: pd.DataFrame) -> pd.DataFrame:
@@ -120,7 +134,7 @@ def _draw_end(panel: Axes, end: "pd.Series[Any]", colour: Any, marker: str) -> N
     shuffled = end["sampling"] == "shuffle"
     if shuffled:
         panel.plot([end["epsilon_if_poisson"], x], [y, y], color=colour, linestyle=":", zorder=1.5)
-    if end["seeds"] > 1:
+    if end["high"] >= end["low"]:  # it has an interval
         low, high = 100 * max(end["low"], 0), 100 * min(end["high"], 1)
         panel.errorbar(x, y, [[y - low], [high - y]], color=colour, elinewidth=1.4, zorder=2)
     panel.plot(
@@ -165,8 +179,9 @@ def _draw_baseline(panel: Axes, trials: pd.DataFrame, batch_size: int) -> None:
     best = analysis.best(arms)
     y = 100 * best["test_accuracy"]
     panel.axhline(y, color=parts.GREY, linestyle="--", linewidth=1, zorder=1)
-    if best["seeds"] > 1:
-        panel.axhspan(100 * best["low"], 100 * best["high"], color=parts.GREY, alpha=0.15, lw=0)
+    if best["high"] > best["low"]:  # it has an interval
+        low, high = max(best["low"], 0), min(best["high"], 1)
+        panel.axhspan(100 * low, 100 * high, color=parts.GREY, alpha=0.15, lw=0)
     panel.annotate(
         f"non-private {y:.2f} %",
         (0.03, y),
@@ -181,7 +196,10 @@ def _draw_baseline(panel: Axes, trials: pd.DataFrame, batch_size: int) -> None:
 
 
 def _handles(
-    colours: dict[float, Any], markers: dict[float, str], points: pd.DataFrame
+    colours: dict[float, Any],
+    markers: dict[float, str],
+    points: pd.DataFrame,
+    at: Sequence[float],
 ) -> list[Line2D]:
     """Clipping norms, what the numbers are, and of the rest what is drawn."""
     plain: dict[str, Any] = {"color": "0.3", "linestyle": ""}
@@ -193,8 +211,11 @@ def _handles(
     ]
     handles.append(Line2D([], [], label="number: noise_multiplier", **plain))
     if points["best_within"].notna().any():
-        handles.append(Line2D([], [], label="best within 1, 3 or 8", **_RING | {"markersize": 9}))
-    if any(len(set(_frontier(here)[0])) > 1 for _, here in points.groupby("batch_size")):
+        within = " or ".join(", ".join(map(analysis.short, at)).rsplit(", ", 1))
+        label = f"best within {within}" if len(at) <= _MOST_NAMED else "best within an answer's"
+        handles.append(Line2D([], [], label=label, **_RING | {"markersize": 9}))
+    by = ["batch_size", "sampling"]
+    if any(len(set(_frontier(here)[0])) > 1 for _, here in points.groupby(by)):
         handles.append(Line2D([], [], label="frontier", **_FRONTIER))
     if "shuffle" in set(points[points["end"]]["sampling"]):
         handles += [

@@ -2,13 +2,20 @@
 
 from dpbench.page.contents import Contents, Picture
 from dpbench.page.render import render
-from dpbench.page.tables import Table, arms_table, failures_table, provenance_table
+from dpbench.page.tables import (
+    Table,
+    arms_table,
+    confirmations_table,
+    failures_table,
+    provenance_table,
+)
 
 __all__ = [
     "Contents",
     "Picture",
     "Table",
     "arms_table",
+    "confirmations_table",
     "failures_table",
     "provenance_table",
     "render",

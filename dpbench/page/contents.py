@@ -37,9 +37,10 @@ class Contents:
         facts: What was run, in a line.
         warnings: What is missing or stands for something else.
         baseline: What losses are counted from.
-        answers: One for each epsilon.
+        answers: One for each epsilon and sampling.
+        notes: What holds for all answers.
         pictures: The figures.
-        tables: Every arm, the failures, the provenance.
+        tables: Every arm, the confirmations, the failures, the provenance.
         sweeps: Who asked for the trials.
         shuffled: Whether any of them drew shuffled batches.
     """
@@ -49,6 +50,7 @@ class Contents:
     warnings: Sequence[str]
     baseline: Baseline | None
     answers: Sequence[Answer]
+    notes: Sequence[str]
     pictures: Sequence[Picture]
     tables: Sequence[Table]
     sweeps: Sequence[Sweep]

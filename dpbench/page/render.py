@@ -24,12 +24,13 @@ def render(contents: Contents) -> str:
     )
     environment.filters["data_uri"] = _data_uri
     environment.filters["counted"] = command.counted
-    chosen = any(each.best and each.best.epsilon_of_choice for each in contents.answers)
+    chosen = any(each.best and each.best.price for each in contents.answers)
     return environment.get_template("page.html").render(
         page=contents,
         baseline=wording.baseline(contents.baseline),
         answers=[
-            (wording.sentence(each), list(wording.remarks(each))) for each in contents.answers
+            (wording.sentence(each, contents.baseline), list(wording.remarks(each)))
+            for each in contents.answers
         ],
         style=files.joinpath("page.css").read_text(encoding="utf-8"),
         script=script,

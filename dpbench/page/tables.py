@@ -44,6 +44,8 @@ class Table:
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a formula begins with, in one program or another
 _PROSE = {"reason"}
 
+_NEIGHBOURS = {"poisson": "add or remove", "shuffle": "zero out"}  # of a private arm's epsilon
+
 # What was asked, and its format
 _ASKED = {
     "noise_multiplier": "g",
@@ -62,30 +64,43 @@ _ASKED = {
 
 def arms_table(trials: pd.DataFrame) -> Table:
     """Every arm that has finished: its last epoch, over its seeds; the most accurate first."""
+    return _arms("arms", "Every arm", trials, empty="No trial has finished yet.")
+
+
+def confirmations_table(confirmations: pd.DataFrame) -> Table:
+    """The arms that were chosen, again, on seeds that had no part in the choice."""
+    title = "Confirmed on fresh seeds"
+    empty = "No setting was run again on fresh seeds (--confirm N)."
+    return _arms("confirmations", title, confirmations, empty=empty)
+
+
+def _arms(name: str, title: str, trials: pd.DataFrame, *, empty: str) -> Table:
     arms = analysis.over_seeds(analysis.final(trials))
     arms = arms.sort_values("test_accuracy", ascending=False, kind="stable")
     shown = arms.assign(
         accuracy=100 * arms["test_accuracy"],
         interval=100 * (arms["high"] - arms["test_accuracy"]),
         validation=100 * arms["validation_accuracy"],
+        neighbours=arms["sampling"].map(_NEIGHBOURS).where(arms["epsilon"].notna()),
     ).rename(columns={"accuracy": "accuracy %", "interval": "± points", "validation": "valid. %"})
     formats = {
         "accuracy %": ".2f",
         "± points": ".2f",
         "epsilon": ".3f",
+        "neighbours": "",
         **_ASKED,
         "seeds": "d",
         "valid. %": ".2f",
         "accountant": "",
     }
     return _table(
-        "arms",
-        "Every arm",
+        name,
+        title,
         shown=shown,
         formats=formats,
-        common=_ASKED if len(arms) > 1 else (),
+        common=("neighbours", *_ASKED) if len(arms) > 1 else (),
         rows=arms,
-        empty="No trial has finished yet.",
+        empty=empty,
     )
 
 

@@ -1,4 +1,4 @@
-"""Who asked for a store's rows: each command that ran, and its sweep file, in `sweeps/`.
+"""Who asked for a store's rows, and for which answers: each command that ran, in `sweeps/`.
 
 A record says what the user typed and no more: no folder of the machine that was not typed.
 """
@@ -7,13 +7,14 @@ import hashlib
 import json
 import logging
 import shlex
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from dpbench import __version__
+from dpbench.question import ANSWER_AT
 from dpbench.store import files
 from dpbench.trial import BadInput
 
@@ -32,7 +33,12 @@ class Sweep:
         file_text: What the file said.
         dpbench_version: That ran it.
         started_at: Of its last run, in ISO 8601 (UTC).
-        trial_ids: All that it asks for; none of a timing.
+        trial_ids: All of its grid; none of a timing.
+        answer_at: Epsilons that it asks to be answered for. Empty in records of a dpbench that
+            answered for 1, 3 and 8 alone, and of a timing.
+        confirming: Ids of the trials that ran the settings chosen from the grid again, on seeds
+            that no trial of the grid has.
+        tuned_in: Stores, as typed, in which settings were tried on the same data before.
     """
 
     command: str
@@ -41,6 +47,23 @@ class Sweep:
     dpbench_version: str
     started_at: str
     trial_ids: tuple[str, ...]
+    answer_at: tuple[float, ...] = ()
+    confirming: tuple[str, ...] = ()
+    tuned_in: tuple[str, ...] = ()
+
+
+def epsilons(sweeps: Iterable[Sweep]) -> tuple[float, ...]:
+    """Those that any of the sweeps asks to be answered for, rising; 1, 3 and 8 where none says."""
+    grids = [sweep for sweep in sweeps if sweep.trial_ids]
+    asked = {epsilon for sweep in grids for epsilon in sweep.answer_at or ANSWER_AT}
+    return tuple(sorted(asked or ANSWER_AT))
+
+
+def confirmations(sweeps: Iterable[Sweep]) -> frozenset[str]:
+    """Ids of the trials that confirm a choice, and that no grid of these sweeps holds."""
+    every = list(sweeps)
+    chosen_by = {each for sweep in every for each in sweep.trial_ids}
+    return frozenset(each for sweep in every for each in sweep.confirming) - chosen_by
 
 
 def asked(
@@ -49,6 +72,9 @@ def asked(
     file: Path | None = None,
     file_text: str = "",
     trial_ids: Sequence[str] = (),
+    *,
+    answer_at: Sequence[float] = (),
+    tuned_in: Sequence[str] = (),
 ) -> Sweep:
     """What the user asks for now.
 
@@ -58,6 +84,8 @@ def asked(
         file: The sweep file among them.
         file_text: What it said when the trials were read off it.
         trial_ids: What it comes to.
+        answer_at: As `Sweep` has it.
+        tuned_in: As `Sweep` has it.
     """
     return Sweep(
         command=shlex.join(["python", "-m", module, *typed]),
@@ -66,22 +94,35 @@ def asked(
         dpbench_version=__version__,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         trial_ids=tuple(trial_ids),
+        answer_at=tuple(answer_at),
+        tuned_in=tuple(tuned_in),
     )
 
 
-def write(root: Path, sweep: Sweep) -> None:
-    """Adds the record to the store, in place of that of the same command and file.
+def write(root: Path, sweep: Sweep) -> Sweep:
+    """Adds the record to the store, in place of that of the same command and file; returns it.
+
+    It keeps what that has confirmed, so that a trial which once confirmed a choice never becomes
+    one to choose by.
 
     Raises:
         BadInput: The store's folder cannot be written to.
     """
-    asked = json.dumps([sweep.command, sweep.file_text])
-    path = root / _FOLDER / f"{hashlib.sha256(asked.encode()).hexdigest()[:16]}.json"
+    before = [old.confirming for old in read(root) if _key(old) == _key(sweep)]
+    confirming = dict.fromkeys(each for ids in (*before, sweep.confirming) for each in ids)
+    sweep = replace(sweep, confirming=tuple(confirming))
+    path = root / _FOLDER / f"{hashlib.sha256(_key(sweep).encode()).hexdigest()[:16]}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_bytes(path, json.dumps(asdict(sweep), indent=1).encode())
     except OSError as error:
         raise BadInput(f"Cannot write {path}: {error.strerror}.") from error
+    return sweep
+
+
+def _key(sweep: Sweep) -> str:
+    """Equal for runs of one command with one file."""
+    return json.dumps([sweep.command, sweep.file_text])
 
 
 def read(root: Path) -> list[Sweep]:
@@ -107,14 +148,23 @@ def read(root: Path) -> list[Sweep]:
 
 
 def _sweep(content: Any) -> Sweep:
-    """The record, without what a newer dpbench has added.
+    """The record: without what a newer dpbench has added, with defaults for what an older lacks.
 
     Raises:
         KeyError, TypeError: It is none.
     """
-    known = {field.name: content[field.name] for field in fields(Sweep)}
-    texts = [known["command"], known["dpbench_version"], known["started_at"], *known["trial_ids"]]
+    known = {
+        field.name: content[field.name]
+        for field in fields(Sweep)
+        if field.default is MISSING or field.name in content
+    }
+    lists = {name: known.get(name, ()) for name in ("trial_ids", "confirming", "tuned_in")}
+    texts = [known["command"], known["dpbench_version"], known["started_at"]]
+    texts += [each for listed in lists.values() for each in listed]
     texts += [known[name] for name in ("file_name", "file_text") if known[name] is not None]
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("it holds what is no text")
-    return Sweep(**known | {"trial_ids": tuple(known["trial_ids"])})
+    lists["answer_at"] = known.get("answer_at", ())
+    if not all(type(each) in (int, float) and each > 0 for each in lists["answer_at"]):
+        raise TypeError("it holds an epsilon that is no positive number")
+    return Sweep(**known | {name: tuple(listed) for name, listed in lists.items()})
