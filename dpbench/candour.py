@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 
 import pandas as pd
 
-from dpbench import analysis, catalogue, command
+from dpbench import analysis, catalogue, command, guarantee
 from dpbench.summary import Answer
 from dpbench.trial import NON_PRIVATE
 
@@ -52,6 +52,15 @@ def of_choice(answers: Collection[Answer]) -> Iterator[str]:
             "Where a private setting beats the best non-private one, the baseline is weak: what "
             "privacy costs is not known there."
         )
+
+
+def of_delta(trials: pd.DataFrame) -> Iterator[str]:
+    """Where delta is not below one over the number of training examples."""
+    private = analysis.private(analysis.ok(trials)).dropna(subset=["sample_rate"])
+    sizes = (private["batch_size"] / private["sample_rate"]).round()
+    for delta, examples in sorted(set(zip(private["delta"], sizes, strict=True))):
+        if warning := guarantee.delta_warning(float(delta), int(examples)):
+            yield warning
 
 
 def of_search(trials: pd.DataFrame) -> Iterator[str]:

@@ -34,6 +34,7 @@ DATASETS: Mapping[str, Entry] = MappingProxyType(
     }
 )
 AUTO = "auto"
+MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels, as in the tutorial; used for every dataset
 FALLBACK = "digits"
 
 _FILES = (
@@ -53,6 +54,22 @@ def entry(dataset: str) -> Entry:
     if dataset not in DATASETS:
         raise BadInput(f"Expected dataset={dataset!r} to be one of {', '.join(DATASETS)}.")
     return DATASETS[dataset]
+
+
+def preprocessing(dataset: str) -> str | None:
+    """A sentence on the constants by which pixels are normalised; None of an unknown dataset.
+
+    What was computed from the private examples without noise is not covered by any epsilon.
+    """
+    if dataset not in DATASETS:
+        return None
+    constants = f"Pixels are normalised by the constants {MEAN} and {STD}"
+    if dataset == "mnist":
+        return (
+            f"{constants}, the mean and standard deviation of MNIST's training pixels: they were "
+            "computed from the training set without noise, and the guarantee does not cover them."
+        )
+    return f"{constants}, which come from another dataset (MNIST) and not from this one."
 
 
 def present(dataset: str, data_root: Path) -> bool:

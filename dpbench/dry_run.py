@@ -27,6 +27,7 @@ class Plan:
         out: The store.
         seconds: About how long it takes, all in all; 0 where there is nothing to run.
         confirming: Seeds on which the best settings will run again, after the others.
+        warnings: What is to be known before it runs.
     """
 
     trials: Sequence[Trial]
@@ -40,6 +41,7 @@ class Plan:
     out: Path
     seconds: float
     confirming: Sequence[int]
+    warnings: Sequence[str]
 
 
 def plan(
@@ -51,6 +53,7 @@ def plan(
     timed: Sequence[Trial],
     stacked: bool,
     confirming: Sequence[int],
+    warnings: Sequence[str],
 ) -> Plan:
     """The plan of a sweep into the store.
 
@@ -63,6 +66,7 @@ def plan(
         stacked: Whether it trains several trials at once as one model.
         confirming: Seeds on which the best settings run again. Their time is not in the estimate:
             which they are is not known yet.
+        warnings: What is to be known before it runs.
     """
     states = store.states(out)
     todo = execution.missing(trials, states, retry_failed)
@@ -87,6 +91,7 @@ def plan(
         out=out,
         seconds=seconds,
         confirming=confirming,
+        warnings=warnings,
     )
 
 
@@ -131,6 +136,7 @@ def one_object(planned: Plan) -> str:
         timings_to_run=[{"engine": engine, "batch_size": size} for engine, size in planned.timings],
         seconds=planned.seconds,
         confirming_seeds=list(planned.confirming),
+        warnings=list(planned.warnings),
         trials=trials,
     )
 

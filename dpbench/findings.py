@@ -90,6 +90,7 @@ def findings(
             *candour.of_other_timings(read.timings, dataset),
             *candour.of_other_conditions(measured, timed),
             *candour.of_dataset(main),
+            *candour.of_delta(main),
         ],
         baseline=summary.baseline(main, confirmations),
         answers=answers,

@@ -14,12 +14,7 @@ NEIGHBOURS: Mapping[str, str] = {
     "poisson": "by adding or removing one example",
     "shuffle": "in one example, whose gradient is replaced by zero in one of them",
 }
-# The words of an answer's choice among settings, where `Guarantee.choice` is one of them
 NOT_CHOSEN = "These settings are taken as given: choosing them on the same data is not included."
-CHOSEN = (
-    "These settings were chosen among others on the same data; epsilon is that of one training run "
-    "and does not pay for the choice."
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +70,16 @@ def statement(of: Guarantee) -> str:
     if of.sampling == "shuffle":
         sentences.append("No amplification by sampling is claimed.")
     return " ".join([*sentences, of.choice, *filter(None, [of.preprocessing])])
+
+
+def chosen(settings: int) -> str:
+    """`Guarantee.choice` of the best of so many private settings on the same data."""
+    if settings < 2:
+        return NOT_CHOSEN
+    return (
+        f"These settings were chosen among {settings:,} private ones that were trained on the same "
+        "data: epsilon is that of one training and does not pay for the choice."
+    )
 
 
 def _batches(of: Guarantee) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from dpbench import analysis, choice
+from dpbench import analysis, catalogue, choice, guarantee
 from dpbench import price as choosing
 from dpbench.analysis import Difference
 from dpbench.price import Price
@@ -86,6 +86,7 @@ class Best:
             None where it has no rival.
         next: The setting that is next.
         price: What choosing costs; None where nothing was chosen, or steps were not counted.
+        statement: The guarantee of one training, as a paragraph that can be put in a paper.
     """
 
     setting: Setting
@@ -103,6 +104,7 @@ class Best:
     ahead: Difference | None
     next: Setting | None
     price: Price | None
+    statement: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +244,29 @@ def _best(
         ahead=None if second is None else _ahead(found.rows, choice.rows_of(trials, second)),
         next=None if second is None else _setting(second),
         price=price,
+        statement=_statement(best, len(arms) if price is None else price.settings),
+    )
+
+
+def _statement(arm: "pd.Series[Any]", settings: int) -> str:
+    """The guarantee of the arm's training, chosen among so many settings."""
+    setting = _setting(arm)
+    return guarantee.statement(
+        guarantee.Guarantee(
+            sampling=setting.sampling,
+            noise_multiplier=setting.noise_multiplier,
+            max_grad_norm=setting.max_grad_norm,
+            examples=setting.train_examples,
+            batch_size=setting.batch_size,
+            sample_rate=None if setting.steps is None else float(arm["sample_rate"]),
+            steps=setting.steps,
+            epochs=setting.epochs,
+            epsilon=float(arm["epsilon"]),
+            delta=float(arm["delta"]),
+            accountant=str(arm["accountant"]),
+            choice=guarantee.chosen(settings),
+            preprocessing=catalogue.preprocessing(str(arm["dataset"])),
+        )
     )
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 # What takes long to import is imported where it is used: until `interrupt.heeded`, Ctrl-C is a
 # traceback.
-from dpbench import __version__, catalogue, command, interrupt, question, stacks
+from dpbench import __version__, catalogue, command, guarantee, interrupt, question, stacks
 from dpbench.trial import ENGINES, BadInput, Trial
 
 if TYPE_CHECKING:
@@ -287,9 +287,12 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
         print("The grid holds no trial.", file=sys.stderr)
         return command.EXIT_NOTHING
     _refuse_other_dataset(out, plan.dataset)
+    warnings = _delta_warnings(trials)
+    for line in () if given.quiet else warnings:
+        command.say(f"Warning: {line}")
     if given.dry_run:
         with _place(given, plan.dataset, plan.data_root, command.planned_devices) as place:
-            _print_plan(plan, place, given)
+            _print_plan(plan, place, warnings, given)
         return 0
 
     from dpbench import wording
@@ -469,7 +472,20 @@ def _stack(asked: str, devices: Sequence[str]) -> int:
     return int(asked)
 
 
-def _print_plan(plan: _Plan, place: "Place", given: argparse.Namespace) -> None:
+def _delta_warnings(trials: Sequence[Trial]) -> list[str]:
+    """Of each delta that is not below one over the number of training examples."""
+    private = [trial for trial in trials if trial.delta is not None]
+    pairs = {
+        (trial.delta, catalogue.train_examples(trial.dataset, trial.validation_examples or 0))
+        for trial in private
+    }
+    found = (guarantee.delta_warning(delta or 0.0, examples) for delta, examples in sorted(pairs))
+    return [warning for warning in found if warning]
+
+
+def _print_plan(
+    plan: _Plan, place: "Place", warnings: Sequence[str], given: argparse.Namespace
+) -> None:
     """Prints the trials, what each will spend, and the time that the missing ones will take."""
     from dpbench import dry_run
 
@@ -481,6 +497,7 @@ def _print_plan(plan: _Plan, place: "Place", given: argparse.Namespace) -> None:
         timed=() if given.no_timing else _timed(plan.trials, plan.grids),
         stacked=_stack(given.stack, (place.device,)) > 1,
         confirming=plan.fresh,
+        warnings=warnings,
     )
     print(dry_run.one_object(planned) if given.json else dry_run.text(planned))
 

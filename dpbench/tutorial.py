@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from dpbench.data import MEAN, STD, Dataset
+from dpbench.catalogue import MEAN, STD
+from dpbench.data import Dataset
 from dpbench.models import tutorial_cnn
 
 LEARNING_RATE = 1e-3  # of no interest here; the weights stay near where they start

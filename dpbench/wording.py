@@ -75,10 +75,6 @@ def remarks(answer: Answer) -> Iterator[str]:
         yield (
             f"{_further(best.ahead)} than the next ({setting(best.next)}), paired by seed{clear}."
         )
-    yield (
-        f"Its epsilon is for neighbours that differ {guarantee.NEIGHBOURS[answer.sampling]}"
-        f"{_holds_for(best.setting)}."
-    )
     if best.price is not None:
         yield _price(best, best.price)
 
@@ -113,16 +109,6 @@ def _turned(difference: Difference) -> Difference:
         low=-difference.high,
         high=-difference.low,
         seeds=difference.seeds,
-    )
-
-
-def _holds_for(chosen: Setting) -> str:
-    if chosen.train_examples is None or chosen.steps is None:
-        return ""
-    return (
-        f", and holds for {chosen.train_examples:,} training examples, batch size "
-        f"{chosen.batch_size} and {chosen.steps:,} steps: with another number of any of them the "
-        "same noise multiplier spends another epsilon (--target-epsilon solves for the noise)"
     )
 
 

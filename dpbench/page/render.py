@@ -29,7 +29,11 @@ def render(contents: Contents) -> str:
         page=contents,
         baseline=wording.baseline(contents.baseline),
         answers=[
-            (wording.sentence(each, contents.baseline), list(wording.remarks(each)))
+            (
+                wording.sentence(each, contents.baseline),
+                list(wording.remarks(each)),
+                each.best and each.best.statement,
+            )
             for each in contents.answers
         ],
         style=files.joinpath("page.css").read_text(encoding="utf-8"),
