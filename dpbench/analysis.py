@@ -63,8 +63,24 @@ def of_most(rows: pd.DataFrame, name: str) -> pd.DataFrame:
 def alike(trials: pd.DataFrame) -> pd.DataFrame:
     """The trials whose accuracies and epsilons compare: of one dataset, held-out set and delta.
 
-    Each is that of the most trials that have finished an epoch, or of all where none has.
+    Each is that of the most trials that have finished an epoch, or of all where none has. Of an arm
+    whose trials draw their noise in different ways (`Epoch.noise_derivation`), those that draw it
+    in the way of the most seeds.
     """
+    return _of_one_derivation(of_one_guarantee(trials))
+
+
+def _of_one_derivation(rows: pd.DataFrame) -> pd.DataFrame:
+    derivation = rows["noise_derivation"].fillna("seed")
+    arm = [rows[name] for name in ARM]
+    ended = rows["status"] == "ok"  # what failed does not say how it drew
+    count = rows["seed"].where(ended).groupby([*arm, derivation], dropna=False).transform("nunique")
+    rank = (count + 0.5 * (derivation != "seed")).where(ended)  # of as many, those of today
+    return rows[~ended | (rank == rank.groupby(arm, dropna=False).transform("max"))]
+
+
+def of_one_guarantee(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials of one dataset, held-out set and delta: those of the most trials."""
     heads = trials.drop_duplicates(["trial_id", "status"])
     heads = ok(heads) if len(ok(heads)) else heads
     heads = heads.assign(validation_examples=heads["validation_examples"].fillna(0))
@@ -107,12 +123,15 @@ def _seeds(rows: pd.DataFrame) -> "pd.Series[int]":
 def over_seeds(trials: pd.DataFrame) -> pd.DataFrame:
     """One row per arm and epoch: the mean test accuracy over seeds with its interval.
 
+    Trials of an arm that draw their noise in different ways are not averaged: each way has a row.
+
     Columns: those of the arm, `epoch`, `steps`, `sample_rate`, `epsilon`, `epsilon_if_poisson`,
     `accountant`, `seeds` (their number), `validation_accuracy` and `test_accuracy` (means), `low`
     and `high`, the 95 % Student t interval of the latter, and `least` and `most`, its range. The
     interval is NaN for one seed, of which there is none, and where it is wider than MOST_WIDTH.
     """
-    grouped = ok(trials).groupby([*ARM, "epoch"], dropna=False, sort=False)
+    rows = ok(trials).assign(derivation=lambda seen: seen["noise_derivation"].fillna("seed"))
+    grouped = rows.groupby([*ARM, "derivation", "epoch"], dropna=False, sort=False)
     frame = grouped.agg(
         steps=("steps", "first"),
         sample_rate=("sample_rate", "first"),
@@ -131,7 +150,7 @@ def over_seeds(trials: pd.DataFrame) -> pd.DataFrame:
         for n, deviation in zip(frame["seeds"], frame["deviation"], strict=True)
     ]
     return frame.assign(low=frame["test_accuracy"] - half, high=frame["test_accuracy"] + half).drop(
-        columns="deviation"
+        columns=["deviation", "derivation"]
     )
 
 

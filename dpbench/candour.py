@@ -63,6 +63,26 @@ def of_delta(trials: pd.DataFrame) -> Iterator[str]:
             yield warning
 
 
+def of_noise(trials: pd.DataFrame) -> Iterator[str]:
+    """What the trials' noise is fit for."""
+    if (trials["noise_derivation"] == "system").any():
+        yield (
+            "Fresh noise: the sampler and the noise were seeded by the system, and the rows record "
+            "the seed (column system_seed). With it anybody can subtract the noise: keep it from "
+            "whoever gets a model. A release needs more: a cryptographically secure generator and "
+            "noise that is safe in floating point (Mironov 2012; Opacus: secure_mode), and an "
+            "epsilon that pays for the choice of settings."
+        )
+    noisy = trials[(trials["noise_multiplier"] > 0) & (trials["status"] == "ok")]
+    shared = noisy[noisy["noise_derivation"].isna()]["trial_id"].nunique()
+    if shared:
+        yield (
+            f"{command.counted(shared, 'trial')} of an older dpbench drew the noise from the seed "
+            "alone, so that arms of one seed share it: their accuracies hold, but no two of their "
+            "models could be released together."
+        )
+
+
 def of_search(trials: pd.DataFrame) -> Iterator[str]:
     """What epsilon does not cover."""
     private = analysis.private(analysis.final(trials))
@@ -184,6 +204,8 @@ def of_left_out(trials: pd.DataFrame, shown: pd.DataFrame) -> Iterator[str]:
     if shown.empty:
         return
     alike = analysis.alike(trials)
+    other_noise = analysis.of_one_guarantee(trials)["trial_id"].nunique()
+    other_noise -= alike["trial_id"].nunique()
     on = trials[trials["dataset"].isin(alike["dataset"])]
     held_out, kept = (set(rows["validation_examples"].fillna(0)) for rows in (on, alike))
     deltas = set(on["delta"].dropna()) - set(alike["delta"])
@@ -201,6 +223,14 @@ def of_left_out(trials: pd.DataFrame, shown: pd.DataFrame) -> Iterator[str]:
         *(f"trials with delta {analysis.short(delta)}" for delta in sorted(deltas)),
         *([f"{command.counted(lone, 'arm')} of one seed, as others have several"] if lone else []),
         *(f"settings by {name} that another engine has trained, too" for name in engines),
+        *(
+            [
+                f"{command.counted(other_noise, 'trial')} that draw their noise in another way "
+                "than the arm's others (column noise_derivation)"
+            ]
+            if other_noise
+            else []
+        ),
     ]
     if parts:
         yield f"In the table of arms, and in no figure or answer: {'; '.join(parts)}."

@@ -91,6 +91,7 @@ def findings(
             *candour.of_other_conditions(measured, timed),
             *candour.of_dataset(main),
             *candour.of_delta(main),
+            *candour.of_noise(main),
         ],
         baseline=summary.baseline(main, confirmations),
         answers=answers,

@@ -50,6 +50,7 @@ class Grid:
             sampling: at `baseline_learning_rates`, by the fastest engine, or at the learning rates
             that are asked for.
         clip_only: Whether to add the trial without noise of each private one.
+        fresh_noise: Whether the private trials draw their noise from the system.
 
     Raises:
         BadInput: An axis is empty or repeats a value, or noise_multiplier and target_epsilon are
@@ -70,6 +71,7 @@ class Grid:
     delta: float = 1e-5
     baseline: bool = True
     clip_only: bool = False
+    fresh_noise: bool = False
 
     def __post_init__(self) -> None:
         for name in AXES:
@@ -90,7 +92,7 @@ FLOAT_AXES = ("noise_multiplier", "target_epsilon", "max_grad_norm", "learning_r
 INTEGER_AXES = ("batch_size", "seed")
 WORD_AXES: Mapping[str, Sequence[str]] = {"engine": ENGINES, "sampling": SAMPLINGS}
 AXES = (*FLOAT_AXES, *INTEGER_AXES, *WORD_AXES)
-SWITCHES = ("baseline", "clip_only")
+SWITCHES = ("baseline", "clip_only", "fresh_noise")
 FASTEST_NON_PRIVATE: EngineName = "fused-non-private"  # with the gradients of `non-private`
 SCALARS = ("epochs", "validation_examples", "delta", *SWITCHES)
 
@@ -256,6 +258,7 @@ def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
                 max_grad_norm=max_grad_norm,
                 learning_rate=learning_rate,
                 delta=grid.delta,
+                noise_source="system" if grid.fresh_noise else None,
             )
 
 

@@ -35,7 +35,8 @@ def stacks(trials: Sequence[Trial], most: int, places: int = 1) -> list[Stack]:
     most = min(most, math.ceil(len(trials) / max(1, places)))
     together: dict[object, list[Trial]] = {}
     for trial in trials:
-        alike = trial.engine in ENGINES and not trial.fresh_noise  # which draws its own batches
+        # fresh noise comes with batches of its own
+        alike = trial.engine in ENGINES and trial.noise_source is None
         own = key(trial) if alike else trial
         together.setdefault(own, []).append(trial)
     return (

@@ -97,6 +97,13 @@ def _parser() -> command.Parser:
         help="add each private trial without noise: what clipping alone costs",
     )
     shared.add_argument(
+        "--fresh-noise",
+        action="store_const",
+        const=True,
+        help="seed the sampler and the noise of private trials by the system, not by the trial; "
+        "the seeds are recorded, and a release needs more than that (see README)",
+    )
+    shared.add_argument(
         "--validation-examples",
         "--validation",
         type=int,

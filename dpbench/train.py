@@ -103,7 +103,7 @@ class _Seeds:
     def of(cls, trial: Trial) -> Self:
         weights, sampler, _ = np.random.SeedSequence(trial.seed).spawn(3)
         noise, system = trial.noise_seed, None
-        if trial.fresh_noise:
+        if trial.noise_source == "system":
             system = secrets.randbits(63)
             sampler, of_noise = np.random.SeedSequence(system).spawn(2)
             noise = int(of_noise.generate_state(1, np.uint64)[0]) >> 1

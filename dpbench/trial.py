@@ -87,8 +87,8 @@ class Trial:
             from a hash of the whole trial but its engine and epochs, so that no two trials share
             any (`noise_seed`).
         delta: Of (epsilon, delta)-DP. None for a non-private engine.
-        fresh_noise: Whether sampler and noise draw from a seed that the system gives instead, and
-            that nobody can derive from the trial. None for no.
+        noise_source: `system` where sampler and noise draw from a seed that the system gives
+            instead, and that nobody can derive from the trial. None for the trial's own.
 
     Raises:
         BadInput: A field is out of its range.
@@ -107,7 +107,7 @@ class Trial:
     validation_examples: int | None = None
     seed: int = 0
     delta: float | None
-    fresh_noise: bool | None = None
+    noise_source: Literal["system"] | None = None
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -144,7 +144,8 @@ class Trial:
             value = getattr(self, name)
             if value is not None:  # so that 1 and 1.0 are the same trial
                 object.__setattr__(self, name, float(value))
-        object.__setattr__(self, "fresh_noise", True if self.fresh_noise else None)
+        if self.noise_source not in ("system", None):
+            raise BadInput(f"Expected noise_source={self.noise_source!r} to be system or None.")
 
     @property
     def private(self) -> bool:
@@ -175,7 +176,7 @@ class Trial:
             parts.append(f"momentum {self.momentum:g}")
         if self.sampling != "poisson":
             parts.append(self.sampling)
-        if self.fresh_noise:
+        if self.noise_source == "system":
             parts.append("fresh noise")
         return " ".join([*parts, f"seed {self.seed}"])
 

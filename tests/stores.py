@@ -26,7 +26,9 @@ def seen(epoch: int, accuracy: float, epsilon: float | None = None) -> Epoch:
         sample_rate=64 / 1437,
         test_accuracy=accuracy,
         epsilon=epsilon,
-        accountant=None if epsilon is None else "prv",
+        accountant=None if epsilon is None else "pld",
+        dp_accounting_version=None if epsilon is None else "0.6.0",
+        noise_derivation=None if epsilon is None else "trial",
     )
 
 

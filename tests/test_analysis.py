@@ -6,7 +6,7 @@ import pytest
 from conftest import make_trial
 from test_store import WHERE
 
-from dpbench import analysis, store
+from dpbench import analysis, candour, store
 from dpbench.trial import Epoch, Trial
 
 
@@ -15,7 +15,7 @@ def frame(*measured: tuple[Trial, int, float, float | None]) -> pd.DataFrame:
     rows = [
         store.trial_row(
             trial,
-            Epoch(epoch=epoch, test_accuracy=accuracy, epsilon=epsilon, accountant="prv"),
+            Epoch(epoch=epoch, test_accuracy=accuracy, epsilon=epsilon, accountant="pld"),
             WHERE,
         )
         for trial, epoch, accuracy, epsilon in measured
@@ -225,3 +225,21 @@ def test_the_medians_interval_covers_and_is_the_narrowest_that_does(n: int) -> N
     assert high == n + 1 - k
     assert 2 * binom.cdf(k - 1, n, 0.5) <= 0.05
     assert 2 * binom.cdf(k, n, 0.5) > 0.05
+
+
+def test_noise_that_was_drawn_in_two_ways_is_not_averaged() -> None:
+    """Two seeds of an older version, which shared their noise over arms, and three of today's."""
+    old = frame(*((make_trial(seed=seed), 1, 0.5, 2.0) for seed in (0, 1)))
+    new = frame(*((make_trial(seed=seed), 1, 0.9, 2.0) for seed in (2, 3, 4)))
+    both = pd.concat([old, new.assign(noise_derivation="trial")], ignore_index=True)
+    arms = analysis.over_seeds(both).set_index("seeds")
+    assert arms["test_accuracy"].to_dict() == pytest.approx({2: 0.5, 3: 0.9})
+    kept = analysis.comparable(both)
+    assert set(kept["seed"]) == {2, 3, 4}
+    assert list(candour.of_left_out(both, kept)) == [
+        "In the table of arms, and in no figure or answer: 2 trials that draw their noise in "
+        "another way than the arm's others (column noise_derivation)."
+    ]
+    (note,) = candour.of_noise(analysis.comparable(old))
+    assert note.startswith("2 trials of an older dpbench drew the noise from the seed alone")
+    assert not list(candour.of_noise(kept))

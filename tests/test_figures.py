@@ -73,7 +73,7 @@ def test_privacy_accuracy_marks_the_end_of_every_arm_and_no_infinite_epsilon() -
         assert ([0.5, 2.0, 4.0], pytest.approx([60.0, 70.0, 70.0])) in lines(panel)
         assert {"1", "2"} < {text.get_text() for text in panel.texts}  # noise multipliers
         assert panel.get_xscale() == "log"
-        assert panel.get_xlabel() == "epsilon spent (delta 1e-5)\nby PRV"
+        assert panel.get_xlabel() == "epsilon spent (delta 1e-5)\nby PLD"
         low, high = panel.get_xlim()
         assert low < 0.5
         assert high > 4.0
@@ -251,7 +251,7 @@ def test_shuffled_arms_show_the_gap_to_what_is_quoted_for_them() -> None:
     (panel,) = figures.privacy_accuracy(rows).axes
     gap = [line for line in panel.get_lines() if line.get_linestyle() == ":"]
     assert [list(np.asarray(line.get_xdata())) for line in gap] == [[2.0, 5.0]]
-    assert panel.get_xlabel() == "epsilon spent (delta 1e-5)\nby PRV or Gaussian if shuffled"
+    assert panel.get_xlabel() == "epsilon spent (delta 1e-5)\nby PLD or Gaussian if shuffled"
     # without shuffled batches, neither the line nor its words
     (legend,) = figures.privacy_accuracy(privacy_frame()).legends
     assert "quoted as if Poisson" not in [text.get_text() for text in legend.get_texts()]

@@ -62,10 +62,10 @@ def test_nothing_at_all_is_exit_code_4_and_no_page(
 
 def test_the_page_says_it_all_and_loads_nothing(full: Path) -> None:
     page = (full / "report.html").read_text(encoding="utf-8")
-    within = "With epsilon at most {} (delta 1e-5, PRV), the best setting is noise multiplier {}"
+    within = "With epsilon at most {} (delta 1e-5, PLD), the best setting is noise multiplier {}"
     assert within.format(1, 2) in page
     assert within.format(8, 1) in page
-    assert "42 trials finished on digits; epsilon at delta 1e-5, by PRV; " in page
+    assert "42 trials finished on digits; epsilon at delta 1e-5, by PLD; " in page
     assert "1 of 43 trials asked for are not there yet" in page
     assert "1 trial failed" in page
     assert "diverged: the loss is nan" in page
@@ -149,7 +149,7 @@ def test_the_terminal_says_dataset_delta_and_what_failed(
 ) -> None:
     assert report.main([str(full)]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("42 trials finished on digits; epsilon at delta 1e-5, by PRV; ")
+    assert said.startswith("42 trials finished on digits; epsilon at delta 1e-5, by PLD; ")
     assert "1 trial failed" in said
     assert "1 of 43 trials asked for are not there yet" in said
 
@@ -289,7 +289,7 @@ def test_shuffled_batches_are_answered_for_apart_and_say_so(
     stores.add(root, make_trial(sampling="shuffle"), stores.seen(1, 0.99, 0.5))
     assert report.main([str(root)]) == 0
     said = capsys.readouterr().out
-    poisson, shuffled = said.partition("Shuffled batches; epsilon for neighbours that differ by")[
+    poisson, shuffled = said.partition("Shuffled batches; epsilon for neighbours that differ in")[
         ::2
     ]
     assert "Poisson batches; epsilon for neighbours that differ by adding or removing" in poisson

@@ -134,7 +134,7 @@ def test_engines_draw_the_same_noise_and_a_longer_trial_goes_on(digits: data.Dat
 
 
 def test_fresh_noise_is_the_systems_and_is_recorded(digits: data.Dataset) -> None:
-    trial = make_trial("bookkeeping", fresh_noise=True)
+    trial = make_trial("bookkeeping", noise_source="system")
     first, second = (list(train.train(trial, digits))[-1] for _ in range(2))
     assert first.noise_derivation == second.noise_derivation == "system"
     assert first.system_seed is not None

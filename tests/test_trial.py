@@ -44,7 +44,7 @@ def test_id_depends_on_every_field_and_on_nothing_else() -> None:
         "validation_examples": 100,
         "seed": 1,
         "delta": 1e-6,
-        "fresh_noise": True,
+        "noise_source": "system",
     }
     assert set(changes) == {field.name for field in dataclasses.fields(trial)}
     ids = {dataclasses.replace(trial, **{name: value}).trial_id for name, value in changes.items()}
