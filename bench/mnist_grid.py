@@ -26,6 +26,7 @@ seed = [0, 1, 2]
 noise_multiplier = [0.6, 1.0, 1.5, 2.5, 4.0]
 clip_only = true
 baseline = false
+confirm = 3
 tuned_in = "results/mnist-tuning"
 """
 

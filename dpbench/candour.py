@@ -64,7 +64,13 @@ def of_delta(trials: pd.DataFrame) -> Iterator[str]:
 
 
 def of_noise(trials: pd.DataFrame) -> Iterator[str]:
-    """What the trials' noise is fit for."""
+    """What the trials share, and what their noise is fit for."""
+    if (trials["noise_derivation"] == "trial").any():
+        yield (
+            "Trials of one seed share their initial weights and batches, and no noise. Whoever "
+            "knows a trial can draw its noise again: these models are for benchmarking and not for "
+            "release (--fresh-noise, and README)."
+        )
     if (trials["noise_derivation"] == "system").any():
         yield (
             "Fresh noise: the sampler and the noise were seeded by the system, and the rows record "

@@ -91,11 +91,10 @@ def findings(
             *candour.of_other_conditions(measured, timed),
             *candour.of_dataset(main),
             *candour.of_delta(main),
-            *candour.of_noise(main),
         ],
         baseline=summary.baseline(main, confirmations),
         answers=answers,
-        notes=list(candour.of_choice(answers)),
+        notes=[*candour.of_choice(answers), *candour.of_noise(main)],
     )
 
 
