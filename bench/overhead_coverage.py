@@ -27,7 +27,7 @@ from dpbench.analysis import CONFIDENCE
 from dpbench.trial import BadInput, TimedName
 
 DATASET = "digits"
-PAIRS = 7  # in each process; an interval of several processes takes the first TIMED_PAIRS of them
+PAIRS = 9  # in each process; an interval of several processes takes the first TIMED_PAIRS of them
 ONE, SEVERAL, STUDENT = "one process, its pairs", "{} processes, range", "{} processes, Student t"
 
 

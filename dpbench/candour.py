@@ -275,7 +275,7 @@ def of_one_process(summary: pd.DataFrame) -> Iterator[str]:
     if count:
         yield (
             f"{count} of {len(summary)} overheads were timed in one process: their intervals are "
-            "over its pairs and leave out how processes differ, which is more. Time them again."
+            "over its pairs, and too narrow, for processes differ by more. Time them again."
         )
 
 
