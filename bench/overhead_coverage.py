@@ -6,7 +6,7 @@ Beside it stand a Student t interval of the same six, and the interval that one 
 from its pairs, as older versions drew it. What is counted is how many intervals hold the median
 over all processes. These are in that median themselves, so the counts are a little too good.
 
-    python bench/overhead_coverage.py            # about ten minutes
+    python bench/overhead_coverage.py            # about twelve minutes
     python bench/overhead_coverage.py --short    # some seconds, and no result
 """
 
