@@ -83,8 +83,10 @@ class Watched:
     def conditions(self) -> Mapping[str, object]:
         return self._place.conditions()
 
-    def time_engine(self, engine: TimedName, batch_size: int, dataset: str) -> list[Row]:
-        return self._place.time_engine(engine, batch_size, dataset)
+    def time_engines(
+        self, engines: Sequence[TimedName], batch_size: int, dataset: str
+    ) -> Generator[list[Row]]:
+        return self._place.time_engines(engines, batch_size, dataset)
 
     def run(self, trials: Sequence[Trial], claims: Claims) -> Generator[list[Row]]:
         process = psutil.Process()

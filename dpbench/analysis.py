@@ -322,18 +322,20 @@ def overhead(
 ) -> pd.DataFrame:
     """One row per value of the keys: the time of a step over the non-private step's.
 
-    Columns: `overhead_ratio`, the median over pairs of seconds_per_step /
-    baseline_seconds_per_step; `overhead_ratio_low` and `overhead_ratio_high`, the distribution-free
-    interval of that median, of at least 95 % where there are six pairs or more and the whole range
-    where there are fewer; `spread`, the distance between the ratios' quartiles over their median;
-    `examples_per_second` and `baseline_examples_per_second`, at the median times;
-    `peak_memory_bytes` of the engine, NaN where it is not known; `pairs`; `pairs_alone`, how many
-    of them were measured while nothing else ran; `alone`, whether all were.
+    Columns: `overhead_ratio`, the median of `step_ratios`; `overhead_ratio_low` and
+    `overhead_ratio_high`, the distribution-free interval of that median, of at least 95 % where
+    there are six ratios or more and the whole range where there are fewer; `spread`, the distance
+    between the quartiles of the pairs' ratios over their median; `examples_per_second` and
+    `baseline_examples_per_second`, at the median times; `peak_memory_bytes` of the engine, NaN
+    where it is not known; `processes`, how many it was timed in; `pairs`, of all of them together;
+    `pairs_alone`, how many of these were measured while nothing else ran; `alone`, whether all
+    were.
     """
     rows = []
     for key, group in timings.groupby(list(keys), sort=False, dropna=False):
-        ratios = (group["seconds_per_step"] / group["baseline_seconds_per_step"]).sort_values()
-        low, high = _median_interval(list(ratios))
+        ratios = step_ratios(group)
+        low, high = _median_interval(sorted(ratios))
+        pairs = group["seconds_per_step"] / group["baseline_seconds_per_step"]
         batch_size = group["batch_size"].iloc[0]
         rows.append(
             dict(zip(keys, key, strict=True))
@@ -341,17 +343,30 @@ def overhead(
                 "overhead_ratio": ratios.median(),
                 "overhead_ratio_low": low,
                 "overhead_ratio_high": high,
-                "spread": (ratios.quantile(0.75) - ratios.quantile(0.25)) / ratios.median(),
+                "spread": (pairs.quantile(0.75) - pairs.quantile(0.25)) / pairs.median(),
                 "examples_per_second": batch_size / group["seconds_per_step"].median(),
                 "baseline_examples_per_second": batch_size
                 / group["baseline_seconds_per_step"].median(),
                 "peak_memory_bytes": group["peak_memory_bytes"].astype(float).max(),
+                "processes": group["process"].nunique(dropna=False),
                 "pairs": len(group),
                 "pairs_alone": int(group["alone"].sum()),
                 "alone": bool(group["alone"].all()),
             }
         )
     return pd.DataFrame(rows)
+
+
+def step_ratios(timing: pd.DataFrame) -> "pd.Series[float]":
+    """The ratios of which an overhead is the median, for rows of one engine and batch size.
+
+    That is the median ratio of each process, since pairs of one process are more alike than those
+    of two. Where there is one process alone, as in rows of older versions, the ratio of each pair.
+    """
+    ratios = timing["seconds_per_step"] / timing["baseline_seconds_per_step"]
+    if timing["process"].nunique(dropna=False) == 1:
+        return ratios
+    return ratios.groupby(timing["process"], dropna=False).median()
 
 
 def timed_alike(timings: pd.DataFrame) -> pd.DataFrame:

@@ -271,6 +271,20 @@ def of_other_conditions(timings: pd.DataFrame, timed: pd.DataFrame) -> Iterator[
     )
 
 
+def of_one_process(summary: pd.DataFrame) -> Iterator[str]:
+    """Which intervals are too narrow, for they do not hold what differs between processes.
+
+    Args:
+        summary: Rows of `analysis.overhead`.
+    """
+    count = int((summary["processes"] == 1).sum())
+    if count:
+        yield (
+            f"{count} of {len(summary)} overheads were timed in one process: their intervals are "
+            "over its pairs, and too narrow, for processes differ by more. Time them again."
+        )
+
+
 def of_timings(timings: pd.DataFrame) -> Iterator[str]:
     """How far the timings can be trusted."""
     if timings.empty:
@@ -282,8 +296,12 @@ def of_timings(timings: pd.DataFrame) -> Iterator[str]:
             f"{disturbed} of {len(timings)} pairs were timed beside other work on the machine: "
             "their ratios hold better than their times."
         )
-    if (summary["pairs"] < FEW_PAIRS).any():
+    yield from of_one_process(summary)
+    several = summary["processes"] > 1
+    if (summary["pairs"].where(~several) < FEW_PAIRS).any():
         yield f"Fewer than {FEW_PAIRS} pairs: the bar is their whole range."
+    if (summary["processes"].where(several) < FEW_PAIRS).any():
+        yield f"Fewer than {FEW_PAIRS} processes: the bar is the whole range of their medians."
     if NON_PRIVATE not in set(summary["engine"]):
         yield "The non-private step was not timed against itself, so the noise is not known."
     yield (

@@ -2,17 +2,17 @@
 
 import statistics
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpbench import analysis, catalogue, command, estimate, interrupt, store
+from dpbench.processes.schedule import Row
 from dpbench.progress import Progress
-from dpbench.runner import Place
+from dpbench.runner import TIMED_PROCESSES, Place
 from dpbench.store import folding, sharing
-from dpbench.store.schema import Row
 from dpbench.trial import (
     ENGINES,
     FAILURES,
@@ -220,6 +220,8 @@ def untimed(
 ) -> list[tuple[EngineName, int]]:
     """The engines and batch sizes of the trials that are still to be timed.
 
+    Those are that were timed in fewer processes than TIMED_PROCESSES, as older versions did.
+
     Args:
         trials: The whole grid.
         known: Rows of `store.read_timings`; what was measured on another machine, or with other
@@ -227,12 +229,13 @@ def untimed(
         conditions: Of each of TIMED_UNDER, or of those that are known.
     """
     known = analysis.where(known, {"dataset": trials[0].dataset, **conditions})
-    seen = set(zip(known["engine"], known["batch_size"], strict=True))
-    return [each for each in timed(trials) if each not in seen]
+    processes = known.groupby(["engine", "batch_size"])["process"].nunique()
+    done = set(processes.index[processes >= TIMED_PROCESSES])
+    return [each for each in timed(trials) if each not in done]
 
 
 def run_timings(trials: Sequence[Trial], place: Place, out: Path, *, quiet: bool) -> list[str]:
-    """Measures the overheads that are missing, one after the other.
+    """Measures the overheads that are missing, those of one batch size after those of another.
 
     Returns:
         A line for each that has failed. The next run tries it again.
@@ -240,24 +243,71 @@ def run_timings(trials: Sequence[Trial], place: Place, out: Path, *, quiet: bool
     known = store.read_timings(out)
     dataset = trials[0].dataset
     todo = untimed(trials, known, {} if known.empty else place.conditions())
+    engines: dict[int, list[EngineName]] = {}
+    for engine, batch_size in todo:
+        engines.setdefault(batch_size, []).append(engine)
     failed = []
-    with Progress(len(todo), len(todo), what="timings", quiet=quiet) as progress:
-        for engine, batch_size in todo:
-            rows = place.time_engine(engine, batch_size, dataset)
-            store.write_timings(out, timing_name(dataset, engine, batch_size, place.device), rows)
-            line = f"{engine} batch {batch_size}: {timing_outcome(rows)}"
-            if rows[0]["status"] != "ok":
-                failed.append(f"The timing of {line}")
-            progress.done(line, work=1, failed=rows[0]["status"] != "ok")
+    work = len(todo) * TIMED_PROCESSES
+    with Progress(len(todo), work, what="timings", quiet=quiet) as progress:
+        for batch_size, names in engines.items():
+            with closing(place.time_engines(names, batch_size, dataset)) as parts:
+                for rows in whole_timings(parts, TIMED_PROCESSES, progress):
+                    write_timing(out, rows)
+                    if rows[0]["status"] != "ok":
+                        failed.append(failed_timing(rows))
     return failed
+
+
+def whole_timings(
+    parts: Iterable[list[Row]], processes: int, progress: Progress
+) -> Iterator[list[Row]]:
+    """All rows of each timing once it has been measured in so many processes, or has failed.
+
+    Args:
+        parts: As of `runner.Place.time_engines`, of one batch size.
+        processes: That each is measured in.
+        progress: Told of each process, whose work is 1, and of each timing that ends.
+    """
+    before: dict[str, list[list[Row]]] = {}
+    for part in parts:
+        of_engine = before.setdefault(part[0]["engine"], [])
+        left = processes - len(of_engine)
+        of_engine.append(part)
+        failed = part[0]["status"] != "ok"
+        if not failed and left > 1:
+            progress.advance(1)
+            continue
+        rows = part if failed else [row for each in of_engine for row in each]
+        line = f"{_named(part)}: {timing_outcome(rows)}"
+        progress.done(line, work=left, failed=failed)
+        yield rows
+
+
+def write_timing(out: Path, rows: Sequence[Row]) -> None:
+    """Writes a whole timing into the store; see `store.write_timings`."""
+    of = (rows[0][name] for name in ("dataset", "engine", "batch_size", "device"))
+    store.write_timings(out, timing_name(*of), rows)
+
+
+def failed_timing(rows: Sequence[Row]) -> str:
+    """The line that says why a timing has failed."""
+    return f"The timing of {_named(rows)}: {timing_outcome(rows)}"
+
+
+def _named(rows: Sequence[Row]) -> str:
+    return "{engine} batch {batch_size} on {device}".format_map(rows[0])
 
 
 def timing_outcome(rows: Sequence[Mapping[str, Any]]) -> str:
     """What a timing came to, or why it failed, in a few words."""
     if rows[0]["status"] != "ok":
         return f"{rows[0]['status']}: {command.one_line(rows[0]['reason'])}"
-    ratios = [row["seconds_per_step"] / row["baseline_seconds_per_step"] for row in rows]
-    return f"{statistics.median(ratios):.2f} x non-private"
+    ratios: dict[int | None, list[float]] = {}
+    for row in rows:
+        ratio = row["seconds_per_step"] / row["baseline_seconds_per_step"]
+        ratios.setdefault(row["process"], []).append(ratio)
+    median = statistics.median(map(statistics.median, ratios.values()))
+    return f"{median:.2f} x non-private"
 
 
 def _outcome(row: Mapping[str, Any]) -> str:

@@ -138,8 +138,9 @@ def _of_timings(timings: pd.DataFrame, several: bool) -> list[Drawn]:
             name=f"overhead{name_end}",
             title=f"What a step costs in time{title_end}",
             caption="Above: how many times as long a step takes as the non-private one, both timed "
-            "in turn in one process; dots are pairs, the marker is their median with its 95 % "
-            "interval. Below: examples per second.",
+            "in turn; a dot is the median of a process' pairs (or a pair, where all are of one "
+            "process), the marker the median of the dots with its 95 % interval. Below: examples "
+            "per second.",
             drawable=bool((timings["engine"] != NON_PRIVATE).any()),
             frame=timings,
             draw=figures.overhead,

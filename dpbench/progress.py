@@ -70,6 +70,13 @@ class Progress:
             self._bar.set_description_str(self._counts(), refresh=False)
             self._bar.update(work)
 
+    def advance(self, work: float) -> None:
+        """Counts work that is done of one that has not ended yet."""
+        self._work_done += work
+        if self._bar is not None:
+            with suppress(OSError):
+                self._bar.update(work)
+
     def _counts(self) -> str:
         return f"{self._done}/{self._count} {self._what}, {self._failed} failed"
 

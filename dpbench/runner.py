@@ -10,14 +10,17 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from dpbench import stacks
 from dpbench.processes.crew import Crew
+from dpbench.processes.passes import Part, passes
 from dpbench.processes.schedule import Claims, Lost, Row, Schedule, Unclaimed
 from dpbench.stacks import Stack
-from dpbench.trial import Environment, Epoch, Status, TimedName, Trial
+from dpbench.trial import BadInput, Environment, Epoch, Status, TimedName, Trial
 
+TIMED_PROCESSES = 6  # of each timing: the range of six medians is an interval of 96.9 %
+TIMED_PAIRS = 3  # in each process
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _ON_A_GPU = {"fused": "bookkeeping", "fused-non-private": "non-private"}  # as engines choose there
 _log = logging.getLogger(__name__)
@@ -85,10 +88,13 @@ class Place(Protocol):
     def conditions(self) -> Mapping[str, object]:
         """What a timing is recorded with, of each of TIMED_UNDER."""
 
-    def time_engine(self, engine: TimedName, batch_size: int, dataset: str) -> list[Row]:
-        """The rows of one timing, measured while no trial of this sweep runs beside it.
+    def time_engines(
+        self, engines: Sequence[TimedName], batch_size: int, dataset: str
+    ) -> Generator[list[Row]]:
+        """Times each engine in TIMED_PROCESSES processes, while no trial of this sweep runs.
 
-        What fails is one row that says why.
+        Yields the rows of one engine in one process at a time. What fails is one row that says why,
+        and the engine's last.
         """
 
 
@@ -123,9 +129,11 @@ class Here:
         """As `Place.conditions`."""
         return conditions(self.workers)
 
-    def time_engine(self, engine: TimedName, batch_size: int, dataset: str) -> list[Row]:
-        """As `Place.time_engine`; in this process."""
-        return time_engine(engine, batch_size, dataset, self.workers)
+    def time_engines(
+        self, engines: Sequence[TimedName], batch_size: int, dataset: str
+    ) -> Generator[list[Row]]:
+        """As `Place.time_engines`."""
+        return time_engines(engines, batch_size, dataset, self.workers)
 
 
 def run(
@@ -336,59 +344,125 @@ def _without_folders(text: str) -> str:
     return text
 
 
-def time_engine(
-    engine: TimedName, batch_size: int, dataset: str, workers: Workers, *, pairs: int | None = None
-) -> list[Row]:
-    """The rows of one timing, measured in this process on the first of the workers' devices.
+def time_engines(
+    engines: Sequence[TimedName],
+    batch_size: int,
+    dataset: str,
+    workers: Workers,
+    *,
+    processes: int = TIMED_PROCESSES,
+    pairs: int = TIMED_PAIRS,
+) -> Generator[list[Row]]:
+    """Times each engine in so many fresh processes, on the first of the workers' devices.
 
-    The step's memory is measured after it; on a CPU, in a process of its own. What raises is one
-    row that says why.
+    Yields the rows of one engine in one process at a time: all engines in the first process, then
+    all in the second, and so on. The step's memory is measured once, after the pairs of the first
+    process. What fails is one row that says why, and the engine's last.
+
+    Raises:
+        BadInput: The dataset cannot be read.
+    """
+    _compile(workers)
+    shared: dict[str, Row] = {}  # engine -> what all its rows have in common
+    given_up: set[int] = set()
+    tasks = [(engine, batch_size, dataset, workers, pairs) for engine in engines]
+    with Crew(partial(_prepare, _needs_kernel(workers)), _timing_task, environment={}) as hands:
+        for part in passes(tasks, hands, processes, given_up):
+            engine = engines[part.task]
+            rows = _timed(part, engine, batch_size, dataset, workers)
+            if rows[0]["status"] == "ok":
+                common = {name: rows[0][name] for name in ("started_at", "peak_memory_bytes")}
+                yield [row | shared.setdefault(engine, common) for row in rows]
+            else:
+                given_up.add(part.task)
+                yield rows
+
+
+def _timing_task(process: int, *task: Any) -> Iterator[list[Row] | BadInput]:
+    """What a process sends of one timing."""
+    try:
+        yield time_engine(*task, process=process)
+    except BadInput as error:
+        yield error
+
+
+def _timed(
+    part: Part, engine: TimedName, batch_size: int, dataset: str, workers: Workers
+) -> list[Row]:
+    """The rows of an engine in one process, with the step's memory in those of the first one."""
+    of = (engine, batch_size, dataset, workers)
+    if part.died is not None:
+        reason = f"the process that timed it died: {part.died}"
+        return [_failed_timing(*of, Epoch(epoch=0, status="crashed", reason=reason))]
+    (rows,) = part.items
+    if isinstance(rows, BadInput):
+        raise rows
+    if part.process or rows[0]["status"] != "ok" or workers.devices[0] != "cpu":
+        return list(rows)
+    from dpbench import memory  # the process that has timed it waits meanwhile
+
+    try:
+        held = memory.resident_growth(
+            engine,
+            batch_size,
+            threads=workers.threads,
+            physical_batch_size=workers.physical_batch_size,
+        )
+    except Exception as error:  # whatever it is, it is this timing's result
+        return [_failed_timing(*of, _failure(0, error))]
+    return [row | {"peak_memory_bytes": held} for row in rows]
+
+
+def time_engine(
+    engine: TimedName, batch_size: int, dataset: str, workers: Workers, pairs: int, *, process: int
+) -> list[Row]:
+    """The rows of one timing in this process, which is the one of that number.
+
+    On a GPU, the first one measures the step's memory after it. What raises is one row that says
+    why.
 
     Raises:
         BadInput: The dataset cannot be read.
     """
     import torch
 
-    from dpbench import data, stopwatch, store
+    from dpbench import data, memory, stopwatch, store
 
     torch.set_num_threads(workers.threads)
-    loaded = data.load(dataset, workers.data_root, workers.devices[0])
-    where = _unseen(engine, workers, beside=0)
+    device = workers.devices[0]
+    physical = workers.physical_batch_size
+    loaded = data.load(dataset, workers.data_root, device)
+    held = None
     try:
         where = _where(engine, workers, beside=0)
         timings = stopwatch.measure(
-            engine,
-            batch_size,
-            loaded,
-            pairs=pairs or stopwatch.PAIRS,
-            physical_batch_size=workers.physical_batch_size,
+            engine, batch_size, loaded, pairs=pairs, physical_batch_size=physical
         )
-        held = _held(engine, batch_size, workers)
+        if device != "cpu" and process == 0:
+            held = memory.allocated_growth(engine, batch_size, device, physical_batch_size=physical)
     except Exception as error:  # whatever it is, it is this timing's result
-        seen = _failure(0, error)
-        row = store.failed_timing_row(
-            where,
-            dataset=dataset,
-            model=stopwatch.MODEL,
-            engine=engine,
-            batch_size=batch_size,
-            status=seen.status,
-            reason=str(seen.reason),
-        )
-        return [row]
-    timings = [replace(each, peak_memory_bytes=held) for each in timings]
-    return [store.timing_row(each, where) for each in timings]
+        return [_failed_timing(engine, batch_size, dataset, workers, _failure(0, error))]
+    return [
+        store.timing_row(replace(each, process=process, peak_memory_bytes=held), where)
+        for each in timings
+    ]
 
 
-def _held(engine: TimedName, batch_size: int, workers: Workers) -> int | None:
-    """The memory of the engine's step."""
-    from dpbench import memory
+def _failed_timing(
+    engine: TimedName, batch_size: int, dataset: str, workers: Workers, seen: Epoch
+) -> Row:
+    """The row that says why."""
+    from dpbench import store
 
-    device = workers.devices[0]
-    asked = {"physical_batch_size": workers.physical_batch_size}
-    if device == "cpu":
-        return memory.resident_growth(engine, batch_size, threads=workers.threads, **asked)
-    return memory.allocated_growth(engine, batch_size, device, **asked)
+    return store.failed_timing_row(
+        _unseen(engine, workers, beside=0),
+        dataset=dataset,
+        model="tutorial-cnn",
+        engine=engine,
+        batch_size=batch_size,
+        status=seen.status,
+        reason=str(seen.reason),
+    )
 
 
 def conditions(workers: Workers) -> dict[str, str | int | None]:

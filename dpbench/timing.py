@@ -1,7 +1,8 @@
 """Time engines against the non-private step, and measure the memory of their steps.
 
-Engines x batch sizes x devices. Each is alternated with the non-private step in one process, so
-that the machine's drift cancels in the ratio; raw times go to a store. The tutorial's loops, which
+Engines x batch sizes x devices. Each is alternated with the non-private step, so that the machine's
+drift cancels in the ratio, in several fresh processes, whose medians the interval is drawn from: a
+step's speed differs between processes. Raw times go to a store. The tutorial's loops, which
 bring their own loader, are timed end to end beside the engines.
 """
 
@@ -9,12 +10,13 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from dpbench import analysis, catalogue, command, execution, grid, report, store, wording
+from dpbench import analysis, candour, catalogue, command, execution, grid, report, store, wording
 from dpbench.progress import Progress
-from dpbench.runner import Workers
+from dpbench.runner import TIMED_PAIRS, TIMED_PROCESSES, Workers
 from dpbench.store import history
 from dpbench.trial import NON_PRIVATE, PRIVATE_ENGINES, TUTORIAL_ARMS, BadInput, TimedName
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 NAMES: tuple[TimedName, ...] = get_args(TimedName)
 # non-private against itself is the noise floor; the tutorial's loops run on a CPU alone
 DEFAULT: tuple[TimedName, ...] = (NON_PRIVATE, *PRIVATE_ENGINES, *TUTORIAL_ARMS)
-PAIRS = 15
 HEADER = (
     "engine",
     "batch",
@@ -34,6 +35,7 @@ HEADER = (
     "examples/s",
     "spread",
     "memory",
+    "processes",
     "pairs",
 )
 
@@ -72,7 +74,18 @@ def _parser() -> command.Parser:
     )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="default: 1")
     parser.add_argument(
-        "--pairs", type=int, default=PAIRS, metavar="N", help="default: %(default)s"
+        "--processes",
+        type=int,
+        default=TIMED_PROCESSES,
+        metavar="N",
+        help="fresh processes that each timing is measured in (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--pairs",
+        type=int,
+        default=TIMED_PAIRS,
+        metavar="N",
+        help="in each process (default: %(default)s)",
     )
     parser.add_argument(
         "--physical-batch-size",
@@ -93,7 +106,7 @@ def _parser() -> command.Parser:
 
 def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
     """Measures every combination and prints what it came to."""
-    for name in ("threads", "pairs", "physical_batch_size"):
+    for name in ("threads", "processes", "pairs", "physical_batch_size"):
         value = getattr(given, name)
         if value is not None and value < 1:
             raise BadInput(f"Expected {name}={value} >= 1.")
@@ -108,11 +121,11 @@ def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
     devices = command.devices(given.device)
     out = given.out or Path("results") / f"{dataset}-timing"
     every = [
-        (name, batch_size, device)
+        (engines, batch_size, device)
         for device in devices
         for batch_size in dict.fromkeys(batch_sizes)
-        for name in names
-        if device == "cpu" or name not in TUTORIAL_ARMS  # their loader feeds no GPU
+        # the tutorial's loader feeds no GPU
+        if (engines := [name for name in names if device == "cpu" or name not in TUTORIAL_ARMS])
     ]
     if not every:
         raise BadInput(f"Expected an engine that runs on {', '.join(devices)}, not {names}.")
@@ -148,13 +161,20 @@ def _names(asked: Sequence[str] | None) -> tuple[TimedName, ...]:
 
 
 def _measure(
-    every: Sequence[tuple[TimedName, int, str]],
+    every: Sequence[tuple[Sequence[TimedName], int, str]],
     dataset: str,
     data_root: Path,
     given: argparse.Namespace,
     out: Path,
 ) -> "tuple[pd.DataFrame, list[str]]":
-    """Times each in its turn and writes its rows, in place of older ones under the same conditions.
+    """Times engines and writes their rows, in place of older ones under the same conditions.
+
+    Args:
+        every: Engines with a batch size and a device.
+        dataset: What they train on.
+        data_root: Where that is.
+        given: The flags.
+        out: The store.
 
     Returns:
         The rows, and a line for each that has failed.
@@ -164,8 +184,9 @@ def _measure(
     from dpbench import runner
 
     rows, failures = [], []
-    with Progress(len(every), len(every), what="timings") as progress:
-        for name, batch_size, device in every:
+    count = sum(len(engines) for engines, _, _ in every)
+    with Progress(count, count * given.processes, what="timings") as progress:
+        for engines, batch_size, device in every:
             workers = Workers(
                 data_root=data_root,
                 devices=(device,),
@@ -174,16 +195,21 @@ def _measure(
                 physical_batch_size=given.physical_batch_size
                 or runner.usual_physical_batch_size(device),
             )
-            timed = runner.time_engine(name, batch_size, dataset, workers, pairs=given.pairs)
-            name_of_file = execution.timing_name(dataset, name, batch_size, device)
-            store.write_timings(out, name_of_file, timed)
-            line = f"{name} batch {batch_size} on {device}"
-            failed = timed[0]["status"] != "ok"
-            if failed:
-                failures.append(f"The timing of {line}: {execution.timing_outcome(timed)}")
-            else:
-                rows += timed
-            progress.done(line, work=1, failed=failed)
+            measured = runner.time_engines(
+                engines,
+                batch_size,
+                dataset,
+                workers,
+                processes=given.processes,
+                pairs=given.pairs,
+            )
+            with closing(measured) as parts:
+                for timed in execution.whole_timings(parts, given.processes, progress):
+                    execution.write_timing(out, timed)
+                    if timed[0]["status"] != "ok":
+                        failures.append(execution.failed_timing(timed))
+                    else:
+                        rows += timed
     return pd.DataFrame(rows), failures
 
 
@@ -207,6 +233,7 @@ def text(frame: "pd.DataFrame", dataset: str) -> str:
     ]
     if NON_PRIVATE in set(summary["engine"]):
         lines.append(f"{NON_PRIVATE} against itself is the noise floor.")
+    lines += map(str, candour.of_one_process(summary))
     shipped = summary[summary["engine"].isin(TUTORIAL_ARMS)].pivot(
         index=["batch_size", "device"], columns="engine", values="overhead_ratio"
     )
@@ -234,6 +261,7 @@ def _cells(row: "dict[str, float]") -> list[str]:
         f"{row['examples_per_second']:,.0f}",
         f"{100 * row['spread']:.0f} %",
         "-" if math.isnan(memory) else _mebibytes(memory),
+        str(row["processes"]),
         f"{row['pairs']}{'' if row['alone'] else '*'}",
     ]
 

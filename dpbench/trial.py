@@ -288,6 +288,8 @@ class StepTiming:
         status: `ok`, or one of FAILURES: then the row is the timing's only one, and what was to be
             measured is null.
         reason: Why it failed.
+        process: Which of the processes that measured this timing took the pair, from 0; each has
+            pairs from 0. None in rows of older versions, whose pairs are all of one process.
     """
 
     dataset: str
@@ -303,6 +305,7 @@ class StepTiming:
     alone: bool
     status: Status = "ok"
     reason: str | None = None
+    process: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -198,6 +198,7 @@ def timings(ratios: list[float]) -> pd.DataFrame:
             "baseline_seconds_per_step": 0.01,
             "peak_memory_bytes": 2.0**20,
             "alone": [True] * (len(ratios) - 1) + [False],
+            "process": math.nan,
         }
     )
 
@@ -214,6 +215,32 @@ def test_overhead_is_the_median_of_paired_ratios() -> None:
     assert row["peak_memory_bytes"] == 2**20
     assert (row["pairs"], row["pairs_alone"]) == (9, 8)
     assert not row["alone"]
+
+
+def test_overhead_of_several_processes_is_the_median_of_theirs() -> None:
+    """And its interval the range of six, whatever pairs of one process say."""
+    of_each = [[2.0, 2.0, 9.0], [2.1, 2.1, 2.1], [2.2, 2.2, 1.0], [2.4] * 3, [2.6] * 3, [3.0] * 3]
+    rows = timings([ratio for pairs in of_each for ratio in pairs])
+    rows = rows.assign(process=[process for process in range(6) for _ in range(3)])
+    (row,) = analysis.overhead(rows).to_dict("records")
+    assert row["overhead_ratio"] == pytest.approx(2.3)
+    ends = row["overhead_ratio_low"], row["overhead_ratio_high"]
+    assert ends == pytest.approx((2.0, 3.0))
+    assert (row["processes"], row["pairs"]) == (6, 18)
+    (alone,) = analysis.overhead(rows[rows["process"] == 0]).to_dict("records")
+    assert alone["processes"] == 1
+    assert alone["overhead_ratio_high"] == pytest.approx(9.0)
+
+
+def test_a_report_says_which_intervals_leave_out_the_processes() -> None:
+    old = timings([2.0] * 7)
+    new = old.assign(batch_size=256, process=range(7))
+    few = old.assign(batch_size=512, process=[0, 0, 0, 1, 1, 2, 2])
+    said = list(candour.of_timings(pd.concat([old, new, few])))
+    assert any(line.startswith("1 of 3 overheads were timed in one process") for line in said)
+    assert "Fewer than 6 processes: the bar is the whole range of their medians." in said
+    assert not any("Fewer than 6 pairs" in line for line in said)
+    assert not any("one process" in line for line in candour.of_timings(new))
 
 
 @pytest.mark.parametrize("n", [6, 9, 15, 40])

@@ -210,9 +210,11 @@ def test_what_workers_lack_is_said_at_once(processes: Processes, tmp_path: Path)
         place = cluster.Cluster(client, workers, any_version)
         place.check()
         assert str(place) == "1 at a time, on 1 workers of a cluster"
-        timed = place.time_engine("fused", 64, "digits")
-        assert {row["engine"] for row in timed} == {"fused"}
-        assert len(timed) == cluster.TIMING_PAIRS
+        parts = list(place.time_engines(["fused", "non-private"], 64, "digits"))
+        assert len(parts) == 2 * runner.TIMED_PROCESSES
+        assert {len(rows) for rows in parts} == {runner.TIMED_PAIRS}
+        timed = [row for rows in parts for row in rows if row["engine"] == "fused"]
+        assert {row["process"] for row in timed} == set(range(runner.TIMED_PROCESSES))
         assert {name: timed[0][name] for name in TIMED_UNDER} == place.conditions()
         store.create(tmp_path / "timed")
         store.write_timings(tmp_path / "timed", "fused", timed)
@@ -309,30 +311,31 @@ def test_a_timing_that_fails_on_a_worker_is_its_row(
 ) -> None:
     """The worker lacks nothing: it may run trials, and time other engines."""
     broken = (
-        "from dpbench import stopwatch, timing\n"
-        "def broken(*_, **__): raise RuntimeError('no such kernel')\n"
-        "stopwatch.measure = broken"
+        "from dpbench import timing, runner\n"
+        "from test_execution import out_of_memory\n"
+        "runner._timing_task = out_of_memory"
     )
     program = station._TIMING.replace("from dpbench import timing", broken)
     monkeypatch.setattr(station, "_TIMING", program)
     monkeypatch.setattr(station, "_given_up", lambda: lambda: False)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     kit = station.Kit(dataset="digits", versions=None)
-    found = station.time_engine("fused", 64, workers_of(tmp_path), kit, 3)
+    found = station.time_engines(["fused"], 64, workers_of(tmp_path), kit, (2, 3))
     assert isinstance(found, list)
     (row,) = found
-    assert (row["engine"], row["status"]) == ("fused", "failed")
-    assert row["reason"] == "RuntimeError: no such kernel"
+    assert (row["engine"], row["status"]) == ("fused", "out-of-memory")
+    assert row["reason"] == "MemoryError: not enough memory"
 
 
 def time_slowly(*_given: object) -> list[Any]:
     time.sleep(4)
-    return [{"address": get_worker().address}]
+    return [{"address": get_worker().address, "engine": "fused", "process": 0}]
 
 
 def test_a_timing_goes_on_elsewhere(
     processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(station, "time_engine", time_slowly)
+    monkeypatch.setattr(station, "time_engines", time_slowly)
     processes.scheduler()
     kit = station.Kit(dataset="digits", versions=None)
     processes.worker()
@@ -344,7 +347,7 @@ def test_a_timing_goes_on_elsewhere(
         assert str(place) == "1 at a time, on 1 workers of a cluster"  # which has one thread
         threading.Timer(1, first.kill).start()
         threading.Timer(2, processes.worker, ["--resources", "GPU=1"]).start()
-        (row,) = place.time_engine("fused", 64, "digits")
+        ((row,),) = place.time_engines(["fused"], 64, "digits")
         assert client.scheduler_info()["workers"][row["address"]]["resources"] == {"GPU": 1}
 
 
@@ -364,7 +367,7 @@ def test_a_scheduler_that_has_gone_is_one_line(
         with pytest.raises(BadInput, match="has gone; what is finished is written"):
             list(running)
         with pytest.raises(BadInput, match="has gone"):
-            place.time_engine("fused", 64, "digits")
+            list(place.time_engines(["fused"], 64, "digits"))
 
 
 def test_who_does_not_answer_is_passed_over(

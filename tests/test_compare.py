@@ -370,7 +370,7 @@ def test_timings_in_another_way_are_not_checked_and_it_says_why(
     shutil.copytree(QUICK, "after")
     for path in Path("after/timings").iterdir():
         frame = pd.read_parquet(path).assign(**{column: value})
-        frame.to_parquet(path, schema=store.TIMINGS)
+        frame.reindex(columns=store.TIMINGS.names).to_parquet(path, schema=store.TIMINGS)
     code, said = text([str(QUICK), "after"], capsys)
     assert code == 3
     assert said[0] == "checked 20 of 20 arms, 0 of 14 timings, 18 of 18 epsilons"

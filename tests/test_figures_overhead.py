@@ -28,6 +28,12 @@ def test_every_pair_is_a_dot_and_there_is_a_line_at_one() -> None:
     assert ([0.0], pytest.approx([6400.0])) in lines(speed)
 
 
+def test_every_process_is_a_dot_where_there_are_several() -> None:
+    of_two = rows([1, 2, 9, 3, 4, 5]).assign(process=[0, 0, 0, 1, 1, 1])
+    (dots, *_) = figures.overhead(of_two).axes[0].collections
+    assert np.asarray(dots.get_offsets())[:, 1] == pytest.approx([2, 4])
+
+
 def test_ratios_far_apart_are_drawn_on_a_log_axis() -> None:
     far = pd.concat([rows([1.1] * 3).assign(engine="bookkeeping"), rows([20.0] * 3)])
     assert figures.overhead(far).axes[0].get_yscale() == "log"

@@ -16,7 +16,7 @@ FLOORS = (
     ("cluster.scheduler", "cluster.station", "dry_run"),
     ("cluster.errors", "execution", "report"),
     ("runner",),
-    ("processes.schedule",),
+    ("processes.passes", "processes.schedule"),
     ("processes.crew",),
     ("page", "store.folding", "store.sharing"),
     ("page.render",),

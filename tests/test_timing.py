@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +17,7 @@ from dpbench import execution, store, timing
 from dpbench.store import history
 from dpbench.trial import StepTiming
 
-QUICK = "--dataset digits --batch-size 64 --pairs 3 --device cpu".split()
+QUICK = "--dataset digits --batch-size 64 --processes 2 --pairs 3 --device cpu".split()
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -42,19 +43,23 @@ def test_one_object_and_the_raw_times_in_a_store(tmp_path: Path) -> None:
     assert row["overhead_ratio_low"] <= row["overhead_ratio"] <= row["overhead_ratio_high"]
     assert row["peak_memory_bytes"] > 0
     raw = pd.read_parquet(tmp_path / "results" / "digits-timing" / "timings")
-    assert len(raw) == 2 * 3
-    ratios = raw["seconds_per_step"] / raw["baseline_seconds_per_step"]
-    assert row["overhead_ratio"] == ratios[raw["engine"] == "opacus-hooks"].median()
+    assert len(raw) == 2 * 2 * 3
+    assert (row["processes"], row["pairs"]) == (2, 6)
+    own = raw[raw["engine"] == "opacus-hooks"]
+    ratios = own["seconds_per_step"] / own["baseline_seconds_per_step"]
+    of_each = ratios.groupby(own["process"]).median()
+    assert row["overhead_ratio"] == of_each.median()
+    assert (row["overhead_ratio_low"], row["overhead_ratio_high"]) == (of_each.min(), of_each.max())
 
 
-def planted(alone: bool) -> list[dict[str, object]]:
-    """Rows of one timing, twice the baseline's time."""
+def planted(alone: bool) -> list[list[dict[str, object]]]:
+    """Rows of one timing in each of two processes, twice the baseline's time."""
     from test_store import WHERE
 
     from dpbench import store
 
-    return [
-        store.timing_row(
+    def row(process: int, pair: int) -> dict[str, object]:
+        return store.timing_row(
             StepTiming(
                 dataset="digits",
                 model="tutorial-cnn",
@@ -67,11 +72,12 @@ def planted(alone: bool) -> list[dict[str, object]]:
                 baseline_seconds_per_step=0.01,
                 peak_memory_bytes=None,
                 alone=alone or pair > 0,
+                process=process,
             ),
             WHERE,
         )
-        for pair in range(3)
-    ]
+
+    return [[row(process, pair) for pair in range(3)] for process in range(2)]
 
 
 @pytest.mark.parametrize("alone", [True, False])
@@ -83,12 +89,16 @@ def test_a_row_that_was_not_alone_is_marked(
 ) -> None:
     from dpbench import runner
 
-    monkeypatch.setattr(runner, "time_engine", lambda *_, **__: planted(alone))
+    def planted_rows(*_: object, **__: object) -> Generator[list[dict[str, object]]]:
+        yield from planted(alone)
+
+    monkeypatch.setattr(runner, "time_engines", planted_rows)
     assert timing.main([*QUICK, "--engine", "opacus-hooks", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr()
     (line,) = (line for line in said.out.splitlines() if line.startswith("opacus-hooks"))
     assert "2.000  [2.000, 2.000]" in line  # two digits would not tell the ends apart
-    assert line.split()[-2:] == ["-", "3" if alone else "3*"]
+    assert line.split()[-3:] == ["-", "2", "6" if alone else "6*"]
+    assert "timed in one process" not in said.out
     assert ("while other processes ran" in said.err) is not alone
 
 
@@ -98,12 +108,15 @@ def test_a_store_remembers_the_command_and_keeps_the_times_of_two_datasets(
     from dpbench import runner
 
     def planted_for(
-        engine: str, batch_size: int, dataset: str, *_: object, **__: object
-    ) -> list[dict[str, object]]:
-        asked = {"engine": engine, "batch_size": batch_size, "dataset": dataset}
-        return [row | asked for row in planted(alone=True)]
+        engines: Sequence[str], batch_size: int, dataset: str, *_: object, **__: object
+    ) -> Generator[list[dict[str, object]]]:
+        for engine in engines:
+            asked = {"engine": engine, "batch_size": batch_size, "dataset": dataset}
+            for rows in planted(alone=True):
+                yield [row | asked for row in rows]
 
-    monkeypatch.setattr(runner, "time_engine", planted_for)
+    monkeypatch.setattr(runner, "time_engines", planted_for)
+    monkeypatch.setattr(execution, "TIMED_PROCESSES", 2)
     typed = [*QUICK, "--engine", "opacus-hooks", "--out", str(tmp_path)]
     assert timing.main(typed) == 0
     (record,) = history.read(tmp_path)
@@ -117,12 +130,29 @@ def test_a_store_remembers_the_command_and_keeps_the_times_of_two_datasets(
     execution.run_timings([make_trial(dataset="mnist")], place, tmp_path, quiet=True)
     timings = store.read_timings(tmp_path)
     of_hooks = timings[timings["engine"] == "opacus-hooks"]
-    assert dict(of_hooks.groupby("dataset").size()) == {"digits": 3, "mnist": 3}
+    assert dict(of_hooks.groupby("dataset").size()) == {"digits": 6, "mnist": 6}
+
+
+def test_intervals_of_one_process_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dpbench import runner
+
+    def of_one(*_: object, **__: object) -> Generator[list[dict[str, object]]]:
+        yield planted(alone=True)[0]
+
+    monkeypatch.setattr(runner, "time_engines", of_one)
+    typed = [*QUICK, "--processes", "1", "--engine", "opacus-hooks", "--out", str(tmp_path)]
+    assert timing.main(typed) == 0
+    caveat = "1 of 1 overheads were timed in one process"
+    assert caveat in capsys.readouterr().out
+    assert caveat in html.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
 
 
 BAD = {
     "engine": ("--engine opacus-host", "'opacus-host' to be one of non-private"),
     "pairs": ("--pairs 0", "pairs=0 >= 1"),
+    "processes": ("--processes 0", "processes=0 >= 1"),
     "large batch": ("--batch-size 5000", "batch_size=5000 <= 1,437"),
     "no batch": ("--batch-size 0", "batch_size=0 >= 1"),
     "device": ("--device tpu", "device='tpu' to be auto, cpu, cuda"),

@@ -3,7 +3,7 @@
 Only trials travel out, and rows back: workers have dpbench, torch and the data themselves.
 """
 
-from dpbench.cluster.placing import TIMING_PAIRS, Cluster
+from dpbench.cluster.placing import Cluster
 from dpbench.cluster.scheduler import Address, connected
 
-__all__ = ["TIMING_PAIRS", "Address", "Cluster", "connected"]
+__all__ = ["Address", "Cluster", "connected"]

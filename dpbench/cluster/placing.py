@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 ANSWER_SECONDS = 30.0  # for a worker to say what it lacks; it may import torch for that
-TIMING_PAIRS = 7  # as a sweep takes here
 GPU = "GPU"  # the resource that workers with a GPU announce, as dask's documentation names it
 _POLL_SECONDS = 1.0  # between questions whether another sweep has ended a trial
 _LOOK_SECONDS = 2.0  # between looks at which workers there are
@@ -224,26 +223,33 @@ class Cluster:
             self._timer = min(fit)
         return self._timer
 
-    def time_engine(self, engine: TimedName, batch_size: int, dataset: str) -> list[Row]:
-        """As `Place.time_engine`; each on the same worker, as long as that is there.
+    def time_engines(
+        self, engines: Sequence[TimedName], batch_size: int, dataset: str
+    ) -> Generator[list[Row]]:
+        """As `Place.time_engines`, when all are there; on the same worker, as long as that is.
 
         Raises:
-            BadInput: The scheduler has gone, or no worker can measure it.
+            BadInput: The scheduler has gone, or no worker can measure them.
         """
         assert dataset == self._kit.dataset
         for _ in range(_TRIES):
-            given = (engine, batch_size, self._workers, self._kit, TIMING_PAIRS)
-            future = self._submit(station.time_engine, *given, on=[self._timing_worker()])
+            future = self._submit(
+                station.time_engines,
+                *(engines, batch_size, self._workers, self._kit),
+                (runner.TIMED_PROCESSES, runner.TIMED_PAIRS),
+                on=[self._timing_worker()],
+            )
             try:
                 rows = self._timed(future)
             finally:
                 with suppress(Exception):
                     self._client.cancel([future], force=True)
             if rows is not None:
-                return rows
+                yield from _by_process(rows)
+                return
         raise BadInput(
-            f"Workers have gone {_TRIES} times while they measured {engine} at batch size "
-            f"{batch_size}; --no-timing leaves timings out."
+            f"Workers have gone {_TRIES} times while they measured {', '.join(engines)} at batch "
+            f"size {batch_size}; --no-timing leaves timings out."
         )
 
     def _timed(self, future: "Future") -> list[Row] | None:
@@ -458,6 +464,14 @@ def _claimed(trials: Stack, claims: Claims, busy: deque[Stack]) -> Stack:
     whose = {trial: claims.take(trial) for trial in trials}
     busy.extend((trial,) for trial in trials if whose[trial] == "busy")
     return tuple(trial for trial in trials if whose[trial] == "mine")
+
+
+def _by_process(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of timings, those of each engine in each process apart."""
+    found: dict[tuple[object, object], list[Row]] = {}
+    for row in rows:
+        found.setdefault((row["engine"], row["process"]), []).append(row)
+    return list(found.values())
 
 
 def _result(future: "Future") -> Any:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -149,35 +149,50 @@ def _crew(workers: Workers) -> Crew:
     return crew
 
 
-def time_engine(
-    engine: TimedName, batch_size: int, workers: Workers, kit: Kit, pairs: int
+def time_engines(
+    engines: Sequence[TimedName],
+    batch_size: int,
+    workers: Workers,
+    kit: Kit,
+    times: tuple[int, int],
 ) -> list[Row] | Unfit:
-    """The rows of one timing, by `python -m dpbench.timing`, or what this machine lacks."""
+    """The rows of timings, by `python -m dpbench.timing`, or what this machine lacks.
+
+    Args:
+        engines: Which.
+        batch_size: Of their steps.
+        workers: How; its data root is this machine's own.
+        kit: What this machine must have.
+        times: How many processes each is timed in, and how many pairs each of them takes.
+    """
     problem = lacks(kit)
     if problem is not None:
         return Unfit(worker=_address(), lack=problem)
+    processes, pairs = times
     with tempfile.TemporaryDirectory() as folder:
         physical = workers.physical_batch_size
         asked = {
-            "--engine": engine,
             "--batch-size": batch_size,
             "--dataset": kit.dataset,
             "--data-root": command.data_root(None),
             "--device": workers.devices[0],
             "--threads": workers.threads,
+            "--processes": processes,
             "--pairs": pairs,
             "--out": folder,
         } | ({} if physical is None else {"--physical-batch-size": physical})
-        lack = _timed(asked, _given_up())
+        lack = _timed(engines, asked, _given_up())
         if lack is not None:
             return Unfit(worker=_address(), lack=lack)
         rows: list[Row] = store.load(Path(folder), "timings").to_pylist()
-    return rows or Unfit(worker=_address(), lack=f"timing {engine} wrote nothing")
+    return rows or Unfit(worker=_address(), lack=f"timing {', '.join(engines)} wrote nothing")
 
 
-def _timed(asked: Mapping[str, object], given_up: Callable[[], bool]) -> str | None:
+def _timed(
+    engines: Sequence[TimedName], asked: Mapping[str, object], given_up: Callable[[], bool]
+) -> str | None:
     """Runs `python -m dpbench.timing`, which ends with this process; why it failed, or None."""
-    flags = [str(each) for item in asked.items() for each in item]
+    flags = ["--engine", *engines, *(str(each) for item in asked.items() for each in item)]
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(  # noqa: S603  # our own command
@@ -195,4 +210,4 @@ def _timed(asked: Mapping[str, object], given_up: Callable[[], bool]) -> str | N
         errors.seek(0)
         said = errors.read().decode(errors="replace").split("\n")
         last = next((line for line in reversed(said) if line.strip()), "it says nothing")
-        return f"timing {asked['--engine']} ends with code {process.returncode}: {last}"
+        return f"timing {', '.join(engines)} ends with code {process.returncode}: {last}"

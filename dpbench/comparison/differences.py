@@ -24,7 +24,8 @@ RULES = """A regression is, each rule erring on the side of silence:
   that multiplies an arm's error by 2.5 or halves its accuracy, or adds a quarter to the mean error
   of an engine's five arms or more;
 - overhead, on the same hardware: the whole interval of the ratio lies above headroom times the
-  whole interval before;
+  whole interval before. Intervals are over the processes that measured it, whose speeds differ by
+  more than the pairs of one; in rows of older versions, of one process, over these;
 - epsilon of the same settings, of whatever seeds: a rise of more than a millionth, or its loss.
 
 The tests over seeds fail unchanged code once in twenty comparisons at most. In simulations with the

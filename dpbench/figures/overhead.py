@@ -47,10 +47,10 @@ def overhead(timings: pd.DataFrame) -> Figure:
     """Overhead over the non-private step and examples per second, against batch size.
 
     A column of panels for each of dpbench's own engines, those of Opacus, and the tutorial's loops
-    with their loader, dotted. Above: the median ratio of each with its interval, every pair a small
-    dot, and a line at 1, in the band of what the non-private step against itself gives. Below:
-    examples per second, on a log axis, as the ratios are where one is far above the others. The
-    non-private step is grey in all.
+    with their loader, dotted. Above: the median ratio of each with its interval, the median of each
+    process a small dot (each pair, where all are of one process), and a line at 1, in the band of
+    what the non-private step against itself gives. Below: examples per second, on a log axis, as
+    the ratios are where one is far above the others. The non-private step is grey in all.
 
     Args:
         timings: Rows of `store.read_timings`; at least one of another engine than `non-private`.
@@ -68,8 +68,8 @@ def overhead(timings: pd.DataFrame) -> Figure:
             for engine, shift in _shifts(engines):
                 of_engine = summary[summary["engine"] == engine]
                 x = [position[batch_size] + shift for batch_size in of_engine["batch_size"]]
-                pairs = timings[timings["engine"] == engine]
-                _draw_pairs(ratio, pairs, position, shift, _STYLES[engine])
+                own = timings[timings["engine"] == engine]
+                _draw_ratios(ratio, own, position, shift, _STYLES[engine])
                 _draw_ratio(ratio, x, of_engine, _STYLES[engine])
                 speed.plot(x, of_engine["examples_per_second"], **_STYLES[engine])
             _draw_baseline(ratio, speed, summary, position)
@@ -138,16 +138,20 @@ def _shifts(engines: Sequence[str]) -> list[tuple[str, float]]:
     return [(name, 0.05 * (i - (len(engines) - 1) / 2)) for i, name in enumerate(engines)]
 
 
-def _draw_pairs(
+def _draw_ratios(
     panel: Axes,
-    pairs: pd.DataFrame,
+    timings: pd.DataFrame,
     position: Mapping[int, int],
     shift: float,
     style: Mapping[str, Any],
 ) -> None:
+    ratios = {
+        position[batch_size] + shift: list(analysis.step_ratios(timing))
+        for batch_size, timing in timings.groupby("batch_size")
+    }
     panel.scatter(
-        [position[batch_size] + shift for batch_size in pairs["batch_size"]],
-        pairs["seconds_per_step"] / pairs["baseline_seconds_per_step"],
+        [x for x, those in ratios.items() for _ in those],
+        [ratio for those in ratios.values() for ratio in those],
         s=8,
         color=style["color"],
         alpha=0.35,
