@@ -169,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    finals = analysis.final(accounting.by_one_accountant(store.read_trials(RESULTS)))
+    finals = accounting.by_one_accountant(analysis.final(store.read_trials(RESULTS)))
     print(table(finals))
     print()
     print(tf_privacy_table(finals))

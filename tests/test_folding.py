@@ -2,6 +2,7 @@
 
 import errno
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from test_store import WHERE, rows
 
 from dpbench import store
 from dpbench.store import files, folding, locks
+from dpbench.store import schema as schemas
 from dpbench.store.schema import table
 from dpbench.trial import Epoch, Trial
 
@@ -344,3 +346,25 @@ def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
         other.wait()
         assert claims.take("ab" * 8)
         claims.close()
+
+
+def test_a_published_store_of_an_older_version_is_given_todays_columns(tmp_path: Path) -> None:
+    """Its timings, too: a sweep into results/mnist ended in a traceback."""
+    source = Path(__file__).parents[1] / "results" / "mnist-quick"
+    root = tmp_path / "mnist-quick"
+    shutil.copytree(source, root)
+    for name, schema in schemas.SCHEMAS.items():  # as before the latest columns
+        for path in (root / name).iterdir():
+            whole = pq.read_table(path)
+            kept = [each for each in whole.column_names if each in schema.names[:-3]]
+            pq.write_table(whole.select([*kept]), path)
+    before = store.read_trials(root), store.read_timings(root)
+    store.create(root)
+    folding.tidy(root)
+    for name, schema in schemas.SCHEMAS.items():
+        for path in (root / name).iterdir():
+            assert pq.read_schema(path).names == schema.names
+    for frame, again in zip(
+        before, (store.read_trials(root), store.read_timings(root)), strict=True
+    ):
+        pd.testing.assert_frame_equal(frame, again)

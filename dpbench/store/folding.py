@@ -72,7 +72,7 @@ def _exchange(
         except files.Damaged as damage:
             store.set_aside(root, damage)
             continue
-        ended = outcomes.of(rows)
+        ended = outcomes.of(rows) if path in folded else {}
         if path in folded and set(ended.values()) == {"ok"} and known.isdisjoint(ended):
             finished.append(rows)
             known.update(ended)
