@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from conftest import make_trial
 from test_store import WHERE
 
-from dpbench import execution, store
+from dpbench import accounting, execution, findings, store, wording
 from dpbench.store import history
 from dpbench.trial import Epoch, StepTiming, Trial
 
@@ -144,3 +145,14 @@ def time(
         for pair, ratio in enumerate(ratios)
     ]
     store.write_timings(root, execution.timing_name(dataset, engine, 64, device), rows)
+
+
+@cache
+def sentences(root: Path) -> list[str]:
+    """What the page of a committed store answers, a sentence an answer."""
+    trials = accounting.by_one_accountant(store.read_trials(root))
+    sweeps = history.read(root)
+    tuning, _ = findings.tuning(root, sweeps)
+    read = findings.Store(trials=trials, timings=store.read_timings(root), tuning=tuning)
+    told = findings.findings(read, trials, sweeps)
+    return [wording.sentence(answer, told.baseline) for answer in told.answers]

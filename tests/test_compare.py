@@ -83,11 +83,11 @@ def changed(source: Path, folder: str, column: str, factor: float) -> Path:
 def test_a_store_against_itself_is_no_regression(capsys: pytest.CaptureFixture[str]) -> None:
     assert compare.main([str(QUICK), str(QUICK)]) == 0
     said = capsys.readouterr().out
-    assert said.splitlines()[0] == "checked 20 of 20 arms, 14 of 14 timings, 18 of 18 epsilons"
+    assert said.splitlines()[0] == "checked 24 of 24 arms, 14 of 14 timings, 18 of 18 epsilons"
     assert "No regression." in said
     assert "MISSING" not in said
     assert "fused, all 18 arms" in said
-    assert "20 of 20 arms reach the same accuracy" in said
+    assert "24 of 24 arms reach the same accuracy" in said
     assert "only a collapse is seen" in said  # of one seed
     assert "implementation" not in said
     assert len(said.splitlines()) < 50
@@ -121,7 +121,7 @@ def test_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     after = changed(QUICK, "timings", "seconds_per_step", 2.5)
     assert compare.main([str(QUICK), str(after), "--json", "--headroom", "1.2"]) == 3
     printed = capsys.readouterr()
-    assert printed.err.startswith("checked 20 of 20 arms")
+    assert printed.err.startswith("checked 24 of 24 arms")
     said = json.loads(printed.out)
     assert list(said)[:2] == ["verdict", "checked"]
     assert said["verdict"] == "regression"
@@ -210,7 +210,7 @@ def test_timings_without_any_trial_are_no_pass(capsys: pytest.CaptureFixture[str
         path.unlink()
     code, said = text([str(QUICK), "after"], capsys)
     assert code == 3
-    assert said[0] == "checked 0 of 20 arms, 14 of 14 timings, 0 of 18 epsilons"
+    assert said[0] == "checked 0 of 24 arms, 14 of 14 timings, 0 of 18 epsilons"
     assert "MISSING all 20 arms: AFTER has no trial of them" in said
 
 
@@ -373,7 +373,7 @@ def test_timings_in_another_way_are_not_checked_and_it_says_why(
         frame.reindex(columns=store.TIMINGS.names).to_parquet(path, schema=store.TIMINGS)
     code, said = text([str(QUICK), "after"], capsys)
     assert code == 3
-    assert said[0] == "checked 20 of 20 arms, 0 of 14 timings, 18 of 18 epsilons"
+    assert said[0] == "checked 24 of 24 arms, 0 of 14 timings, 18 of 18 epsilons"
     assert f"MISSING all 14 timings: {why}" in said
     assert text([str(QUICK), "after", "--allow-missing"], capsys)[0] == 0
 
