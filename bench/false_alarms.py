@@ -32,6 +32,7 @@ from scipy import special
 from dpbench import analysis, command, environment, store
 from dpbench.analysis import ARM, CONFIDENCE
 from dpbench.comparison import differences
+from dpbench.store import history
 from dpbench.trial import NON_PRIVATE_ENGINES
 
 STORE = Path(__file__).parent.parent / "results" / "mnist"
@@ -263,9 +264,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return command.run(parser, arguments, _simulate)
 
 
+def trials_of_the_grid() -> pd.DataFrame:
+    """The store's rows without those that confirm a choice on seeds of their own."""
+    trials = store.read_trials(STORE)
+    return trials[~trials["trial_id"].isin(history.confirmations(history.read(STORE)))]
+
+
 def _simulate(given: argparse.Namespace) -> int:
     started = time.process_time()
-    drawn_from = model(store.read_trials(STORE))
+    drawn_from = model(trials_of_the_grid())
     false_alarms, power = (1_000, 200) if given.short else (20_000, 2_000)
     found = list(rates(drawn_from, false_alarms=false_alarms, power=power, seed=given.seed))
     if not given.json:

@@ -23,6 +23,7 @@ from scipy import special
 
 from dpbench import analysis, command, store
 from dpbench.question import ANSWER_AT
+from dpbench.store import history
 
 RESULTS = Path(__file__).parent.parent / "results" / "mnist"
 REPETITIONS, SHORT = 20_000, 1_000
@@ -68,7 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _print(given: argparse.Namespace) -> int:
     repetitions = SHORT if given.short else REPETITIONS
-    found = list(simulated(store.read_trials(RESULTS), repetitions))
+    trials = store.read_trials(RESULTS)
+    confirming = trials["trial_id"].isin(history.confirmations(history.read(RESULTS)))
+    found = list(simulated(trials[~confirming], repetitions))
     if given.json:
         rows = [asdict(each) for each in found]
         print(command.one_object(repetitions=repetitions, seed=SEED, rows=rows))

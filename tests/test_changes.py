@@ -48,7 +48,7 @@ def test_arms_that_differ_are_named_apart(changed: dict[str, object], words: str
 def test_an_epsilon_that_is_lost_is_said_to_be_none() -> None:
     lost = arm([0.9], epsilon=math.nan).assign(accountant=None)
     found = changes.labelled(differences.epsilon(arm([0.9]), lost))
-    assert changes.epsilon_table(found)[1][0][1:] == ("2 (prv)", "none", "", "REGRESSION")
+    assert changes.epsilon_table(found)[1][0][1:] == ("2 (pld)", "none", "", "REGRESSION")
     (row,) = changes.worse(found)
     assert changes.spends(row) == "epsilon 2 -> none"
     same = changes.labelled(differences.epsilon(lost, lost))

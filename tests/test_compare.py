@@ -211,7 +211,7 @@ def test_timings_without_any_trial_are_no_pass(capsys: pytest.CaptureFixture[str
     code, said = text([str(QUICK), "after"], capsys)
     assert code == 3
     assert said[0] == "checked 0 of 24 arms, 14 of 14 timings, 0 of 18 epsilons"
-    assert "MISSING all 20 arms: AFTER has no trial of them" in said
+    assert "MISSING all 24 arms: AFTER has no trial of them" in said
 
 
 def test_other_settings_everywhere_are_no_pass(capsys: pytest.CaptureFixture[str]) -> None:
@@ -268,7 +268,7 @@ def test_a_few_repeated_trials_of_many_are_no_pass(capsys: pytest.CaptureFixture
         kept.reindex(columns=store.TRIALS.names).to_parquet(path, schema=store.TRIALS)
     code, said = text([str(TABLE), "after"], capsys)
     assert code == 3
-    assert said[0] == "checked 1 of 9 arms and 8 in part, 0 of 0 timings, 8 of 8 epsilons"
+    assert said[0] == "checked 1 of 12 arms and 11 in part, 0 of 0 timings, 11 of 11 epsilons"
     lines = [line for line in said if line.startswith("MISSING")]
     assert len(lines) == 8
     assert all(

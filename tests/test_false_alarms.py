@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from bench import false_alarms
-from dpbench import store
 from dpbench.analysis import ARM
 from dpbench.comparison import differences
 
@@ -18,7 +17,7 @@ FOLDER = ROOT / "results" / "false_alarms"
 
 @pytest.fixture(scope="module")
 def model() -> false_alarms.Model:
-    return false_alarms.model(store.read_trials(false_alarms.STORE))
+    return false_alarms.model(false_alarms.trials_of_the_grid())
 
 
 def test_many_comparisons_are_judged_as_compare_judges_one(model: false_alarms.Model) -> None:
@@ -63,7 +62,7 @@ def test_what_is_drawn_has_the_spreads_and_correlations_of_the_model(
 
 def test_the_models_correlations_are_those_of_the_trials(model: false_alarms.Model) -> None:
     """Averaged over pairs of arms one by one."""
-    trials = store.read_trials(false_alarms.STORE)
+    trials = false_alarms.trials_of_the_grid()
     last = trials[(trials["epoch"] == trials["epochs"]) & (trials["status"] == "ok")]
     arms = [group for _, group in last.groupby(ARM, dropna=False, sort=False)]
     seeds = np.array([group.sort_values("seed")["test_accuracy"] for group in arms])
