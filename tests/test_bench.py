@@ -72,10 +72,12 @@ def bench(
     (folder / "planted.py").write_text(plugin, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-p", "planted", "--short", "-q", *arguments]
     path = os.pathsep.join([str(cwd), str(folder), os.environ.get("PYTHONPATH", "")])
+    # pytest-benchmark measures nothing in a worker of pytest-xdist, for which it would take this
+    alone = {name: value for name, value in os.environ.items() if "PYTEST_XDIST" not in name}
     return subprocess.run(
         [*command, "-p", "no:cacheprovider"],
         cwd=cwd,
-        env=os.environ | {"PYTHONPATH": path},
+        env=alone | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
         check=False,
