@@ -216,9 +216,7 @@ def of_left_out(trials: pd.DataFrame, shown: pd.DataFrame) -> Iterator[str]:
     held_out, kept = (set(rows["validation_examples"].fillna(0)) for rows in (on, alike))
     deltas = set(on["delta"].dropna()) - set(alike["delta"])
     setting = [name for name in analysis.ARM if name != "engine"]
-    every, drawn = (
-        analysis.over_seeds(rows).drop_duplicates(analysis.ARM) for rows in (alike, shown)
-    )
+    every, drawn = (analysis.ok(rows)[analysis.ARM].drop_duplicates() for rows in (alike, shown))
     same = every.merge(drawn[setting].drop_duplicates())
     again = same.merge(drawn[analysis.ARM], how="left", indicator=True)
     engines = sorted(again[again["_merge"] == "left_only"]["engine"].unique())

@@ -98,12 +98,19 @@ def findings(
     )
 
 
-def tuning(root: Path, sweeps: Sequence[Sweep]) -> tuple[pd.DataFrame, list[str]]:
+def tuning(
+    root: Path, trials: pd.DataFrame, sweeps: Sequence[Sweep]
+) -> tuple[pd.DataFrame, list[str]]:
     """The rows of trials in the stores in which the sweeps were tuned; and which are not there.
 
     A folder is looked for as it was typed, and beneath the folders that the store is in.
+
+    Args:
+        root: The store.
+        trials: Its rows, for their columns.
+        sweeps: Of the store.
     """
-    found, unread = [store.read_trials(root).iloc[:0]], []
+    found, unread = [trials.iloc[:0]], []
     for name in dict.fromkeys(each for sweep in sweeps for each in sweep.tuned_in):
         places = [Path(name), *(above / name for above in root.resolve().parents)]
         folder = next((each for each in places if os.path.isdir(each / "trials")), None)  # noqa: PTH112

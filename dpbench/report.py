@@ -78,7 +78,7 @@ def write(
     trials = accounting.by_one_accountant(trials)
     sweeps = history.read(root)
     confirming = trials["trial_id"].isin(history.confirmations(sweeps))
-    tuning, unread = findings.tuning(root, sweeps)
+    tuning, unread = findings.tuning(root, trials, sweeps)
     read = findings.Store(trials=trials, timings=timings, tuning=tuning)
     told = findings.findings(read, trials, sweeps, answer_at)
     timed = analysis.timed_alike(timings[timings["dataset"] == told.dataset])

@@ -152,7 +152,7 @@ def sentences(root: Path) -> list[str]:
     """What the page of a committed store answers, a sentence an answer."""
     trials = accounting.by_one_accountant(store.read_trials(root))
     sweeps = history.read(root)
-    tuning, _ = findings.tuning(root, sweeps)
+    tuning, _ = findings.tuning(root, trials, sweeps)
     read = findings.Store(trials=trials, timings=store.read_timings(root), tuning=tuning)
     told = findings.findings(read, trials, sweeps)
     return [wording.sentence(answer, told.baseline) for answer in told.answers]

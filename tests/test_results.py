@@ -129,8 +129,8 @@ def test_the_learning_rates_of_mnist_are_those_that_the_tuning_gives() -> None:
 
 
 def test_mnist_counts_its_tuning_in_what_choosing_costs() -> None:
-    written = findings.tuning(ROOT / "results" / "mnist", history.read(ROOT / "results" / "mnist"))
-    tuned, unread = written
+    root = ROOT / "results" / "mnist"
+    tuned, unread = findings.tuning(root, store.read_trials(root), history.read(root))
     assert unread == []
     assert set(tuned["trial_id"]) == store.finished(ROOT / "results" / "mnist-tuning")
 
