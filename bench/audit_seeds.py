@@ -14,11 +14,12 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import torch
 
-from dpbench import audit, command, environment
-from dpbench.audits.audited_run import GUESSED
-from dpbench.audits.claim import BREAKS, PARAMETERS, Break, Claim, default_batch_size
-from dpbench.audits.one_run import Guesses, guess
-from dpbench.audits.residuals import Residuals
+from dpbench import audit, cli
+from dpbench.auditing.audited_run import GUESSED
+from dpbench.auditing.claim import BREAKS, PARAMETERS, Break, Claim, default_batch_size
+from dpbench.auditing.one_run import Guesses, guess
+from dpbench.auditing.residuals import Residuals
+from dpbench.measurement import environment
 from dpbench.trial import EngineName
 
 ENGINES: tuple[EngineName, ...] = ("fused", "bookkeeping")
@@ -131,7 +132,7 @@ def sentence(members: str, games: Arm) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    parser = command.Parser("python bench/audit_seeds.py", __doc__, "0 as wanted; 3 not")
+    parser = cli.Parser("python bench/audit_seeds.py", __doc__, "0 as wanted; 3 not")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)), metavar="N")
     parser.add_argument("--games", type=int, default=200, metavar="N", help="(default: 200)")
     parser.add_argument(
@@ -140,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="one seed of fused, as it is and with noise-0.8, and a few games",
     )
     parser.add_argument("--json", action="store_true", help="one object on stdout")
-    return command.run(parser, arguments, _run)
+    return cli.run(parser, arguments, _run)
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -170,7 +171,7 @@ def _run(given: argparse.Namespace) -> int:
     refuted = sum(each.refuted for each in simulated.values())
     if given.json:
         print(
-            command.one_object(
+            cli.one_object(
                 claim=asdict(Claim(engine="fused")),
                 seeds=seeds,
                 machine=machine,
@@ -184,7 +185,7 @@ def _run(given: argparse.Namespace) -> int:
         print(table(arms))
         for members, each in simulated.items():
             print(sentence(members, each))
-    return 0 if given.short or as_wanted(arms, refuted) else command.EXIT_REGRESSION
+    return 0 if given.short or as_wanted(arms, refuted) else cli.EXIT_REGRESSION
 
 
 if __name__ == "__main__":

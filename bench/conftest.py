@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench import gates, sweeps
-from dpbench import catalogue, data
+from dpbench.datasets import catalogue, loading
 
 HERE = Path(__file__).parent
 _GONE = pytest.StashKey[list[str]]()
@@ -48,8 +48,8 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def digits() -> data.Dataset:
-    return data.load("digits", Path("unused"), "cpu")
+def digits() -> loading.Dataset:
+    return loading.load("digits", Path("unused"), "cpu")
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dpbench import analysis, command, data, environment, store
+from dpbench import analysis, cli, store
+from dpbench.datasets import loading
 from dpbench.engines import fused
+from dpbench.measurement import environment
 
 WANTED = 0.85  # of a sweep of two minutes or more
 
@@ -42,20 +44,20 @@ class Measured:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = command.Parser("python bench/efficiency.py", __doc__, "0 all well; 3 too little")
+    parser = cli.Parser("python bench/efficiency.py", __doc__, "0 all well; 3 too little")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], metavar="N")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="as the sweep's")
     parser.add_argument(
         "--short", action="store_true", help="a small sweep on digits: whether it runs"
     )
     parser.add_argument("--json", action="store_true", help="one object on stdout")
-    return command.run(parser, arguments, _run)
+    return cli.run(parser, arguments, _run)
 
 
 def _run(given: argparse.Namespace) -> int:
-    jobs = command.cores()
-    dataset, root = "digits" if given.short else "mnist", command.data_root(given.data_root)
-    data.load(dataset, root, "cpu")  # says what is missing, before the sweep
+    jobs = cli.cores()
+    dataset, root = "digits" if given.short else "mnist", cli.data_root(given.data_root)
+    loading.load(dataset, root, "cpu")  # says what is missing, before the sweep
     fused.compile_kernel()
     with tempfile.TemporaryDirectory() as folder:
         asked = ["--dataset", dataset, "--no-timing", "--quiet", "--device", "cpu", "--out", folder]
@@ -75,10 +77,10 @@ def _run(given: argparse.Namespace) -> int:
     )
     if given.json:
         found = asdict(measured) | {"share": measured.share, "wanted": WANTED}
-        print(command.one_object(seeds=given.seeds, machine=environment.machine(), **found))
+        print(cli.one_object(seeds=given.seeds, machine=environment.machine(), **found))
     else:
         print(measured)
-    return 0 if given.short or measured.share >= WANTED else command.EXIT_REGRESSION
+    return 0 if given.short or measured.share >= WANTED else cli.EXIT_REGRESSION
 
 
 if __name__ == "__main__":

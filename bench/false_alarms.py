@@ -29,9 +29,10 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from dpbench import analysis, command, environment, store
+from dpbench import analysis, cli, store
 from dpbench.analysis import ARM, CONFIDENCE
-from dpbench.comparison import differences
+from dpbench.analysis.comparison import differences
+from dpbench.measurement import environment
 from dpbench.store import history
 from dpbench.trial import NON_PRIVATE_ENGINES
 
@@ -251,17 +252,15 @@ def text(found: Sequence[Rate]) -> str:
                 f"[{low:.2f}, {high:.2f}]",
             )
         )
-    return command.table(
-        ("what fell", "seeds", "after", "regressions", "rate", "95 % interval"), rows
-    )
+    return cli.table(("what fell", "seeds", "after", "regressions", "rate", "95 % interval"), rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = command.Parser("false_alarms.py", __doc__, "0")
+    parser = cli.Parser("false_alarms.py", __doc__, "0")
     parser.add_argument("--short", action="store_true", help="fewer comparisons: some seconds")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return command.run(parser, arguments, _simulate)
+    return cli.run(parser, arguments, _simulate)
 
 
 def trials_of_the_grid() -> pd.DataFrame:

@@ -12,8 +12,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from dpbench import analysis, engines, environment, models, stopwatch
-from dpbench.data import Dataset
+from dpbench import analysis, engines, models
+from dpbench.datasets.loading import Dataset
+from dpbench.measurement import environment, step_timing
 from dpbench.trial import EngineName
 
 LIMITS: Mapping[str, Any] = tomllib.loads(
@@ -76,7 +77,7 @@ def look_twice(look: Callable[[int], Look], limit: float, pairs: int) -> Look:
 
 def overhead(engine: EngineName, batch_size: int, dataset: Dataset, pairs: int) -> Look:
     """The engine's step against the non-private one."""
-    timings = stopwatch.measure(
+    timings = step_timing.measure(
         engine, batch_size, dataset, pairs=pairs, physical_batch_size=PHYSICAL_BATCH_SIZE
     )
     rows = pd.DataFrame([asdict(timing) for timing in timings]).assign(device="cpu")

@@ -18,8 +18,11 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from dpbench import command, data, engines, environment, models, runner, stopwatch
-from dpbench.train import synchronise
+from dpbench import cli, engines, models
+from dpbench.datasets import loading
+from dpbench.execution import runner
+from dpbench.measurement import environment, step_timing
+from dpbench.training.loop import synchronise
 from dpbench.trial import BadInput, EngineName
 
 ENGINES: tuple[EngineName, ...] = ("non-private", "bookkeeping", "opacus-hooks")
@@ -54,20 +57,20 @@ class Way:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = command.Parser("python bench/launches.py", __doc__, "0 all well; 2 bad input")
+    parser = cli.Parser("python bench/launches.py", __doc__, "0 all well; 2 bad input")
     parser.add_argument("--batch-size", type=int, nargs="+", default=[64, 256, 1024], metavar="N")
     parser.add_argument("--device", default="cuda", metavar="NAME", help="cuda or cuda:N")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="as the sweep's")
     parser.add_argument("--short", action="store_true", help="one batch size: whether it runs")
     parser.add_argument("--json", action="store_true", help="one object on stdout")
-    return command.run(parser, arguments, _run)
+    return cli.run(parser, arguments, _run)
 
 
 def _run(given: argparse.Namespace) -> int:
-    (device,) = command.devices([given.device])
+    (device,) = cli.devices([given.device])
     if device == "cpu":
         raise BadInput(f"Expected device={given.device} to be a CUDA device: a CPU launches none.")
-    dataset = data.load("mnist", command.data_root(given.data_root), device)
+    dataset = loading.load("mnist", cli.data_root(given.data_root), device)
     rows = []
     for batch_size in given.batch_size[:1] if given.short else given.batch_size:
         for name, plain, captured in _arms(batch_size, dataset):
@@ -80,23 +83,23 @@ def _run(given: argparse.Namespace) -> int:
     ]
     if given.json:
         machine = environment.machine(device)
-        print(command.one_object(dataset="mnist", machine=machine, rows=found))
+        print(cli.one_object(dataset="mnist", machine=machine, rows=found))
     else:
         print(text(found))
     return 0
 
 
 def _arms(
-    batch_size: int, dataset: data.Dataset
-) -> Iterator[tuple[str, stopwatch.Arm, stopwatch.Arm | None]]:
+    batch_size: int, dataset: loading.Dataset
+) -> Iterator[tuple[str, step_timing.Arm, step_timing.Arm | None]]:
     """Names, with steps launched one by one, and captured where they can be."""
     device = str(dataset.train_labels.device)
-    batches = stopwatch.batches(batch_size, STEPS, dataset)
+    batches = step_timing.batches(batch_size, STEPS, dataset)
     most = runner.usual_physical_batch_size(device)
 
     def stacked(noise: torch.Generator) -> engines.Engine:
         return engines.stacked(
-            [stopwatch.trial_of("bookkeeping", batch_size, dataset)] * STACK,
+            [step_timing.trial_of("bookkeeping", batch_size, dataset)] * STACK,
             [models.tutorial_cnn(seed=0, device=device) for _ in range(STACK)],
             noise=[noise] * STACK,  # one costs as much as another
             physical_batch_size=most,
@@ -110,18 +113,18 @@ def _arms(
         noise = torch.Generator(device).manual_seed(0)
         other = build(noise)
         at_once = engines.at_once(other, noise=[noise])
-        captured = None if at_once is other else stopwatch.EngineArm(at_once, batches)
-        yield name, stopwatch.EngineArm(plain, batches), captured
+        captured = None if at_once is other else step_timing.EngineArm(at_once, batches)
+        yield name, step_timing.EngineArm(plain, batches), captured
 
 
 def _built(
-    name: EngineName, batch_size: int, dataset: data.Dataset, most: int, noise: torch.Generator
+    name: EngineName, batch_size: int, dataset: loading.Dataset, most: int, noise: torch.Generator
 ) -> engines.Engine:
-    return stopwatch.build(name, batch_size, dataset, noise, most)
+    return step_timing.build(name, batch_size, dataset, noise, most)
 
 
 def _both(
-    plain: stopwatch.Arm, captured: stopwatch.Arm | None, device: str
+    plain: step_timing.Arm, captured: step_timing.Arm | None, device: str
 ) -> dict[str, Way | None]:
     """The two ways, their blocks alternated."""
     arms = {"one_by_one": plain} | ({} if captured is None else {"graph": captured})
@@ -141,7 +144,7 @@ def _both(
     return found
 
 
-def _way(arm: stopwatch.Arm, milliseconds: float, device: str) -> Way:
+def _way(arm: step_timing.Arm, milliseconds: float, device: str) -> Way:
     with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as seen:
         arm.run(PROFILED_STEPS)
         synchronise(device)
@@ -161,7 +164,7 @@ def _way(arm: stopwatch.Arm, milliseconds: float, device: str) -> Way:
 
 def text(rows: Sequence[dict[str, Any]]) -> str:
     """What is printed of the object's rows."""
-    return command.table(HEADER, map(_cells, rows))
+    return cli.table(HEADER, map(_cells, rows))
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -14,7 +14,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from dpbench import accounting, analysis, command, store
+from dpbench import analysis, cli, store
+from dpbench.privacy import accounting
 
 RESULTS = Path(__file__).parent.parent / "results" / "opacus-table"
 
@@ -161,11 +162,11 @@ def figure(finals: pd.DataFrame) -> Figure:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the table and draws the figure; returns the exit code."""
-    parser = command.Parser("python bench/opacus_table.py", __doc__, "0 all well; 2 bad input")
+    parser = cli.Parser("python bench/opacus_table.py", __doc__, "0 all well; 2 bad input")
     parser.add_argument(
         "--short", action="store_true", help="draw the figure for nobody: whether it runs"
     )
-    return command.run(parser, arguments, _run)
+    return cli.run(parser, arguments, _run)
 
 
 def _run(given: argparse.Namespace) -> int:

@@ -22,8 +22,10 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from dpbench import analysis, command, environment, runner
+from dpbench import analysis, cli
 from dpbench.analysis import CONFIDENCE
+from dpbench.execution import runner
+from dpbench.measurement import environment
 from dpbench.trial import BadInput, TimedName
 
 DATASET = "digits"
@@ -72,10 +74,10 @@ class Coverage:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    parser = command.Parser("python bench/overhead_coverage.py", __doc__, "0 all well; 2 bad input")
+    parser = cli.Parser("python bench/overhead_coverage.py", __doc__, "0 all well; 2 bad input")
     parser.add_argument("--short", action="store_true", help="too few processes for a result")
     parser.add_argument("--json", action="store_true", help="one object with all ratios")
-    return command.run(parser, arguments, _coverage)
+    return cli.run(parser, arguments, _coverage)
 
 
 def _coverage(given: argparse.Namespace) -> int:
@@ -111,7 +113,7 @@ def measured(plan: Plan) -> pd.DataFrame:
         BadInput: A timing has failed.
     """
     workers = runner.Workers(
-        data_root=command.data_root(None),
+        data_root=cli.data_root(None),
         devices=("cpu",),
         jobs=1,
         threads=1,
@@ -126,7 +128,7 @@ def measured(plan: Plan) -> pd.DataFrame:
             raise BadInput(f"The timing of {part[0]['engine']} has failed: {part[0]['reason']}")
         rows += part
         if part[0]["engine"] == plan.engines[-1]:
-            command.say(f"process {part[0]['process'] + 1} of {count}")
+            cli.say(f"process {part[0]['process'] + 1} of {count}")
     return pd.DataFrame(rows)
 
 
@@ -206,7 +208,7 @@ def read(said: Mapping[str, Any]) -> list[Coverage]:
 
 def text(found: Sequence[Coverage]) -> str:
     """What is printed."""
-    return command.table(
+    return cli.table(
         ("engine", "processes", "interval", "holds the median", "mean width"),
         [
             (

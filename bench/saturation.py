@@ -19,9 +19,11 @@ from typing import Any
 
 import psutil
 
-from dpbench import command, environment, execution, runner, store
-from dpbench.cluster import Cluster, station
-from dpbench.processes.schedule import Claims, Row
+from dpbench import cli, store
+from dpbench.execution import runner, sweeping
+from dpbench.execution.cluster import Cluster, remote_calls
+from dpbench.execution.schedule import Claims, Row
+from dpbench.measurement import environment
 from dpbench.trial import BadInput, Epoch, TimedName, Trial
 
 PLACES = (16, 64, 256, 1024)  # trials at a time, of the table
@@ -49,14 +51,14 @@ def simulated(trials: Sequence[Trial], _workers: Any, _kit: Any) -> list[dict[st
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = command.Parser("python bench/saturation.py", __doc__, "0 all well; 2 bad input")
+    parser = cli.Parser("python bench/saturation.py", __doc__, "0 all well; 2 bad input")
     parser.add_argument("--trials", type=int, default=100_000, metavar="N")
     parser.add_argument("--milliseconds", type=float, default=3.0, metavar="X", help="of a trial")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes")
     parser.add_argument("--threads", type=int, default=8, metavar="N", help="of each worker")
     parser.add_argument("--short", action="store_true", help="100 trials: whether it runs")
     parser.add_argument("--json", action="store_true", help="one object on stdout")
-    return command.run(parser, arguments, _run)
+    return cli.run(parser, arguments, _run)
 
 
 class Watched:
@@ -122,7 +124,7 @@ def _run(given: argparse.Namespace) -> int:
     workers = runner.Workers(
         data_root=Path("unused"), devices=("cpu",), jobs=1, threads=1, physical_batch_size=None
     )
-    kit = station.Kit(dataset="digits", versions=None)
+    kit = remote_calls.Kit(dataset="digits", versions=None)
     with (
         tempfile.TemporaryDirectory() as folder,
         _cluster(Path(folder), given.workers, given.threads) as address,
@@ -136,7 +138,7 @@ def _run(given: argparse.Namespace) -> int:
         )
         place: runner.Place = watched  # in all that a sweep asks of one
         start, used = time.perf_counter(), _cpu_seconds()
-        execution.run_trials(trials, place, out, None, quiet=True)
+        sweeping.run_trials(trials, place, out, None, quiet=True)
         wall, cpu = time.perf_counter() - start, _cpu_seconds() - used
         held = len(store.states(out))
     assert held == given.trials, f"{held} of {given.trials} trials are in the store"
@@ -145,7 +147,7 @@ def _run(given: argparse.Namespace) -> int:
     table = [{"places": count, "shortest_trial_milliseconds": count * each} for count in PLACES]
     if given.json:
         print(
-            command.one_object(
+            cli.one_object(
                 trials=given.trials,
                 trial_milliseconds=given.milliseconds,
                 places=places,
@@ -170,7 +172,7 @@ def _run(given: argparse.Namespace) -> int:
         (f"{row['places']:,}", f"{row['shortest_trial_milliseconds'] / 1000:.2f} s")
         for row in table
     ]
-    print(command.table(("trials at a time", "busy while a trial takes at least"), rows))
+    print(cli.table(("trials at a time", "busy while a trial takes at least"), rows))
     return 0
 
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from dpbench import analysis, command, store
+from dpbench import analysis, cli, store
 from dpbench.question import ANSWER_AT
 from dpbench.store import history
 
@@ -61,10 +61,10 @@ class Found:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    parser = command.Parser("python bench/selection_bias.py", __doc__, "0 all well; 2 bad input")
+    parser = cli.Parser("python bench/selection_bias.py", __doc__, "0 all well; 2 bad input")
     parser.add_argument("--short", action="store_true", help=f"{SHORT:,} repetitions")
     parser.add_argument("--json", action="store_true", help="one object on stdout")
-    return command.run(parser, arguments, _print)
+    return cli.run(parser, arguments, _print)
 
 
 def _print(given: argparse.Namespace) -> int:
@@ -74,7 +74,7 @@ def _print(given: argparse.Namespace) -> int:
     found = list(simulated(trials[~confirming], repetitions))
     if given.json:
         rows = [asdict(each) for each in found]
-        print(command.one_object(repetitions=repetitions, seed=SEED, rows=rows))
+        print(cli.one_object(repetitions=repetitions, seed=SEED, rows=rows))
     else:
         print(text(found))
     return 0
@@ -95,7 +95,7 @@ def text(found: Sequence[Found]) -> str:
         )
         for each in found
     ]
-    return command.table(header, rows)
+    return cli.table(header, rows)
 
 
 def simulated(trials: pd.DataFrame, repetitions: int) -> Iterator[Found]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import gates
-from dpbench import runner
+from dpbench.execution import runner
 from dpbench.trial import Trial
 
 

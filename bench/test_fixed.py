@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from bench import gates, sweeps
-from dpbench import accounting, catalogue, runner
+from dpbench.datasets import catalogue
+from dpbench.execution import runner
+from dpbench.privacy import accounting
 
 
 @pytest.mark.parametrize("case", gates.cases("epsilon"))

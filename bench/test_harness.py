@@ -12,7 +12,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from bench import gates, sweeps
-from dpbench import environment, report, store
+from dpbench import report, store
+from dpbench.measurement import environment
 from dpbench.trial import Epoch, Trial
 
 FILES = 100

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from bench import gates
-from dpbench import memory, stopwatch
-from dpbench.data import Dataset
+from dpbench.datasets.loading import Dataset
+from dpbench.measurement import memory, step_timing
 from dpbench.trial import PRIVATE_ENGINES, EngineName
 
 MEBIBYTE = 2**20
@@ -30,7 +30,7 @@ def test_overhead(
         lambda pairs: gates.overhead(engine, batch_size, digits, pairs), limit, pairs
     )
     benchmark.extra_info.update(gates.where(engine), limit=limit, **asdict(look))
-    arm = stopwatch.arm(
+    arm = step_timing.arm(
         engine, batch_size, digits, 3, physical_batch_size=gates.PHYSICAL_BATCH_SIZE
     )
     benchmark.pedantic(arm.run, args=(3,), rounds=3, warmup_rounds=1)

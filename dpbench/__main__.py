@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from dpbench import __version__, command
+from dpbench import __version__, cli
 
 COMMANDS = {
     "sweep": "train over a grid of privacy settings and measure what privacy costs",
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         listed = ", ".join(COMMANDS)
         print(f"dpbench: Unknown command {name!r}: use one of {listed}.", file=sys.stderr)
-        return command.EXIT_USAGE
+        return cli.EXIT_USAGE
     return int(importlib.import_module(f"dpbench.{name}").main(rest))
 
 

@@ -15,13 +15,13 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dpbench import command
-from dpbench.audits.claim import BREAKS, Claim, default_batch_size
+from dpbench import cli
+from dpbench.auditing.claim import BREAKS, Claim, default_batch_size
 from dpbench.trial import PRIVATE_ENGINES, BadInput, EngineName
 
 if TYPE_CHECKING:
-    from dpbench.audits.one_run import Guesses
-    from dpbench.audits.residuals import Residuals
+    from dpbench.auditing.one_run import Guesses
+    from dpbench.auditing.residuals import Residuals
 
 # What each column assumes. The first is the tightest and assumes most.
 BOUNDS = {
@@ -106,7 +106,7 @@ def audit(claim: Claim) -> Finding:
     """Trains the audited runs and bounds epsilon from below."""
     import numpy as np
 
-    from dpbench.audits.audited_run import audited_run
+    from dpbench.auditing.audited_run import audited_run
 
     seeds = np.random.SeedSequence(claim.seed).spawn(claim.runs)
     runs = [audited_run(claim, seed) for seed in seeds]
@@ -117,8 +117,8 @@ def judge(
     claim: Claim, guesses: Sequence["Guesses"], noise_alone: Sequence["Residuals"]
 ) -> Finding:
     """The bounds that the guesses and the residuals of all runs give."""
-    from dpbench import accounting
-    from dpbench.audits import one_run, residuals, trade_off
+    from dpbench.auditing import one_run, residuals, trade_off
+    from dpbench.privacy import accounting
 
     curve = partial(trade_off.curve, sample_rate=claim.sample_rate, steps=claim.steps)
     error = 1 - claim.confidence
@@ -165,14 +165,14 @@ def judge(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     try:
-        return command.run(_parser(), arguments, _audit)
+        return cli.run(_parser(), arguments, _audit)
     except KeyboardInterrupt:
         print("\nInterrupted; an audit keeps nothing, so start it again.", file=sys.stderr)
-        return command.EXIT_INTERRUPTED
+        return cli.EXIT_INTERRUPTED
 
 
-def _parser() -> command.Parser:
-    parser = command.Parser(
+def _parser() -> cli.Parser:
+    parser = cli.Parser(
         "python -m dpbench.audit",
         "\n".join([str(__doc__), "Lower bounds on epsilon, by column:", *_explained()]),
         "0 no claim refuted; 2 bad input; 3 a claim is refuted; 130 interrupted",
@@ -241,7 +241,7 @@ def _explained() -> list[str]:
     return [
         line
         for text in (*texts, f"Verdict: {VERDICT}", f"Threat model: {THREAT_MODEL}")
-        for line in textwrap.wrap(text, command.LINE_CHARACTERS, subsequent_indent="  ")
+        for line in textwrap.wrap(text, cli.LINE_CHARACTERS, subsequent_indent="  ")
     ]
 
 
@@ -260,7 +260,7 @@ def _audit(given: argparse.Namespace) -> int:
         given.batch_size = default_batch_size(given.canaries, given.broken)
     shared = {field: getattr(given, field) for field in _FIELDS}
     claims = [Claim(engine=name, **shared) for name in names]  # all are checked before any is run
-    (device,) = command.devices([given.device])
+    (device,) = cli.devices([given.device])
     import torch
 
     torch.set_num_threads(1)  # as in a sweep; more are no faster, and slow beside other work
@@ -289,11 +289,11 @@ def _audit(given: argparse.Namespace) -> int:
             )
     if given.json:
         texts = {"bounds": BOUNDS, "verdicts": VERDICT, "threat_model": THREAT_MODEL}
-        print(command.one_object(**shared, device=device, **texts, rows=rows))
+        print(cli.one_object(**shared, device=device, **texts, rows=rows))
     else:
         print(*_explained(), sep="\n")
     consistent = all(row["consistent"] for row in rows)
-    return 0 if consistent else command.EXIT_REGRESSION
+    return 0 if consistent else cli.EXIT_REGRESSION
 
 
 if __name__ == "__main__":

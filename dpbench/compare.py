@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpbench import command, environment
+from dpbench import cli
+from dpbench.measurement import environment
 from dpbench.trial import BadInput
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dpbench.comparison import changes, coverage, documents
+    from dpbench.analysis.comparison import changes, coverage
+    from dpbench.reporting import documents
 
 MOST_ROWS = 40  # of accuracies, or of what is missing, in a terminal
 STDOUT = "-"
@@ -65,7 +67,7 @@ class Comparison:
 
     def verdict(self, *, allow_missing: bool) -> "documents.Verdict":
         """In one word; a regression outweighs what is missing."""
-        from dpbench.comparison import coverage
+        from dpbench.analysis.comparison import coverage
 
         if not self.comparable:
             return "nothing-to-compare"
@@ -83,7 +85,7 @@ def compare(before: Path, after: Path, *, tolerance: float, headroom: float) -> 
     import pandas as pd
 
     from dpbench import store
-    from dpbench.comparison import changes, coverage, differences
+    from dpbench.analysis.comparison import changes, coverage, differences
 
     for root in (before, after):
         if not os.path.isdir(root):  # noqa: PTH112  # which takes a name that is too long, too
@@ -100,7 +102,7 @@ def compare(before: Path, after: Path, *, tolerance: float, headroom: float) -> 
     epsilon = changes.labelled(differences.epsilon(*trials))
     ended = changes.labelled(differences.trials(*trials))
     checks = coverage.checks(
-        trials=ended.assign(reason=ended["reason"].map(command.one_line)),
+        trials=ended.assign(reason=ended["reason"].map(cli.one_line)),
         accuracy=accuracy,
         overhead=overhead,
         epsilon=epsilon,
@@ -123,7 +125,7 @@ def _accounted(trials: "pd.DataFrame") -> "pd.DataFrame":
     """The rows, those of last epochs by one accountant; the others' epsilons are not compared."""
     import pandas as pd
 
-    from dpbench import accounting
+    from dpbench.privacy import accounting
 
     last = trials["epoch"] == trials["epochs"]
     return pd.concat([accounting.by_one_accountant(trials[last]), trials[~last]]).sort_index()
@@ -136,13 +138,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if flag == "--json" and os.path.isdir(value):  # noqa: PTH112  # as above
             given.insert(given.index(flag) + 1, STDOUT)  # a store, and no file to write
             break
-    return command.run(_parser(), given, _compare)
+    return cli.run(_parser(), given, _compare)
 
 
-def _parser() -> command.Parser:
-    from dpbench.comparison import coverage, differences
+def _parser() -> cli.Parser:
+    from dpbench.analysis.comparison import coverage, differences
 
-    parser = command.Parser(
+    parser = cli.Parser(
         "python -m dpbench.compare",
         f"{__doc__}\n{coverage.RULES}\n\n{differences.RULES}",
         "0 all was checked and nothing got worse; 2 bad input; 3 a regression, or something is "
@@ -203,27 +205,27 @@ def _compare(given: argparse.Namespace) -> int:
         print(_object(found, given, verdict))
     if verdict == "nothing-to-compare":
         print(why, file=sys.stderr)
-        return command.EXIT_NOTHING
+        return cli.EXIT_NOTHING
     names = f"{given.before.resolve().name}-{given.after.resolve().name}"
     for path in _draw(found, given.out or Path("results") / names, given.tolerance):
         print(path, file=said)
-    return 0 if verdict == "no-regression" else command.EXIT_REGRESSION
+    return 0 if verdict == "no-regression" else cli.EXIT_REGRESSION
 
 
 def _why(found: Comparison, given: argparse.Namespace, verdict: str) -> str:
     """What the verdict rests on, in one line."""
-    from dpbench.comparison import coverage
+    from dpbench.analysis.comparison import coverage
 
     if verdict == "nothing-to-compare":
         return _nothing(found, given)
     gone = [check.kind for check in coverage.missing(found.checks)]
-    counts = [command.counted(gone.count(kind), kind) for kind in coverage.KINDS if kind in gone]
+    counts = [cli.counted(gone.count(kind), kind) for kind in coverage.KINDS if kind in gone]
     missing = f"Missing in {given.after}, and not checked: {', '.join(counts)}"
     if verdict == "missing":
         return f"{missing}. --allow-missing lets that pass."
     also = f" {missing} (--allow-missing)." if given.allow_missing and gone else ""
     if verdict == "regression":
-        return f"{command.counted(len(found.regressions), 'regression')}.{also}"
+        return f"{cli.counted(len(found.regressions), 'regression')}.{also}"
     return f"No regression.{also}"
 
 
@@ -240,7 +242,7 @@ def _nothing(found: Comparison, given: argparse.Namespace) -> str:
     common = f"{given.before} and {given.after} have nothing in common to compare"
     statuses = found.trials[["status_before", "status_after"]]
     if failed := int((statuses != "missing").all(axis=1).sum()):
-        return f"{common}: {command.counted(failed, 'trial')} failed on both sides."
+        return f"{common}: {cli.counted(failed, 'trial')} failed on both sides."
     if found.apart:
         return f"{common}: no trial of the same {', '.join(found.apart)}, and no timing."
     return f"{common}: no trial and no timing. Compare two runs of the same sweep."
@@ -250,7 +252,8 @@ def _documents(
     found: Comparison, given: argparse.Namespace, verdict: "documents.Verdict", why: str
 ) -> Iterator[tuple[Path, bytes]]:
     """The files that were asked for: path and content."""
-    from dpbench.comparison import changes, documents
+    from dpbench.analysis.comparison import changes
+    from dpbench.reporting import documents
 
     if given.markdown:
         tables = [changes.versions_table(found.versions), *_tables(found)]
@@ -280,10 +283,10 @@ def _write(path: Path, content: bytes) -> None:
 
 def _object(found: Comparison, given: argparse.Namespace, verdict: str) -> str:
     from dpbench import store
-    from dpbench.comparison import coverage
+    from dpbench.analysis.comparison import coverage
 
     gone = coverage.missing(found.checks)
-    return command.one_object(
+    return cli.one_object(
         verdict=verdict,
         checked=coverage.counts(found.checks),
         allow_missing=given.allow_missing,
@@ -303,16 +306,16 @@ def _object(found: Comparison, given: argparse.Namespace, verdict: str) -> str:
 
 def _text(found: Comparison, why: str) -> str:
     """What was checked; tables with a line between them; what is missing or worse; the verdict."""
-    from dpbench.comparison import changes, coverage
+    from dpbench.analysis.comparison import changes, coverage
 
     parts = [coverage.summary(found.checks)]
     if (found.versions[["before", "after"]] == "").all().any():  # one side is empty
         return parts[0]
-    parts.append(command.table(*changes.versions_table(found.versions)))
+    parts.append(cli.table(*changes.versions_table(found.versions)))
     ended = found.trials[found.trials["status_before"] != found.trials["status_after"]]
     for (was, now), rows in ended.groupby(["status_before", "status_after"]):
         parts.append(f"{len(rows)} of {len(found.trials)} trials: {was} before, {now} after")
-    parts += [command.table(header, rows) for header, rows in _tables(found) if rows]
+    parts += [cli.table(header, rows) for header, rows in _tables(found) if rows]
     parts += _notes(found)
     parts += ["\n".join(_missing(found))]
     parts += ["\n".join(f"REGRESSION {line}" for line in found.regressions)]
@@ -323,7 +326,7 @@ def _text(found: Comparison, why: str) -> str:
 
 def _tables(found: Comparison) -> "Iterator[changes.Table]":
     """Of accuracies, overhead ratios and epsilons."""
-    from dpbench.comparison import changes
+    from dpbench.analysis.comparison import changes
 
     yield changes.accuracy_table(changes.worst(changes.moved(found.accuracy), MOST_ROWS))
     yield changes.overhead_table(found.overhead)
@@ -332,7 +335,7 @@ def _tables(found: Comparison) -> "Iterator[changes.Table]":
 
 def _missing(found: Comparison) -> Iterator[str]:
     """A line for each arm, timing and epsilon that is missing, or one for all of a kind."""
-    from dpbench.comparison import coverage
+    from dpbench.analysis.comparison import coverage
 
     gone = coverage.missing(found.checks)
     for kind in coverage.KINDS:
@@ -353,7 +356,7 @@ def _missing(found: Comparison) -> Iterator[str]:
 
 def _notes(found: Comparison) -> Iterator[str]:
     """What the tables leave out, and why."""
-    from dpbench.comparison import changes
+    from dpbench.analysis.comparison import changes
 
     moved = len(changes.moved(found.accuracy))
     if moved > MOST_ROWS:
@@ -378,7 +381,7 @@ def _notes(found: Comparison) -> Iterator[str]:
 
 def _draw(found: Comparison, out: Path, tolerance: float) -> list[Path]:
     """Writes the figure as SVG and PNG; the paths."""
-    from dpbench import figures
+    from dpbench.reporting import figures
     from dpbench.store import files
 
     figure = figures.differences(found.accuracy, found.overhead, found.epsilon, tolerance)

@@ -13,7 +13,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from dpbench import __version__, command, guarantee
+from dpbench import __version__, cli
+from dpbench.privacy import guarantee
 from dpbench.trial import LEAST_NOISE, MOST_NOISE, SAMPLINGS, BadInput, Sampling
 
 JSON_VERSION = 1
@@ -70,11 +71,11 @@ class Row:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    return command.run(_parser(), arguments, _epsilon)
+    return cli.run(_parser(), arguments, _epsilon)
 
 
-def _parser() -> command.Parser:
-    parser = command.Parser("python -m dpbench.epsilon", __doc__, "0 all well; 2 bad input")
+def _parser() -> cli.Parser:
+    parser = cli.Parser("python -m dpbench.epsilon", __doc__, "0 all well; 2 bad input")
     parser.add_argument("--version", action="version", version=f"dpbench {__version__}")
     run = parser.add_argument_group("the run")
     run.add_argument("--examples", type=int, metavar="N", help="size of the training set")
@@ -120,7 +121,7 @@ def _epsilon(given: argparse.Namespace) -> int:
     warning = run.examples and guarantee.delta_warning(run.delta, run.examples)
     if given.json:
         print(
-            command.one_object(
+            cli.one_object(
                 schema_version=JSON_VERSION,
                 run=asdict(run),
                 warnings=[warning] if warning else [],
@@ -128,7 +129,7 @@ def _epsilon(given: argparse.Namespace) -> int:
             )
         )
         return 0
-    print(command.table(_HEADER, [_cells(run, row) for row in rows]))
+    print(cli.table(_HEADER, [_cells(run, row) for row in rows]))
     for row in rows:
         print(f"\n{row.statement}")
         if row.target_epsilon is not None:
@@ -188,7 +189,7 @@ def _run(given: argparse.Namespace) -> Run:
 
 
 def _solved(run: Run, target: float) -> Row:
-    from dpbench import calibration
+    from dpbench.privacy import calibration
 
     if not 0 < target < float("inf"):
         raise BadInput(f"Expected target_epsilon={target} > 0 and finite.")
@@ -203,7 +204,7 @@ def _solved(run: Run, target: float) -> Row:
 
 
 def _spent(run: Run, noise: float, target: float | None) -> Row:
-    from dpbench import accounting
+    from dpbench.privacy import accounting
 
     if noise != 0 and not LEAST_NOISE <= noise <= MOST_NOISE:
         raise BadInput(

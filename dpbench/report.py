@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpbench import command, question
+from dpbench import cli, question
 from dpbench.trial import BadInput
 
 if TYPE_CHECKING:
-    from dpbench.gallery import Drawn
-    from dpbench.page import Picture
+    from dpbench.analysis.recommendation import Answer, Baseline
+    from dpbench.reporting.figure_specs import Drawn
+    from dpbench.reporting.page import Picture
     from dpbench.store.history import Sweep
-    from dpbench.summary import Answer, Baseline
 
 JSON_VERSION = 2
 _SVG_SALT = "dpbench"  # so that the same frame is the same bytes
@@ -69,7 +69,9 @@ def write(
     Raises:
         BadInput: The store cannot be read, or its folder cannot be written to.
     """
-    from dpbench import accounting, analysis, findings, gallery, page, store
+    from dpbench import analysis, store
+    from dpbench.privacy import accounting
+    from dpbench.reporting import figure_specs, findings, page
     from dpbench.store import history
 
     trials, timings = store.read_trials(root), store.read_timings(root)
@@ -82,7 +84,7 @@ def write(
     read = findings.Store(trials=trials, timings=timings, tuning=tuning)
     told = findings.findings(read, trials, sweeps, answer_at)
     timed = analysis.timed_alike(timings[timings["dataset"] == told.dataset])
-    drawn = gallery.figures_of(told.main, timed, told.answers)
+    drawn = figure_specs.figures_of(told.main, timed, told.answers)
     contents = page.Contents(
         name=root.resolve().name,
         facts=told.facts,
@@ -124,7 +126,7 @@ def write(
 
 def _picture(root: Path, drawn: "Drawn") -> "Picture":
     """The figure as an image, its files written."""
-    from dpbench.page import Picture
+    from dpbench.reporting.page import Picture
 
     if drawn.figure is None:
         for suffix in (".svg", ".png", ".csv"):  # of an earlier report
@@ -173,27 +175,25 @@ def _write(path: Path, content: str | bytes) -> None:
 
 def answer(written: Written, *, as_json: bool) -> str:
     """The answer for a terminal or, as JSON with all its digits, for a script."""
-    from dpbench import wording
+    from dpbench.reporting import text
 
     if as_json:
-        return command.one_object(
+        return cli.one_object(
             schema_version=JSON_VERSION, **asdict(written) | {"page": str(written.page)}
         )
-    groups = wording.by_sampling(written.answers)
+    groups = text.by_sampling(written.answers)
     tables = []
     for title, answers in groups:
-        head, _, rest = wording.table(answers).partition("\n")
-        tables += [*([title] if len(groups) > 1 else []), command.bold(head), rest]
-    said = [written.facts, *written.warnings, wording.baseline(written.baseline)]
-    others = (
-        f" (of {command.counted(written.others, 'other trial')}, too)" if written.others else ""
-    )
+        head, _, rest = text.table(answers).partition("\n")
+        tables += [*([title] if len(groups) > 1 else []), cli.bold(head), rest]
+    said = [written.facts, *written.warnings, text.baseline(written.baseline)]
+    others = f" (of {cli.counted(written.others, 'other trial')}, too)" if written.others else ""
     return "\n".join(
         [
-            *map(command.printable, said),
+            *map(cli.printable, said),
             *tables,
-            *map(command.printable, (*wording.weak(written.answers, written.baseline),)),
-            *map(command.printable, written.notes),
+            *map(cli.printable, (*text.weak(written.answers, written.baseline),)),
+            *map(cli.printable, written.notes),
             f"page: {written.page}{others}",
         ]
     )
@@ -201,11 +201,11 @@ def answer(written: Written, *, as_json: bool) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    return command.run(_parser(), arguments, _report)
+    return cli.run(_parser(), arguments, _report)
 
 
-def _parser() -> command.Parser:
-    parser = command.Parser(
+def _parser() -> cli.Parser:
+    parser = cli.Parser(
         "python -m dpbench.report", __doc__, "0 all well; 2 bad input; 4 nothing to report on"
     )
     parser.add_argument("store", type=Path, metavar="results/NAME", help="a sweep's folder")
@@ -216,7 +216,7 @@ def _parser() -> command.Parser:
         metavar="E",
         help="epsilons to answer at (default: those that its sweeps asked for, else 1 3 8)",
     )
-    command.add_output_flags(parser)
+    cli.add_output_flags(parser)
     return parser
 
 
@@ -228,7 +228,7 @@ def _report(given: argparse.Namespace) -> int:
     written = write(root, answer_at=asked)
     if written is None:
         print(f"{root} holds no trial and no timing yet.", file=sys.stderr)
-        return command.EXIT_NOTHING
+        return cli.EXIT_NOTHING
     if not given.quiet:
         print(answer(written, as_json=given.json))
     return 0

@@ -14,33 +14,37 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# What takes long to import is imported where it is used: until `interrupt.heeded`, Ctrl-C is a
+# What takes long to import is imported where it is used: until `signals.handled`, Ctrl-C is a
 # traceback.
-from dpbench import __version__, catalogue, command, guarantee, interrupt, question, stacks
+from dpbench import __version__, cli, question
+from dpbench.datasets import catalogue
+from dpbench.execution import stacks
+from dpbench.privacy import guarantee
+from dpbench.processes import signals
 from dpbench.trial import ENGINES, BadInput, Trial
 
 if TYPE_CHECKING:
-    from dpbench.grid import Grid
-    from dpbench.runner import Place, Workers
+    from dpbench.execution.grid import Grid
+    from dpbench.execution.runner import Place, Workers
     from dpbench.store.history import Sweep
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     typed = list(sys.argv[1:] if arguments is None else arguments)
-    with interrupt.heeded():
+    with signals.handled():
         try:
-            return command.run(_parser(), typed, lambda given: _sweep(given, typed))
+            return cli.run(_parser(), typed, lambda given: _sweep(given, typed))
         except KeyboardInterrupt:
-            command.say(
+            cli.say(
                 "\nInterrupted; run the same command again to carry on: "
                 f"python -m dpbench.sweep {shlex.join(typed)}"
             )
-            return command.EXIT_INTERRUPTED
+            return cli.EXIT_INTERRUPTED
 
 
-def _parser() -> command.Parser:
-    parser = command.Parser(
+def _parser() -> cli.Parser:
+    parser = cli.Parser(
         "python -m dpbench.sweep",
         __doc__,
         "0 all well; 1 some trials or timings failed; 2 bad input, or results that cannot be "
@@ -192,7 +196,7 @@ def _parser() -> command.Parser:
     run.add_argument(
         "--dry-run", action="store_true", help="print the trials, their epsilons and the time"
     )
-    command.add_output_flags(parser)
+    cli.add_output_flags(parser)
     _add_cluster_flags(parser)
     return parser
 
@@ -250,7 +254,7 @@ class _Plan:
 
 def _plan(given: argparse.Namespace) -> _Plan:
     """What the flags and the file come to."""
-    from dpbench import grid
+    from dpbench.execution import grid
 
     for name in ("jobs", "threads", "physical_batch_size"):
         value = getattr(given, name)
@@ -260,9 +264,9 @@ def _plan(given: argparse.Namespace) -> _Plan:
         raise BadInput(f"Expected trial_timeout={given.trial_timeout} > 0.")
     text = grid.read_text(given.file) if given.file else ""
     top, tables = grid.parse(text, given.file)
-    data_root = command.data_root(given.data_root)
+    data_root = cli.data_root(given.data_root)
     named = given.dataset or str(top.get("dataset", catalogue.AUTO))
-    dataset = command.dataset(named, data_root, dry_run=given.dry_run)
+    dataset = cli.dataset(named, data_root, dry_run=given.dry_run)
 
     flags = {name: getattr(given, name) for name in (*grid.AXES, *grid.SCALARS)}
     layers = [{name: value for name, value in flags.items() if value is not None}]
@@ -292,25 +296,25 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
     trials, out = plan.trials, plan.out
     if not trials:
         print("The grid holds no trial.", file=sys.stderr)
-        return command.EXIT_NOTHING
+        return cli.EXIT_NOTHING
     _refuse_other_dataset(out, plan.dataset)
     warnings = _delta_warnings(trials)
     for line in () if given.quiet else warnings:
-        command.say(f"Warning: {line}")
+        cli.say(f"Warning: {line}")
     if given.dry_run:
-        with _place(given, plan.dataset, plan.data_root, command.planned_devices) as place:
+        with _place(given, plan.dataset, plan.data_root, cli.planned_devices) as place:
             _print_plan(plan, place, warnings, given)
         return 0
 
-    from dpbench import wording
+    from dpbench.reporting import text
 
     record, failed = _run(plan, given, typed)
     rows = store.read_trials(out, store.set_aside)
     _print_answer(out, record, given)
-    unfinished = [*wording.unfinished(rows, [*record.trial_ids, *record.confirming]), *failed]
+    unfinished = [*text.unfinished(rows, [*record.trial_ids, *record.confirming]), *failed]
     for line in unfinished:
-        command.say(line)
-    return command.EXIT_FAILED_TRIALS if unfinished else 0
+        cli.say(line)
+    return cli.EXIT_FAILED_TRIALS if unfinished else 0
 
 
 def _run(plan: _Plan, given: argparse.Namespace, typed: Sequence[str]) -> tuple["Sweep", list[str]]:
@@ -319,16 +323,20 @@ def _run(plan: _Plan, given: argparse.Namespace, typed: Sequence[str]) -> tuple[
     Returns:
         The record of the sweep, and a line for each timing that has failed.
     """
-    from dpbench import choice, execution, store
-    from dpbench.runner import Here
-    from dpbench.store import folding, history
+    from dpbench import store
+    from dpbench.analysis import choice
+    from dpbench.execution import sweeping
+    from dpbench.execution.runner import Here
+    from dpbench.store import compaction, history
 
     trials, out = plan.trials, plan.out
     with _place(given, plan.dataset, plan.data_root) as place:
         if isinstance(place, Here) and not catalogue.unpacked(plan.dataset, plan.data_root):
-            from dpbench import data
+            from dpbench.datasets import loading
 
-            data.load(plan.dataset, plan.data_root, "cpu")  # which fails here, once, or not at all
+            loading.load(
+                plan.dataset, plan.data_root, "cpu"
+            )  # which fails here, once, or not at all
         store.create(out)
         record = history.asked(
             "dpbench.sweep",
@@ -340,9 +348,9 @@ def _run(plan: _Plan, given: argparse.Namespace, typed: Sequence[str]) -> tuple[
             tuned_in=plan.question.tuned_in,
         )
         history.write(out, record)
-        folding.tidy(out)
+        compaction.compact(out)
         run = partial(
-            execution.run_trials,
+            sweeping.run_trials,
             place=place,
             out=out,
             retry_failed=given.retry_failed,
@@ -355,13 +363,13 @@ def _run(plan: _Plan, given: argparse.Namespace, typed: Sequence[str]) -> tuple[
             record = replace(record, confirming=tuple(trial.trial_id for trial in again))
             history.write(out, record)
             if again and not given.quiet:
-                command.say(f"The best again, on {command.named('seed', plan.fresh)}:")
+                cli.say(f"The best again, on {cli.named('seed', plan.fresh)}:")
             if again:
                 run(again)
         if given.no_timing:
             return record, []
         timed = _timed(trials, plan.grids)
-        return record, execution.run_timings(timed, place, out, quiet=given.quiet)
+        return record, sweeping.run_timings(timed, place, out, quiet=given.quiet)
 
 
 def _refuse_other_dataset(out: Path, dataset: str) -> None:
@@ -388,7 +396,7 @@ def _refuse_no_store(folders: Sequence[str]) -> None:
 
 def _timed(trials: Sequence[Trial], grids: "Sequence[Grid]") -> list[Trial]:
     """The trials whose engines are timed: not the one that only the baseline is trained by."""
-    from dpbench import grid
+    from dpbench.execution import grid
 
     named = {engine for each in grids for engine in each.engine}
     kept = [
@@ -404,10 +412,10 @@ def _place(
     given: argparse.Namespace,
     dataset: str,
     data_root: Path,
-    devices_of: Callable[[Sequence[str]], tuple[str, ...]] = command.devices,
+    devices_of: Callable[[Sequence[str]], tuple[str, ...]] = cli.devices,
 ) -> Iterator["Place"]:
     """Where the trials run: on this machine, or on the cluster that is named."""
-    from dpbench.runner import Here
+    from dpbench.execution.runner import Here
 
     asked = (given.scheduler, given.scheduler_file)
     for name in ("tls_ca_file", "tls_cert", "tls_key", "gpu_share"):
@@ -417,7 +425,7 @@ def _place(
         raise BadInput("Expected --scheduler or --scheduler-file, not both.")
     if asked == (None, None):
         devices = devices_of(given.device)
-        jobs = given.jobs or (command.cores() if devices == ("cpu",) else 1)
+        jobs = given.jobs or (cli.cores() if devices == ("cpu",) else 1)
         yield Here(_workers(given, data_root, devices, jobs))
         return
     if given.jobs is not None:
@@ -429,8 +437,8 @@ def _place(
     if given.gpu_share is not None and not (on_gpu and 0 < given.gpu_share <= 1):
         raise BadInput(f"Expected gpu_share={given.gpu_share} in (0, 1], with --device cuda.")
 
-    from dpbench import cluster
-    from dpbench.cluster import station
+    from dpbench.execution import cluster
+    from dpbench.execution.cluster import remote_calls
 
     address = cluster.Address(
         scheduler=given.scheduler,
@@ -443,9 +451,9 @@ def _place(
         place = cluster.Cluster(
             client,
             _workers(given, data_root, ("cuda:0" if on_gpu else "cpu",), jobs=1),
-            station.Kit(
+            remote_calls.Kit(
                 dataset=dataset,
-                versions=None if given.other_versions else station.versions(),
+                versions=None if given.other_versions else remote_calls.versions(),
                 device="cuda" if on_gpu else "cpu",
             ),
             gpu_share=share if on_gpu else None,
@@ -457,7 +465,7 @@ def _place(
 def _workers(
     given: argparse.Namespace, data_root: Path, devices: tuple[str, ...], jobs: int
 ) -> "Workers":
-    from dpbench.runner import Workers, usual_physical_batch_size
+    from dpbench.execution.runner import Workers, usual_physical_batch_size
 
     return Workers(
         data_root=data_root,
@@ -494,7 +502,7 @@ def _print_plan(
     plan: _Plan, place: "Place", warnings: Sequence[str], given: argparse.Namespace
 ) -> None:
     """Prints the trials, what each will spend, and the time that the missing ones will take."""
-    from dpbench import dry_run
+    from dpbench.execution import dry_run
 
     planned = dry_run.plan(
         plan.trials,
@@ -512,7 +520,7 @@ def _print_plan(
 def _import_page() -> None:
     """What draws and writes the page takes a second to import; what fails, fails again there."""
     with suppress(Exception):
-        from dpbench import gallery, page  # noqa: F401
+        from dpbench.reporting import figure_specs, page  # noqa: F401
 
 
 def _print_answer(out: Path, own: "Sweep", given: argparse.Namespace) -> None:

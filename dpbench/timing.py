@@ -14,9 +14,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from dpbench import analysis, candour, catalogue, command, execution, grid, report, store, wording
-from dpbench.progress import Progress
-from dpbench.runner import TIMED_PAIRS, TIMED_PROCESSES, Workers
+from dpbench import analysis, cli, report, store
+from dpbench.datasets import catalogue
+from dpbench.execution import grid, sweeping
+from dpbench.execution.progress import Progress
+from dpbench.execution.runner import TIMED_PAIRS, TIMED_PROCESSES, Workers
+from dpbench.reporting import caveats, text
 from dpbench.store import history
 from dpbench.trial import NON_PRIVATE, PRIVATE_ENGINES, TUTORIAL_ARMS, BadInput, TimedName
 
@@ -44,14 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return command.run(_parser(), typed, lambda given: _timing(given, typed))
+        return cli.run(_parser(), typed, lambda given: _timing(given, typed))
     except KeyboardInterrupt:
         print("\nInterrupted; what was timed so far is in the store.", file=sys.stderr)
-        return command.EXIT_INTERRUPTED
+        return cli.EXIT_INTERRUPTED
 
 
-def _parser() -> command.Parser:
-    parser = command.Parser(
+def _parser() -> cli.Parser:
+    parser = cli.Parser(
         "python -m dpbench.timing",
         __doc__,
         "0 all well; 1 some timings failed; 2 bad input; 130 interrupted",
@@ -110,15 +113,15 @@ def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
         value = getattr(given, name)
         if value is not None and value < 1:
             raise BadInput(f"Expected {name}={value} >= 1.")
-    data_root = command.data_root(given.data_root)
-    dataset = command.dataset(given.dataset, data_root)
+    data_root = cli.data_root(given.data_root)
+    dataset = cli.dataset(given.dataset, data_root)
     names = _names(given.engine)
     batch_sizes = given.batch_size or grid.defaults(dataset)["batch_size"]
     for batch_size in batch_sizes:
         if batch_size < 1:
             raise BadInput(f"Expected batch_size={batch_size} >= 1.")
         catalogue.steps_per_epoch(dataset, batch_size)  # raises where the batch is too large
-    devices = command.devices(given.device)
+    devices = cli.devices(given.device)
     out = given.out or Path("results") / f"{dataset}-timing"
     every = [
         (engines, batch_size, device)
@@ -134,10 +137,10 @@ def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
     frame, failed = _measure(every, dataset, data_root, given, out)
     summary = analysis.overhead(frame) if len(frame) else frame.assign(alone=[])
     if given.json:
-        print(command.one_object(schema_version=store.SCHEMA_VERSION, rows=summary))
+        print(cli.one_object(schema_version=store.SCHEMA_VERSION, rows=summary))
     else:
         if len(frame):
-            print(text(frame, dataset))
+            print(as_text(frame, dataset))
         print(f'raw times: pandas.read_parquet("{out}/timings")')
         written = report.write(out)
         if written is not None:
@@ -149,8 +152,8 @@ def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
             file=sys.stderr,
         )
     for line in failed:
-        command.say(line)
-    return command.EXIT_FAILED_TRIALS if failed else 0
+        cli.say(line)
+    return cli.EXIT_FAILED_TRIALS if failed else 0
 
 
 def _names(asked: Sequence[str] | None) -> tuple[TimedName, ...]:
@@ -181,7 +184,7 @@ def _measure(
     """
     import pandas as pd
 
-    from dpbench import runner
+    from dpbench.execution import runner
 
     rows, failures = [], []
     count = sum(len(engines) for engines, _, _ in every)
@@ -204,16 +207,16 @@ def _measure(
                 pairs=given.pairs,
             )
             with closing(measured) as parts:
-                for timed in execution.whole_timings(parts, given.processes, progress):
-                    execution.write_timing(out, timed)
+                for timed in sweeping.whole_timings(parts, given.processes, progress):
+                    sweeping.write_timing(out, timed)
                     if timed[0]["status"] != "ok":
-                        failures.append(execution.failed_timing(timed))
+                        failures.append(sweeping.failed_timing(timed))
                     else:
                         rows += timed
     return pd.DataFrame(rows), failures
 
 
-def text(frame: "pd.DataFrame", dataset: str) -> str:
+def as_text(frame: "pd.DataFrame", dataset: str) -> str:
     """What is printed of timings.
 
     Args:
@@ -229,11 +232,11 @@ def text(frame: "pd.DataFrame", dataset: str) -> str:
         f"{dataset}, {where['device_name']}, {where['threads']} thread(s), torch "
         f"{where['torch_version']}, opacus {where['opacus_version']}; time of a step over the "
         f"{NON_PRIVATE} step's",
-        command.table(HEADER, map(_cells, summary.to_dict("records"))),
+        cli.table(HEADER, map(_cells, summary.to_dict("records"))),
     ]
     if NON_PRIVATE in set(summary["engine"]):
         lines.append(f"{NON_PRIVATE} against itself is the noise floor.")
-    lines += map(str, candour.of_one_process(summary))
+    lines += map(str, caveats.of_one_process(summary))
     shipped = summary[summary["engine"].isin(TUTORIAL_ARMS)].pivot(
         index=["batch_size", "device"], columns="engine", values="overhead_ratio"
     )
@@ -249,7 +252,7 @@ def text(frame: "pd.DataFrame", dataset: str) -> str:
 
 def _cells(row: "dict[str, float]") -> list[str]:
     memory = row["peak_memory_bytes"]
-    ratio, low, high = wording.ratio(
+    ratio, low, high = text.ratio(
         row["overhead_ratio"], row["overhead_ratio_low"], row["overhead_ratio_high"]
     )
     return [

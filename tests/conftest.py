@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from dpbench import data
+from dpbench.datasets import loading
 from dpbench.trial import NON_PRIVATE_ENGINES, EngineName, Trial
 
 
@@ -27,8 +27,8 @@ def interrupts_are_heard() -> None:
 
 
 @pytest.fixture(scope="session")
-def digits() -> data.Dataset:
-    return data.load("digits", Path("unused"), "cpu")
+def digits() -> loading.Dataset:
+    return loading.load("digits", Path("unused"), "cpu")
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,10 @@ from typing import Any
 from conftest import make_trial
 from test_store import WHERE
 
-from dpbench import accounting, execution, findings, store, wording
+from dpbench import store
+from dpbench.execution import sweeping
+from dpbench.privacy import accounting
+from dpbench.reporting import findings, text
 from dpbench.store import history
 from dpbench.trial import Epoch, StepTiming, Trial
 
@@ -144,7 +147,7 @@ def time(
         )
         for pair, ratio in enumerate(ratios)
     ]
-    store.write_timings(root, execution.timing_name(dataset, engine, 64, device), rows)
+    store.write_timings(root, sweeping.timing_name(dataset, engine, 64, device), rows)
 
 
 @cache
@@ -155,4 +158,4 @@ def sentences(root: Path) -> list[str]:
     tuning, _ = findings.tuning(root, trials, sweeps)
     read = findings.Store(trials=trials, timings=store.read_timings(root), tuning=tuning)
     told = findings.findings(read, trials, sweeps)
-    return [wording.sentence(answer, told.baseline) for answer in told.answers]
+    return [text.sentence(answer, told.baseline) for answer in told.answers]

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dpbench import accounting, prv, store
-from dpbench.accounting import Run, account, epsilon_of_best, shuffled_event, spent
-from dpbench.calibration import noise_multiplier_for
+from dpbench import store
+from dpbench.privacy import accounting, prv
+from dpbench.privacy.accounting import Run, account, epsilon_of_best, shuffled_event, spent
+from dpbench.privacy.calibration import noise_multiplier_for
 from dpbench.trial import BadInput
 
 MNIST = 60_000
@@ -229,7 +230,8 @@ def test_every_target_is_solved_in_seconds(target_epsilon: float) -> None:
 
 def test_solving_takes_little_memory() -> None:
     code = (
-        "from pathlib import Path; from dpbench.calibration import noise_multiplier_for as solve\n"
+        "from pathlib import Path\n"
+        "from dpbench.privacy.calibration import noise_multiplier_for as solve\n"
         "for target in (40, 60, 100, 1000):\n"
         "    solve(target_epsilon=target, sample_rate=256 / 60000, steps=2340, delta=1e-5)\n"
         "print(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])"
@@ -258,7 +260,7 @@ def test_a_target_out_of_reach_is_named(target_epsilon: float, rate: float, step
 
 def test_the_accountants_import_no_torch() -> None:
     code = (
-        "import sys; from dpbench import accounting, calibration;"
+        "import sys; from dpbench.privacy import accounting, calibration;"
         "accounting.spent(noise_multiplier=1.1, sample_rate=0.01, steps=500, delta=1e-5);"
         "assert not {'torch', 'jax', 'opacus'} & set(sys.modules)"
     )

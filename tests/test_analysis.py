@@ -6,7 +6,8 @@ import pytest
 from conftest import make_trial
 from test_store import WHERE
 
-from dpbench import analysis, candour, store
+from dpbench import analysis, store
+from dpbench.reporting import caveats
 from dpbench.trial import Epoch, Trial
 
 
@@ -236,11 +237,11 @@ def test_a_report_says_which_intervals_leave_out_the_processes() -> None:
     old = timings([2.0] * 7)
     new = old.assign(batch_size=256, process=range(7))
     few = old.assign(batch_size=512, process=[0, 0, 0, 1, 1, 2, 2])
-    said = list(candour.of_timings(pd.concat([old, new, few])))
+    said = list(caveats.of_timings(pd.concat([old, new, few])))
     assert any(line.startswith("1 of 3 overheads were timed in one process") for line in said)
     assert "Fewer than 6 processes: the bar is the whole range of their medians." in said
     assert not any("Fewer than 6 pairs" in line for line in said)
-    assert not any("one process" in line for line in candour.of_timings(new))
+    assert not any("one process" in line for line in caveats.of_timings(new))
 
 
 @pytest.mark.parametrize("n", [6, 9, 15, 40])
@@ -263,11 +264,11 @@ def test_noise_that_was_drawn_in_two_ways_is_not_averaged() -> None:
     assert arms["test_accuracy"].to_dict() == pytest.approx({2: 0.5, 3: 0.9})
     kept = analysis.comparable(both)
     assert set(kept["seed"]) == {2, 3, 4}
-    assert list(candour.of_left_out(both, kept)) == [
+    assert list(caveats.of_left_out(both, kept)) == [
         "In the table of arms, and in no figure or answer: 2 trials that draw their noise in "
         "another way than the arm's others (column noise_derivation)."
     ]
-    (note,) = candour.of_noise(analysis.comparable(old))
+    (note,) = caveats.of_noise(analysis.comparable(old))
     assert note.startswith("2 trials of an older dpbench drew the noise from the seed alone")
-    (note,) = candour.of_noise(kept)
+    (note,) = caveats.of_noise(kept)
     assert "share their initial weights and batches, and no noise" in note

@@ -14,11 +14,11 @@ import torch
 
 from bench import audit_seeds
 from dpbench import audit, models
-from dpbench.audits import canaries, one_run, residuals, trade_off
-from dpbench.audits.audited_run import audited_run
-from dpbench.audits.claim import BREAKS, PARAMETERS, Break, Claim, default_batch_size
-from dpbench.audits.one_run import Guesses
-from dpbench.audits.residuals import Residuals
+from dpbench.auditing import canaries, one_run, residuals, trade_off
+from dpbench.auditing.audited_run import audited_run
+from dpbench.auditing.claim import BREAKS, PARAMETERS, Break, Claim, default_batch_size
+from dpbench.auditing.one_run import Guesses
+from dpbench.auditing.residuals import Residuals
 from dpbench.trial import PRIVATE_ENGINES, EngineName
 
 # 256 canaries and three runs find every defect at this seed and cost a third of the defaults

@@ -10,7 +10,7 @@ import pytest
 
 from bench import audit_seeds
 from bench.audit_seeds import Arm
-from dpbench.audits.claim import BREAKS, Claim
+from dpbench.auditing.claim import BREAKS, Claim
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -14,7 +14,9 @@ ROOT = Path(__file__).parent.parent
 PLANTED = """
 import time
 from dataclasses import replace
-from dpbench import accounting, engines, memory
+from dpbench import engines
+from dpbench.measurement import memory
+from dpbench.privacy import accounting
 from dpbench.store import files
 from dpbench.engines import opacus_grad_sample
 

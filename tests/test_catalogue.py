@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from dpbench import catalogue
+from dpbench.datasets import catalogue
 from dpbench.trial import BadInput
 
 

@@ -21,9 +21,10 @@ from clusters import Processes, sweep, wait_for
 from conftest import make_trial
 from distributed import get_worker
 
-from dpbench import cluster, command, runner, store
+from dpbench import cli, store
 from dpbench import sweep as sweep_command
-from dpbench.cluster import station
+from dpbench.execution import cluster, runner
+from dpbench.execution.cluster import remote_calls
 from dpbench.trial import TIMED_UNDER, BadInput, Trial
 
 SEEDS = [str(seed) for seed in range(8)]
@@ -151,7 +152,7 @@ def test_an_interrupted_sweep_leaves_no_trial_running(processes: Processes, tmp_
         time.sleep(5)  # until it trains
         running.send_signal(signal.SIGINT)
         code, _ = ended(running)
-    assert code == command.EXIT_INTERRUPTED
+    assert code == cli.EXIT_INTERRUPTED
     wait_for(lambda: trial_processes(worker) == 0)
 
 
@@ -203,10 +204,10 @@ def test_what_workers_lack_is_said_at_once(processes: Processes, tmp_path: Path)
     )
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
         client.wait_for_workers(1, timeout=60)
-        other = station.Kit(dataset="digits", versions={"dpbench": "9.9", "torch": "1.0"})
+        other = remote_calls.Kit(dataset="digits", versions={"dpbench": "9.9", "torch": "1.0"})
         with pytest.raises(BadInput, match=r"it has dpbench .*, not 9\.9 \(--other-versions"):
             cluster.Cluster(client, workers, other).check()
-        any_version = station.Kit(dataset="digits", versions=None)
+        any_version = remote_calls.Kit(dataset="digits", versions=None)
         place = cluster.Cluster(client, workers, any_version)
         place.check()
         assert str(place) == "1 at a time, on 1 workers of a cluster"
@@ -220,7 +221,7 @@ def test_what_workers_lack_is_said_at_once(processes: Processes, tmp_path: Path)
         store.write_timings(tmp_path / "timed", "fused", timed)
     with sweep(tmp_path / "out", *flags) as running:
         code, errors = ended(running)
-    assert code == command.EXIT_USAGE
+    assert code == cli.EXIT_USAGE
     assert "cannot run this sweep: mnist is not under its data root" in errors
     assert len(errors.splitlines()) == 1
     assert not (tmp_path / "out").exists()
@@ -238,7 +239,7 @@ def test_gpu_trials_take_their_share_of_the_resource(processes: Processes, tmp_p
     workers = runner.Workers(
         data_root=tmp_path, devices=("cpu",), jobs=1, threads=1, physical_batch_size=256
     )
-    kit = station.Kit(dataset="digits", versions=None)
+    kit = remote_calls.Kit(dataset="digits", versions=None)
     trials = [make_trial(seed=seed) for seed in range(6)]
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
         client.wait_for_workers(1, timeout=60)
@@ -264,7 +265,7 @@ def workers_of(folder: Path) -> runner.Workers:
 
 def unfit_by_name(trials: tuple[Trial, ...], workers: Any, kit: Any) -> Any:
     if os.environ.get("UNFIT"):
-        return station.Unfit(worker=get_worker().address, lack="it is unfit")
+        return remote_calls.Unfit(worker=get_worker().address, lack="it is unfit")
     return wait_a_while(trials, workers, kit)
 
 
@@ -273,7 +274,7 @@ def test_no_trial_waits_for_who_has_gone(
 ) -> None:
     processes.scheduler()
     first, _ = processes.worker(), processes.worker(environment={"UNFIT": "1"})
-    kit = station.Kit(dataset="digits", versions=None)
+    kit = remote_calls.Kit(dataset="digits", versions=None)
     trials = [make_trial(seed=seed) for seed in range(8)]
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
         client.wait_for_workers(2, timeout=60)
@@ -292,7 +293,7 @@ def test_a_worker_without_the_work_is_not_the_trials_fault(
 ) -> None:
     processes.scheduler()
     processes.worker()
-    kit = station.Kit(dataset="digits", versions=None)
+    kit = remote_calls.Kit(dataset="digits", versions=None)
     trials = [make_trial(seed=seed) for seed in range(8)]
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
         client.wait_for_workers(1, timeout=60)
@@ -311,16 +312,16 @@ def test_a_timing_that_fails_on_a_worker_is_its_row(
 ) -> None:
     """The worker lacks nothing: it may run trials, and time other engines."""
     broken = (
-        "from dpbench import timing, runner\n"
+        "from dpbench import timing; from dpbench.execution import runner\n"
         "from test_execution import out_of_memory\n"
         "runner._timing_task = out_of_memory"
     )
-    program = station._TIMING.replace("from dpbench import timing", broken)
-    monkeypatch.setattr(station, "_TIMING", program)
-    monkeypatch.setattr(station, "_given_up", lambda: lambda: False)
+    program = remote_calls._TIMING.replace("from dpbench import timing", broken)
+    monkeypatch.setattr(remote_calls, "_TIMING", program)
+    monkeypatch.setattr(remote_calls, "_given_up", lambda: lambda: False)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-    kit = station.Kit(dataset="digits", versions=None)
-    found = station.time_engines(["fused"], 64, workers_of(tmp_path), kit, (2, 3))
+    kit = remote_calls.Kit(dataset="digits", versions=None)
+    found = remote_calls.time_engines(["fused"], 64, workers_of(tmp_path), kit, (2, 3))
     assert isinstance(found, list)
     (row,) = found
     assert (row["engine"], row["status"]) == ("fused", "out-of-memory")
@@ -335,9 +336,9 @@ def time_slowly(*_given: object) -> list[Any]:
 def test_a_timing_goes_on_elsewhere(
     processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(station, "time_engines", time_slowly)
+    monkeypatch.setattr(remote_calls, "time_engines", time_slowly)
     processes.scheduler()
-    kit = station.Kit(dataset="digits", versions=None)
+    kit = remote_calls.Kit(dataset="digits", versions=None)
     processes.worker()
     first = processes.worker("--resources", "GPU=1")
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
@@ -354,10 +355,10 @@ def test_a_timing_goes_on_elsewhere(
 def test_a_scheduler_that_has_gone_is_one_line(
     processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dpbench.cluster.scheduler.RECONNECT_SECONDS", 3)
+    monkeypatch.setattr("dpbench.execution.cluster.scheduler.RECONNECT_SECONDS", 3)
     scheduler = processes.scheduler()
     processes.worker()
-    kit = station.Kit(dataset="digits", versions=None)
+    kit = remote_calls.Kit(dataset="digits", versions=None)
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
         client.wait_for_workers(1, timeout=60)
         place = cluster.Cluster(client, workers_of(tmp_path), kit, work=wait_a_while)
@@ -376,10 +377,10 @@ def test_who_does_not_answer_is_passed_over(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("dpbench.cluster.placing.ANSWER_SECONDS", 4)
+    monkeypatch.setattr("dpbench.execution.cluster.client.ANSWER_SECONDS", 4)
     processes.scheduler()
     stalled = processes.worker()
-    kit = station.Kit(dataset="digits", versions=None)
+    kit = remote_calls.Kit(dataset="digits", versions=None)
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
         client.wait_for_workers(1, timeout=60)
         place = cluster.Cluster(client, workers_of(tmp_path), kit)
@@ -388,7 +389,7 @@ def test_who_does_not_answer_is_passed_over(
             place.check()
         processes.worker()
         client.wait_for_workers(2, timeout=60)
-        monkeypatch.setattr("dpbench.cluster.placing.ANSWER_SECONDS", 20)
+        monkeypatch.setattr("dpbench.execution.cluster.client.ANSWER_SECONDS", 20)
         place.check()
         assert "Passed over, for they do not answer: tcp://" in capsys.readouterr().err
         assert str(place) == "1 at a time, on 1 workers of a cluster"
@@ -397,11 +398,11 @@ def test_who_does_not_answer_is_passed_over(
 def test_another_service_is_no_scheduler(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("dpbench.cluster.scheduler.CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr("dpbench.execution.cluster.scheduler.CONNECT_SECONDS", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"tcp://127.0.0.1:{mute.getsockname()[1]}"
         asked = ["--dataset", "digits", "--out", str(tmp_path / "out"), "--scheduler", address]
-        assert sweep_command.main(asked) == command.EXIT_USAGE
+        assert sweep_command.main(asked) == cli.EXIT_USAGE
     (line,) = capsys.readouterr().err.splitlines()
     assert "and none answers" in line
 
@@ -419,9 +420,9 @@ def test_a_scheduler_file_that_is_none(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_worker_says_that_it_has_no_gpu() -> None:
-    kit = station.Kit(dataset="digits", versions=station.versions(), device="cuda")
-    assert station.lacks(kit) == "it has no CUDA device"
-    assert station.lacks(replace(kit, device="cpu")) is None
+    kit = remote_calls.Kit(dataset="digits", versions=remote_calls.versions(), device="cuda")
+    assert remote_calls.lacks(kit) == "it has no CUDA device"
+    assert remote_calls.lacks(replace(kit, device="cpu")) is None
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl for a certificate")
@@ -471,8 +472,8 @@ def test_bad_flags_are_one_line(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("dpbench.cluster.scheduler.CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr("dpbench.execution.cluster.scheduler.CONNECT_SECONDS", 1.0)
     asked = ["--dataset", "digits", "--out", str(tmp_path / "out"), *flags.split()]
-    assert sweep_command.main(asked) == command.EXIT_USAGE
+    assert sweep_command.main(asked) == cli.EXIT_USAGE
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dpbench import command
+from dpbench import cli
 
 
 def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
@@ -20,12 +20,12 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
         check=False,
     )
     assert done.stderr == ""
-    assert done.returncode == command.EXIT_NO_READER
+    assert done.returncode == cli.EXIT_NO_READER
 
 
 def test_a_count_has_its_noun() -> None:
-    assert command.counted(1, "trial") == "1 trial"
-    assert command.counted(1200, "trial") == "1,200 trials"
+    assert cli.counted(1, "trial") == "1 trial"
+    assert cli.counted(1200, "trial") == "1,200 trials"
 
 
 def test_a_plan_takes_the_gpu_that_is_listed(
@@ -33,11 +33,11 @@ def test_a_plan_takes_the_gpu_that_is_listed(
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     (tmp_path / "nvidiactl").touch()  # of a driver without a GPU
-    assert command.planned_devices(["auto"], tmp_path) == ("cpu",)
+    assert cli.planned_devices(["auto"], tmp_path) == ("cpu",)
     assert capsys.readouterr().err == ""
     (tmp_path / "nvidia0").touch()
-    assert command.planned_devices(["auto"], tmp_path) == ("cuda:0",)
+    assert cli.planned_devices(["auto"], tmp_path) == ("cuda:0",)
     assert "planned for cuda:0" in capsys.readouterr().err
-    assert command.planned_devices(["cpu"], tmp_path) == ("cpu",)
+    assert cli.planned_devices(["cpu"], tmp_path) == ("cpu",)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert command.planned_devices(["auto"], tmp_path) == ("cpu",)
+    assert cli.planned_devices(["auto"], tmp_path) == ("cpu",)

@@ -16,7 +16,8 @@ from conftest import make_trial
 from test_store import WHERE
 from test_sweep import imports_torch
 
-from dpbench import accounting, compare, store
+from dpbench import compare, store
+from dpbench.privacy import accounting
 from dpbench.store import files
 from dpbench.trial import Epoch, StepTiming, Trial
 

@@ -8,8 +8,8 @@ from conftest import make_trial
 from test_analysis import timings
 from test_differences import arm
 
-from dpbench.comparison import changes, coverage, differences
-from dpbench.comparison.coverage import Check
+from dpbench.analysis.comparison import changes, coverage, differences
+from dpbench.analysis.comparison.coverage import Check
 
 WHERE = {"dataset": "digits", "device_name": "a", "threads": 1, "physical_batch_size": 256.0}
 

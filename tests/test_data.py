@@ -5,11 +5,11 @@ import pytest
 import torch
 from torchvision import datasets
 
-from dpbench import catalogue, data
+from dpbench.datasets import catalogue, loading
 from dpbench.trial import BadInput
 
 
-def test_digits_are_images_of_the_tutorials_size(digits: data.Dataset) -> None:
+def test_digits_are_images_of_the_tutorials_size(digits: loading.Dataset) -> None:
     entry = catalogue.entry("digits")
     assert digits.train_images.shape == (entry.train_examples, 1, 28, 28)
     assert digits.test_images.shape == (entry.test_examples, 1, 28, 28)
@@ -19,11 +19,11 @@ def test_digits_are_images_of_the_tutorials_size(digits: data.Dataset) -> None:
 
 
 def test_mnist_is_the_real_one(mnist_root: Path) -> None:
-    mnist = data.load("mnist", mnist_root, "cpu")
+    mnist = loading.load("mnist", mnist_root, "cpu")
     assert mnist.train_images.shape == (60_000, 1, 28, 28)
     assert mnist.test_labels.shape == (10_000,)
     # The constants by which every image is normalised are those of MNIST's training pixels.
-    pixels = data.normalise(mnist.train_images)
+    pixels = loading.normalise(mnist.train_images)
     assert float(pixels.mean()) == pytest.approx(0, abs=1e-3)
     assert float(pixels.std()) == pytest.approx(1, abs=1e-3)
 
@@ -32,14 +32,14 @@ def test_a_dataset_that_cannot_be_had_is_named(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.touch()  # a data root that cannot be made
     with pytest.raises(BadInput, match=r"Cannot load dataset=kmnist from .*--data-root"):
-        data.load("kmnist", blocked, "cpu")
+        loading.load("kmnist", blocked, "cpu")
 
 
 def test_the_examples_held_out_are_the_same_for_all_and_trained_on_by_none(
-    digits: data.Dataset,
+    digits: loading.Dataset,
 ) -> None:
-    split = data.load("digits", Path(), "cpu", 400)
-    again = data.load("digits", Path("elsewhere"), "cpu", 400)
+    split = loading.load("digits", Path(), "cpu", 400)
+    again = loading.load("digits", Path("elsewhere"), "cpu", 400)
     assert (len(split.train_labels), len(split.validation_labels)) == (1_037, 400)
     assert torch.equal(split.validation_images, again.validation_images)
     assert torch.equal(split.test_images, digits.test_images)
@@ -60,11 +60,11 @@ def test_files_that_hold_something_else_are_bad_input(tmp_path: Path, content: b
         for kind in ("images-idx3", "labels-idx1"):
             (raw / f"{part}-{kind}-ubyte").write_bytes(content)
     with pytest.raises(BadInput, match="Cannot load dataset=mnist"):
-        data.load("mnist", tmp_path, "cpu")
+        loading.load("mnist", tmp_path, "cpu")
 
 
 def test_mnist_is_read_as_torchvision_reads_it(mnist_root: Path) -> None:
-    mnist = data.load("mnist", mnist_root, "cpu")
+    mnist = loading.load("mnist", mnist_root, "cpu")
     for train, images, labels in (
         (True, mnist.train_images, mnist.train_labels),
         (False, mnist.test_images, mnist.test_labels),
@@ -80,7 +80,7 @@ def test_files_of_the_right_size_that_hold_something_else_are_bad_input(tmp_path
         path.write_bytes(bytes(4 + 4 * len(shape) + math.prod(shape)))
     assert catalogue.unpacked("mnist", tmp_path)
     with pytest.raises(BadInput, match="train-images-idx3-ubyte does not begin as an IDX file"):
-        data.load("mnist", tmp_path, "cpu")
+        loading.load("mnist", tmp_path, "cpu")
 
 
 def _write(data_root: Path, sizes: dict[str, int], pixels: int = 28, label: int = 9) -> None:
@@ -129,5 +129,5 @@ def test_files_that_do_not_belong_together_are_one_line(
 ) -> None:
     _write(tmp_path, {"t10k-images-idx3": 100, "t10k-labels-idx1": 100} | sizes, **more)
     with pytest.raises(BadInput, match=rf"Cannot load dataset=mnist from .*: .*{message}") as found:
-        data.load("mnist", tmp_path, "cpu")
+        loading.load("mnist", tmp_path, "cpu")
     assert len(str(found.value).splitlines()) == 1

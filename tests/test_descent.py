@@ -4,8 +4,8 @@ import torch.nn.functional as F
 from conftest import make_trial
 from torch import Tensor, nn
 
-from dpbench.engines.descent import Sgd, noisy_mean
 from dpbench.engines.non_private import NonPrivate
+from dpbench.engines.sgd import Sgd, noisy_mean
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])

@@ -12,7 +12,7 @@ from test_analysis import frame, timings
 from test_store import WHERE
 
 from dpbench import analysis, store
-from dpbench.comparison import differences
+from dpbench.analysis.comparison import differences
 from dpbench.trial import FAILURES, Epoch, Status
 
 ROOT = Path(__file__).parent.parent

@@ -4,9 +4,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from dpbench.comparison import changes, documents
-from dpbench.comparison.coverage import Check, Kind
-from dpbench.comparison.documents import Verdict
+from dpbench.analysis.comparison import changes
+from dpbench.analysis.comparison.coverage import Check, Kind
+from dpbench.reporting import documents
+from dpbench.reporting.documents import Verdict
 
 
 def check(

@@ -15,9 +15,12 @@ from conftest import make_trial
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from dpbench import data, engines, models, store, train
-from dpbench.engines import bookkeeping, fused, fused_kernel, passes, simd
+from dpbench import engines, models, store
+from dpbench.datasets import loading
+from dpbench.engines import backward, bookkeeping, fused
+from dpbench.engines.fused import kernel, simd
 from dpbench.engines.opacus_grad_sample import OpacusGradSample
+from dpbench.training import loop
 from dpbench.trial import ENGINES, NON_PRIVATE_ENGINES, BadInput, EngineName, Trial
 
 PRIVATE = [engine for engine in ENGINES if engine not in NON_PRIVATE_ENGINES]
@@ -44,9 +47,9 @@ def gradient(trial: Trial, images: Tensor, labels: Tensor) -> Tensor:
     return (before - weights(model)) * trial.batch_size / trial.learning_rate
 
 
-def batch(digits: data.Dataset, size: int, start: int = 0) -> tuple[Tensor, Tensor]:
+def batch(digits: loading.Dataset, size: int, start: int = 0) -> tuple[Tensor, Tensor]:
     part = slice(start, start + size)
-    return data.normalise(digits.train_images[part]), digits.train_labels[part]
+    return loading.normalise(digits.train_images[part]), digits.train_labels[part]
 
 
 def test_the_model_is_the_tutorials() -> None:
@@ -66,7 +69,7 @@ def test_making_a_model_leaves_the_global_generator_alone() -> None:
 
 @pytest.mark.parametrize("engine", NON_PRIVATE_ENGINES)
 def test_non_private_is_sgd_with_the_expected_batch_size_as_divisor(
-    engine: EngineName, digits: data.Dataset
+    engine: EngineName, digits: loading.Dataset
 ) -> None:
     images, labels = batch(digits, 50)
     trial = make_trial(engine, batch_size=64, learning_rate=0.5)
@@ -83,7 +86,7 @@ def test_non_private_is_sgd_with_the_expected_batch_size_as_divisor(
 
 @EVERY_PRIVATE
 def test_no_noise_and_a_wide_clip_recover_plain_sgd(
-    engine: EngineName, digits: data.Dataset
+    engine: EngineName, digits: loading.Dataset
 ) -> None:
     """Within 1e-4: where pixels tie in max-pooling to rounding, either may take the gradient."""
     images, labels = batch(digits, 50)
@@ -96,7 +99,7 @@ def test_no_noise_and_a_wide_clip_recover_plain_sgd(
 @EVERY_PRIVATE
 @pytest.mark.parametrize("max_grad_norm", [0.01, 1.0])
 def test_no_example_moves_the_sum_beyond_the_clipping_norm(
-    engine: EngineName, max_grad_norm: float, digits: data.Dataset
+    engine: EngineName, max_grad_norm: float, digits: loading.Dataset
 ) -> None:
     trial = make_trial(engine, noise_multiplier=0.0, max_grad_norm=max_grad_norm)
     images, labels = batch(digits, 33)
@@ -122,7 +125,7 @@ class Wrapped(nn.Module):
 @pytest.mark.parametrize("engine", ["opacus-hooks", "opacus-functorch"])
 @pytest.mark.parametrize("wrapped", [False, True], ids=["sequential", "wrapped"])
 def test_opacus_computes_the_gradients_of_examples_alone_where_it_can(
-    engine: EngineName, wrapped: bool, digits: data.Dataset
+    engine: EngineName, wrapped: bool, digits: loading.Dataset
 ) -> None:
     plain = models.tutorial_cnn(seed=1, device="cpu")
     model = Wrapped(plain) if wrapped else plain
@@ -142,7 +145,7 @@ def test_opacus_computes_the_gradients_of_examples_alone_where_it_can(
 @EVERY_PRIVATE
 @pytest.mark.parametrize("physical_batch_size", [None, 7])
 def test_engines_follow_the_same_trajectory(
-    engine: EngineName, physical_batch_size: int | None, digits: data.Dataset
+    engine: EngineName, physical_batch_size: int | None, digits: loading.Dataset
 ) -> None:
     """Five noisy steps with momentum: the same weights as hooks within 1e-5 of the way moved.
 
@@ -162,7 +165,7 @@ def test_engines_follow_the_same_trajectory(
     assert error < 1e-5
 
 
-def test_a_batch_of_several_chunks_is_summed_whole(digits: data.Dataset) -> None:
+def test_a_batch_of_several_chunks_is_summed_whole(digits: loading.Dataset) -> None:
     images, labels = batch(digits, 500)  # more than either engine takes at a time on a CPU
     plain = models.tutorial_cnn(seed=1, device="cpu")
     loss = F.cross_entropy(plain(images), labels, reduction="sum")
@@ -195,7 +198,7 @@ def test_an_empty_batch_is_noise_of_the_right_spread(engine: EngineName) -> None
 
 @EVERY_PRIVATE
 def test_noise_is_added_once_a_step_however_many_parts(
-    engine: EngineName, digits: data.Dataset
+    engine: EngineName, digits: loading.Dataset
 ) -> None:
     images, labels = batch(digits, 40)
     trial = make_trial(engine, noise_multiplier=50.0, max_grad_norm=0.1)
@@ -224,7 +227,7 @@ def test_each_step_draws_new_noise_from_its_own_generator(engine: EngineName) ->
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_step_returns_the_sum_of_the_losses_before_it(
-    engine: EngineName, digits: data.Dataset
+    engine: EngineName, digits: loading.Dataset
 ) -> None:
     images, labels = batch(digits, 30)
     plain = models.tutorial_cnn(seed=1, device="cpu")
@@ -235,7 +238,7 @@ def test_a_step_returns_the_sum_of_the_losses_before_it(
     assert float(stepper.step(images[:0], labels[:0])) == 0
 
 
-def test_opacus_hooks_are_wrong_on_channels_last_activations(digits: data.Dataset) -> None:
+def test_opacus_hooks_are_wrong_on_channels_last_activations(digits: loading.Dataset) -> None:
     """Why `engines.build` makes contiguous what the hooks read; when this fails, it need not."""
     images, labels = batch(digits, 32)
     trial = make_trial("opacus-hooks", noise_multiplier=0.0, max_grad_norm=1e6)
@@ -320,7 +323,7 @@ def test_bookkeeping_knows_any_model_of_its_layers(
     monkeypatch.setattr(bookkeeping, "STRIP_BYTES", strip_bytes)
     torch.manual_seed(3)
     model = make()
-    assert (passes.chain(model) is not None) == by_hand
+    assert (backward.chain(model) is not None) == by_hand
     images, labels = torch.randn(9, 3, 12, 12), torch.arange(9)
     given = images.clone()
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
@@ -345,11 +348,11 @@ def test_bookkeeping_knows_any_model_of_its_layers(
     assert torch.equal(images, given)
 
 
-def test_passes_by_hand_are_autograds(digits: data.Dataset) -> None:
+def test_passes_by_hand_are_autograds(digits: loading.Dataset) -> None:
     model = models.tutorial_cnn(seed=1, device="cpu").to(memory_format=torch.channels_last)
     images, labels = batch(digits, 20)
-    loss, found = passes.through(model)(images, labels)
-    same, expected = passes.ByAutograd(model)(images, labels)
+    loss, found = backward.through(model)(images, labels)
+    same, expected = backward.ByAutograd(model)(images, labels)
     assert loss == same
     assert found.keys() == expected.keys() == {model[at] for at in (0, 3, 7, 9)}
     for layer, ends in found.items():
@@ -384,10 +387,10 @@ def test_the_pass_back_through_any_convolution_is_autograds(
     model = nn.Sequential(first, copy.deepcopy(convolution), nn.Flatten())
     model.to(memory_format=memory_format)
     images, labels = torch.randn(5, 2, 14, 15), torch.arange(5)
-    layers = passes.chain(model)
+    layers = backward.chain(model)
     assert layers is not None
-    _, found = passes.ByHand(layers)(images, labels)
-    _, expected = passes.ByAutograd(model)(images, labels)
+    _, found = backward.ByHand(layers)(images, labels)
+    _, expected = backward.ByAutograd(model)(images, labels)
     torch.testing.assert_close(found[first][1], expected[first][1])
 
 
@@ -437,7 +440,7 @@ def test_a_non_private_step_of_any_model_is_autograds(
 ) -> None:
     torch.manual_seed(3)
     model = make().double()
-    assert (passes.chain(model) is not None) == by_hand
+    assert (backward.chain(model) is not None) == by_hand
     images, labels = torch.randn(examples, 3, 12, 12).double(), torch.arange(examples)
     loss = F.cross_entropy(model(images), labels, reduction="sum")
     gradients = torch.autograd.grad(loss, list(model.parameters()))
@@ -525,7 +528,7 @@ def test_bookkeeping_refuses_what_it_does_not_know(model: nn.Module, message: st
         )
 
 
-def test_after_a_step_that_failed_bookkeeping_takes_the_next(digits: data.Dataset) -> None:
+def test_after_a_step_that_failed_bookkeeping_takes_the_next(digits: loading.Dataset) -> None:
     model, engine = build(make_trial("bookkeeping", noise_multiplier=0.0))
     images, labels = batch(digits, 20)
     before = weights(model)
@@ -575,7 +578,7 @@ CHANGES: dict[str, Callable[[nn.Sequential], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_a_changed_tutorial_cnn_is_not_the_kernels(
-    change: Callable[[nn.Sequential], object], digits: data.Dataset
+    change: Callable[[nn.Sequential], object], digits: loading.Dataset
 ) -> None:
     """Another engine trains it as it is, or says that it cannot; and so do stacks."""
     images, labels = batch(digits, 32)
@@ -615,15 +618,15 @@ def test_evaluation_is_the_kernels_whatever_engine_trains() -> None:
         assert isinstance(engines.forward(model), fused.Forward), name
 
 
-def test_a_model_that_is_not_known_is_not_another(digits: data.Dataset) -> None:
+def test_a_model_that_is_not_known_is_not_another(digits: loading.Dataset) -> None:
     trial = make_trial("fused", model="resnet-50")
     with pytest.raises(BadInput, match="Expected model='resnet-50' to be one of tutorial-cnn"):
-        next(train.train(trial, digits))
+        next(loop.train(trial, digits))
 
 
-def test_the_compiled_forward_pass_gives_the_models_logits(digits: data.Dataset) -> None:
+def test_the_compiled_forward_pass_gives_the_models_logits(digits: loading.Dataset) -> None:
     model = models.tutorial_cnn(seed=3, device="cpu").to(memory_format=torch.channels_last)
-    images = data.normalise(digits.test_images)
+    images = loading.normalise(digits.test_images)
     with torch.no_grad():
         expected = model(images)
         assert torch.allclose(engines.forward(model)(images), expected, atol=1e-5)
@@ -636,7 +639,8 @@ def test_the_compiled_forward_pass_gives_the_models_logits(digits: data.Dataset)
 
 def test_the_kernel_is_compiled_once_per_machine(tmp_path: Path) -> None:
     code = (
-        "from dpbench.engines import fused, fused_kernel as kernel; fused.compile_kernel();"
+        "from dpbench.engines import fused; from dpbench.engines.fused import kernel;"
+        "fused.compile_kernel();"
         "stats = kernel.clipped_sum.stats;"
         "print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))"
     )
@@ -656,7 +660,7 @@ def test_the_kernel_is_compiled_once_per_machine(tmp_path: Path) -> None:
 def test_the_kernel_says_of_which_simd_it_is_made() -> None:
     """Else numba would go on with what it has compiled of another simd.py."""
     source = Path(simd.__file__).read_bytes()
-    assert hashlib.sha256(source).hexdigest() == fused_kernel.SIMD_SHA256, "change it there, too"
+    assert hashlib.sha256(source).hexdigest() == kernel.SIMD_SHA256, "change it there, too"
 
 
 def test_where_numba_is_missing_bookkeeping_takes_its_place(tmp_path: Path) -> None:
@@ -685,12 +689,12 @@ def test_where_numba_is_missing_bookkeeping_takes_its_place(tmp_path: Path) -> N
     "name", [name for name, _ in models.tutorial_cnn(seed=0, device="cpu").named_parameters()]
 )
 def test_a_weight_that_is_no_number_shows_in_the_compiled_logits(
-    name: str, digits: data.Dataset
+    name: str, digits: loading.Dataset
 ) -> None:
     model = models.tutorial_cnn(seed=3, device="cpu")
     with torch.no_grad():
         model.get_parameter(name).view(-1)[0] = float("nan")
-    images = data.normalise(digits.test_images[:20])
+    images = loading.normalise(digits.test_images[:20])
     assert engines.forward(model)(images).isnan().any()
     of_nan = fused.Fused(make_trial("fused"), model, noise=torch.Generator())
     assert of_nan.step(images, digits.test_labels[:20]).isnan()
@@ -708,7 +712,7 @@ def test_ties_in_max_pooling_are_broken_as_pytorch_does() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("engine", ENGINES)
 def test_on_cuda_a_step_without_noise_is_that_of_the_cpu(
-    engine: EngineName, digits: data.Dataset
+    engine: EngineName, digits: loading.Dataset
 ) -> None:
     images, labels = batch(digits, 50)
     changed = {} if engine in NON_PRIVATE_ENGINES else {"noise_multiplier": 0.0}
@@ -724,7 +728,7 @@ def test_on_cuda_a_step_without_noise_is_that_of_the_cpu(
 
 @pytest.mark.parametrize("engine", ["opacus-hooks", "opacus-functorch", "opacus-ghost"])
 def test_max_pooling_gets_its_gradients_in_the_layout_of_its_outputs(
-    engine: EngineName, digits: data.Dataset
+    engine: EngineName, digits: loading.Dataset
 ) -> None:
     """Flatten alone would give it a contiguous one, of which it makes three copies."""
     layouts = []

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dpbench import environment
+from dpbench.measurement import environment
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import sys
 import pytest
 
 import dpbench
-from dpbench import accounting, epsilon, guarantee
+from dpbench import epsilon
 from dpbench.__main__ import COMMANDS, main
+from dpbench.privacy import accounting, guarantee
 
 MNIST = "--examples 60000 --batch-size 256 --epochs 10"
 

@@ -1,8 +1,8 @@
 import pytest
 from conftest import make_trial
 
-from dpbench import estimate
-from dpbench.progress import duration
+from dpbench.execution import estimate
+from dpbench.execution.progress import duration
 from dpbench.trial import ENGINES
 
 

@@ -13,9 +13,11 @@ import pytest
 from conftest import make_trial
 from test_store import WHERE
 
-from dpbench import analysis, command, environment, execution, report, runner, store, sweep
-from dpbench.processes.schedule import Claims
-from dpbench.store import folding
+from dpbench import analysis, cli, report, store, sweep
+from dpbench.execution import runner, sweeping
+from dpbench.execution.schedule import Claims
+from dpbench.measurement import environment
+from dpbench.store import compaction
 from dpbench.trial import BadInput, StepTiming, TimedName, Trial
 
 
@@ -47,7 +49,7 @@ def place(jobs: int, threads: int) -> OneByOne:
 def test_work_starts_when_trials_leave_a_core_idle(
     jobs: int, threads: int, ended: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "cores", lambda: 2)
+    monkeypatch.setattr(cli, "cores", lambda: 2)
     trials = [make_trial("non-private", seed=seed) for seed in range(3)]
     seen = []
 
@@ -55,7 +57,7 @@ def test_work_starts_when_trials_leave_a_core_idle(
         seen.append(len(list((tmp_path / "trials").glob("*.parquet"))))
 
     store.create(tmp_path)
-    execution.run_trials(trials, place(jobs, threads), tmp_path, None, quiet=True, meanwhile=work)
+    sweeping.run_trials(trials, place(jobs, threads), tmp_path, None, quiet=True, meanwhile=work)
     assert seen == [ended]
 
 
@@ -68,7 +70,7 @@ def test_work_has_ended_when_the_trials_have(tmp_path: Path) -> None:
 
     trials = [make_trial("non-private")]
     store.create(tmp_path)
-    execution.run_trials(trials, place(1, 1), tmp_path, None, quiet=True, meanwhile=work)
+    sweeping.run_trials(trials, place(1, 1), tmp_path, None, quiet=True, meanwhile=work)
     assert ended.is_set()
 
 
@@ -132,16 +134,16 @@ def timings_of(out: Path) -> set[tuple[int, int]]:
 
 def test_what_is_timed_otherwise_is_timed_anew_beside_it(tmp_path: Path) -> None:
     trials = [make_trial()]
-    count = len(execution.timed(trials))
+    count = len(sweeping.timed(trials))
     store.create(tmp_path)
     ways = [timer(), timer(threads=2), timer(physical_batch_size=64)]
     for place in ways:
-        assert execution.run_timings(trials, place, tmp_path, quiet=True) == []
+        assert sweeping.run_timings(trials, place, tmp_path, quiet=True) == []
     assert timings_of(tmp_path) == {(1, 256), (2, 256), (1, 64)}
     files = {path: path.read_bytes() for path in (tmp_path / "timings").iterdir()}
     assert len(files) == 3 * count
     for place in ways:  # all are there
-        execution.run_timings(trials, place, tmp_path, quiet=True)
+        sweeping.run_timings(trials, place, tmp_path, quiet=True)
         assert {path: path.read_bytes() for path in (tmp_path / "timings").iterdir()} == files
 
 
@@ -150,8 +152,8 @@ def test_what_another_machine_or_version_has_timed_is_timed_anew(name: str, tmp_
     trials = [make_trial()]
     store.create(tmp_path)
     there = [timer().row("fused", 64, "digits") | {name: "another"}]
-    store.write_timings(tmp_path, execution.timing_name("digits", "fused", 64, "cpu"), there)
-    execution.run_timings(trials, timer(), tmp_path, quiet=True)
+    store.write_timings(tmp_path, sweeping.timing_name("digits", "fused", 64, "cpu"), there)
+    sweeping.run_timings(trials, timer(), tmp_path, quiet=True)
     of_fused = store.read_timings(tmp_path).query("engine == 'fused'")
     assert of_fused[name].eq("another").sum() == 1
     assert of_fused[name].ne("another").sum() == runner.TIMED_PROCESSES
@@ -166,20 +168,20 @@ def test_what_was_timed_in_fewer_processes_is_timed_anew(
     trials = [make_trial()]
     store.create(tmp_path)
     rows = [timer().row("fused", 64, "digits", process) for process in processes]
-    store.write_timings(tmp_path, execution.timing_name("digits", "fused", 64, "cpu"), rows)
+    store.write_timings(tmp_path, sweeping.timing_name("digits", "fused", 64, "cpu"), rows)
     known = store.read_timings(tmp_path)
     assert len(analysis.overhead(known)) == 1  # it is shown until then
-    assert execution.untimed(trials, known, {}) == execution.timed(trials)
-    execution.run_timings(trials, timer(), tmp_path, quiet=True)
+    assert sweeping.untimed(trials, known, {}) == sweeping.timed(trials)
+    sweeping.run_timings(trials, timer(), tmp_path, quiet=True)
     known = store.read_timings(tmp_path)
     assert set(analysis.overhead(known)["processes"]) == {runner.TIMED_PROCESSES}
-    assert execution.untimed(trials, known, {}) == []
+    assert sweeping.untimed(trials, known, {}) == []
 
 
 def test_a_timing_measured_again_takes_the_place_of_the_first(tmp_path: Path) -> None:
     """Whatever name its file has by then, and with others beside it."""
     store.create(tmp_path)
-    name = execution.timing_name("digits", "fused", 64, "cpu")
+    name = sweeping.timing_name("digits", "fused", 64, "cpu")
     for place in (timer(), timer(threads=2)):
         store.write_timings(tmp_path, name, [place.row("fused", 64, "digits")])
     folder = tmp_path / "timings"
@@ -191,7 +193,7 @@ def test_a_timing_measured_again_takes_the_place_of_the_first(tmp_path: Path) ->
         store.write_timings(tmp_path, name, [row | {"steps": 99}])
     assert {path.name for path in folder.iterdir()} == before
     assert store.read_timings(tmp_path)["steps"].tolist() == [99, 99]
-    folding.tidy(tmp_path)
+    compaction.compact(tmp_path)
     assert len(store.read_timings(tmp_path)) == 2
 
 
@@ -199,7 +201,7 @@ def test_a_copy_of_a_timing_is_left_out_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store.create(tmp_path)
-    name = execution.timing_name("digits", "fused", 64, "cpu")
+    name = sweeping.timing_name("digits", "fused", 64, "cpu")
     store.write_timings(tmp_path, name, [timer().row("fused", 64, "digits")])
     own = tmp_path / "timings" / f"{name}.parquet"
     assert len(store.read_timings(tmp_path)) == 1
@@ -236,9 +238,9 @@ def test_a_timing_that_fails_is_recorded_and_tried_again(
     place = Failing(timer().workers)
     trials = [make_trial()]
     engines = ("opacus-ew", "fused")
-    monkeypatch.setattr(execution, "timed", lambda _: [(each, 64) for each in engines])
+    monkeypatch.setattr(sweeping, "timed", lambda _: [(each, 64) for each in engines])
     store.create(tmp_path)
-    (line,) = execution.run_timings(trials, place, tmp_path, quiet=False)
+    (line,) = sweeping.run_timings(trials, place, tmp_path, quiet=False)
     why = "opacus-ew batch 64 on cpu: failed: RuntimeError: no such kernel"
     assert line == f"The timing of {why}"
     said = capsys.readouterr().err.splitlines()
@@ -254,7 +256,7 @@ def test_a_timing_that_fails_is_recorded_and_tried_again(
     # a failure takes the place of no measurement
     store.write_timings(tmp_path, "digits-fused-64-cpu", [place.failed("fused", 64)])
     assert set(store.read_timings(tmp_path)["engine"]) == {"fused"}
-    assert execution.run_timings(trials, timer(), tmp_path, quiet=True) == []
+    assert sweeping.run_timings(trials, timer(), tmp_path, quiet=True) == []
     assert len(store.read_timings(tmp_path)) == 2 * runner.TIMED_PROCESSES
     assert store.failed_timings(tmp_path).empty
 
@@ -327,7 +329,7 @@ def test_a_report_is_of_the_timings_of_one_way(tmp_path: Path) -> None:
     store.create(tmp_path)
     trials = [make_trial()]
     for place in (timer(), timer(threads=2)):
-        execution.run_timings(trials, place, tmp_path, quiet=True)
+        sweeping.run_timings(trials, place, tmp_path, quiet=True)
     old = timer(threads=2).row("fused", 64, "digits")
     old |= {"torch_version": "1.0", "started_at": WHERE.started_at.replace(year=2020)}
     store.write_timings(tmp_path, "digits-fused-64-cpu", [old])
@@ -337,6 +339,6 @@ def test_a_report_is_of_the_timings_of_one_way(tmp_path: Path) -> None:
     ratios = {line.split(",")[numbers[0].split(",").index("overhead_ratio")] for line in numbers}
     assert ratios == {"overhead_ratio", "2.0"}  # of the latest, and not a median of both
     page = written.page.read_text(encoding="utf-8")
-    count = len(execution.timed(trials)) * runner.TIMED_PROCESSES + 1
+    count = len(sweeping.timed(trials)) * runner.TIMED_PROCESSES + 1
     assert f"{count} timed pairs were measured otherwise" in page
     assert "1 thread(s)" in page

@@ -9,7 +9,7 @@ import pytest
 
 from bench import false_alarms
 from dpbench.analysis import ARM
-from dpbench.comparison import differences
+from dpbench.analysis.comparison import differences
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "results" / "false_alarms"

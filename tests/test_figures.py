@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from test_analysis import frame
 
-from dpbench import figures
-from dpbench.figures import parts
+from dpbench.reporting import figures
+from dpbench.reporting.figures import parts
 from dpbench.trial import Trial
 
 

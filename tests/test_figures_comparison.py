@@ -8,8 +8,8 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 
-from dpbench import figures
-from dpbench.figures import comparison
+from dpbench.reporting import figures
+from dpbench.reporting.figures import comparison
 
 
 def points(panel: Axes) -> list[list[float]]:

@@ -6,8 +6,8 @@ import pytest
 from test_analysis import timings
 from test_figures import lines
 
-from dpbench import figures
-from dpbench.figures import parts
+from dpbench.reporting import figures
+from dpbench.reporting.figures import parts
 from dpbench.trial import ENGINES, TUTORIAL_ARMS
 
 

@@ -21,7 +21,7 @@ from conftest import make_trial
 from test_store import WHERE, rows
 
 from dpbench import store
-from dpbench.store import files, folding, locks
+from dpbench.store import compaction, files, locks
 from dpbench.store import schema as schemas
 from dpbench.store.schema import table
 from dpbench.trial import Epoch, Trial
@@ -131,7 +131,7 @@ def size(counter: Path) -> int:
 @pytest.fixture
 def folded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[Trial]]:
     """A store of MANY finished trials that are folded, and one that failed."""
-    monkeypatch.setattr(folding, "MANY", MANY)
+    monkeypatch.setattr(compaction, "MANY", MANY)
     store.create(tmp_path)
     trials = [make_trial(seed=seed) for seed in range(MANY)]
     for trial in trials[1:]:
@@ -139,7 +139,7 @@ def folded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[
     failed = store.trial_row(trials[0], Epoch(epoch=1, status="crashed", reason="x"), WHERE)
     store.write_trial(tmp_path, [failed])
     before = store.read_trials(tmp_path)
-    folding.tidy(tmp_path)
+    compaction.compact(tmp_path)
     pd.testing.assert_frame_equal(store.read_trials(tmp_path), before)
     return tmp_path, trials
 
@@ -162,7 +162,7 @@ def again(root: Path, first: int) -> None:
     """Writes MANY more trials, and folds."""
     for seed in range(first, first + MANY):
         store.write_trial(root, rows(make_trial(seed=seed)))
-    folding.tidy(root)
+    compaction.compact(root)
 
 
 @pytest.mark.parametrize("exchange", [True, False], ids=["exchanged", "renamed"])
@@ -244,7 +244,7 @@ def test_a_folder_that_is_a_link_stays_one_and_is_written_to(
 ) -> None:
     if elsewhere is not None and not elsewhere.is_dir():
         pytest.skip(f"there is no {elsewhere}")
-    monkeypatch.setattr(folding, "MANY", MANY)
+    monkeypatch.setattr(compaction, "MANY", MANY)
     with tempfile.TemporaryDirectory(dir=elsewhere or tmp_path) as name:
         root, link = tmp_path / "store", tmp_path / "store" / "trials"
         root.mkdir()
@@ -304,7 +304,7 @@ def test_where_names_cannot_be_exchanged_they_are_renamed(
     monkeypatch.setattr("dpbench.store.files._exchange", lambda *_: False)
     for seed in range(MANY, 2 * MANY):
         store.write_trial(root, rows(make_trial(seed=seed)))
-    folding.tidy(root)
+    compaction.compact(root)
     assert len(pd.read_parquet(root / "trials")) == 2 * MANY
     assert len(list((root / "trials").iterdir())) == 3
 
@@ -321,7 +321,7 @@ def test_an_older_store_is_read_and_a_sweep_gives_it_todays_columns(tmp_path: Pa
     assert len(frame) == 3
     assert frame["traceback"].isna().all()
     assert {path: path.read_bytes() for path in (tmp_path / "trials").iterdir()} == before
-    folding.tidy(tmp_path)
+    compaction.compact(tmp_path)
     for reader in READERS.values():
         assert list(reader(tmp_path / "trials").columns) == store.TRIALS.names
     pd.testing.assert_frame_equal(store.read_trials(tmp_path), frame)
@@ -360,7 +360,7 @@ def test_a_published_store_of_an_older_version_is_given_todays_columns(tmp_path:
             pq.write_table(whole.select([*kept]), path)
     before = store.read_trials(root), store.read_timings(root)
     store.create(root)
-    folding.tidy(root)
+    compaction.compact(root)
     for name, schema in schemas.SCHEMAS.items():
         for path in (root / name).iterdir():
             assert pq.read_schema(path).names == schema.names

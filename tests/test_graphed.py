@@ -9,9 +9,10 @@ import torch
 from conftest import make_trial
 from torch import Tensor
 
-from dpbench import data, engines, models
-from dpbench.engines.graphed import PADDING, Capturable, Graphed, Padded, padded_size
-from dpbench.engines.passes import NO_LABEL
+from dpbench import engines, models
+from dpbench.datasets import loading
+from dpbench.engines.backward import NO_LABEL
+from dpbench.engines.cuda_graphs import PADDING, Capturable, Graphed, Padded, padded_size
 from dpbench.trial import EngineName, Trial
 
 NAMES: tuple[EngineName, ...] = ("non-private", "bookkeeping")
@@ -48,11 +49,11 @@ def engine_or_stack(name: str, device: str = "cpu") -> tuple[Capturable, torch.G
     return engine_of("non-private" if name == "non-private" else "bookkeeping", device)
 
 
-def batches(digits: data.Dataset, device: str = "cpu") -> list[tuple[Tensor, Tensor]]:
+def batches(digits: loading.Dataset, device: str = "cpu") -> list[tuple[Tensor, Tensor]]:
     found, start = [], 0
     for size in SIZES:
         part = slice(start, start + size)
-        images = data.normalise(digits.train_images[part])
+        images = loading.normalise(digits.train_images[part])
         found.append((images.to(device), digits.train_labels[part].to(device)))
         start += size
     return found
@@ -69,7 +70,7 @@ def test_sizes_are_padded_to_the_next_multiple(count: int, size: int) -> None:
 
 
 @pytest.mark.parametrize("name", [*NAMES, "stacked"])
-def test_a_padded_step_is_the_step(name: str, digits: data.Dataset) -> None:
+def test_a_padded_step_is_the_step(name: str, digits: loading.Dataset) -> None:
     plain, _ = engine_or_stack(name)
     padded, _ = engine_or_stack(name)
     held = Padded(padded_size(max(SIZES)), *batches(digits)[0])
@@ -81,7 +82,7 @@ def test_a_padded_step_is_the_step(name: str, digits: data.Dataset) -> None:
     assert_close(padded.state, plain.state)
 
 
-def test_the_state_is_all_that_a_step_changes(digits: data.Dataset) -> None:
+def test_the_state_is_all_that_a_step_changes(digits: loading.Dataset) -> None:
     """Put back, the next step is the same again; with momentum, velocities belong to it."""
     for name in [*NAMES, "stacked"]:
         engine, noise = engine_or_stack(name)
@@ -100,7 +101,7 @@ def test_the_state_is_all_that_a_step_changes(digits: data.Dataset) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="captures do not fail here")
 def test_where_a_capture_fails_steps_go_on_without(
-    digits: data.Dataset, caplog: pytest.LogCaptureFixture
+    digits: loading.Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain, _ = engine_of("bookkeeping")
     engine, noise = engine_of("bookkeeping")
@@ -119,7 +120,7 @@ def test_where_a_capture_fails_steps_go_on_without(
 @pytest.mark.parametrize("name", [*NAMES, "stacked"])
 def test_on_cuda_graphs_follow_the_trajectory_of_plain_steps(
     name: str,
-    digits: data.Dataset,
+    digits: loading.Dataset,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

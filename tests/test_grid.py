@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dpbench import grid
+from dpbench.execution import grid
 from dpbench.trial import BadInput
 
 SMALL: Mapping[str, Any] = {

@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 import torch
 
-from dpbench import heap
+from dpbench.training import malloc
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator alone")
 
@@ -30,13 +30,13 @@ def faults(times: int) -> int:
 
 
 def meanwhile() -> int:
-    with heap.kept():
+    with malloc.kept():
         faults(WARM_UP)
         return faults(5)
 
 
 def afterwards() -> int:
-    with heap.kept():
+    with malloc.kept():
         faults(WARM_UP)
     torch.ones(32 << 18)  # as it is freed, what lies free above goes with it
     return faults(5)
@@ -58,10 +58,10 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
         raise OSError
 
     monkeypatch.setattr("ctypes.CDLL", none)
-    heap._library.cache_clear()
+    malloc._library.cache_clear()
     try:
-        with heap.kept():
-            heap.give_back()
-            assert heap._library("mallopt") is None
+        with malloc.kept():
+            malloc.give_back()
+            assert malloc._library("mallopt") is None
     finally:
-        heap._library.cache_clear()
+        malloc._library.cache_clear()

@@ -17,7 +17,7 @@ SWEEP = [
     *["--max-grad-norm", "1", "--batch-size", "64", "--no-timing", "--device", "cpu", "--out"],
 ]
 MEASURE = """
-from dpbench import memory
+from dpbench.measurement import memory
 while True:
     memory.resident_growth("fused", 64, threads=1, physical_batch_size=None)
 """

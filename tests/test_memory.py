@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from dpbench import memory, stopwatch
+from dpbench.measurement import memory, step_timing
 from dpbench.trial import TimedName
 
 pytestmark = pytest.mark.skipif(not memory._CLEAR.exists(), reason="needs Linux' /proc")
@@ -53,7 +53,7 @@ def test_what_a_step_holds_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
 
     # here, in this process: a patch does not reach a fresh one
     monkeypatch.setattr(
-        stopwatch, "arm", lambda name, size, *_, **__: Holds() if size == 64 else Nothing()
+        step_timing, "arm", lambda name, size, *_, **__: Holds() if size == 64 else Nothing()
     )
     held = memory._grown("fused", 64, 1, None)
     assert held is not None

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from scipy.stats import binom, norm
 
-from dpbench.audits.one_run import Guesses, epsilon_bound, guess, noise_bound, p_value, refutes
-from dpbench.audits.trade_off import Curve, curve
+from dpbench.auditing.one_run import Guesses, epsilon_bound, guess, noise_bound, p_value, refutes
+from dpbench.auditing.trade_off import Curve, curve
 
 
 def gaussian_least_other(probability: float, mu: float) -> float:

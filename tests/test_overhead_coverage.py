@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from bench import overhead_coverage as script
-from dpbench import runner
+from dpbench.execution import runner
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "results" / "overhead_coverage"

@@ -9,7 +9,9 @@ import torch
 
 from bench import launches
 from bench.peers import race, stacks, tutorial
-from dpbench import data, grid, models
+from dpbench import models
+from dpbench.datasets import loading
+from dpbench.execution import grid
 
 
 @pytest.mark.parametrize("count", [2, 5, 8])
@@ -41,7 +43,7 @@ def test_what_needs_a_gpu_says_so(
 
 
 def test_what_launches_are_counted_of_takes_steps(
-    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+    digits: loading.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launches, "STEPS", 2)
     found = list(launches._arms(16, digits))

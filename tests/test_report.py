@@ -19,7 +19,7 @@ from conftest import make_trial
 from test_store import WHERE
 
 from dpbench import report, store
-from dpbench.page import tables
+from dpbench.reporting.page import tables
 from dpbench.store import history
 
 FIGURES = (

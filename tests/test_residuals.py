@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from dpbench.audits.residuals import Residuals, dependence, noise_bound
+from dpbench.auditing.residuals import Residuals, dependence, noise_bound
 
 
 def run(vectors: np.ndarray) -> Residuals:

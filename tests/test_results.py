@@ -11,7 +11,9 @@ import pytest
 import stores
 
 from bench import selection_bias
-from dpbench import analysis, candour, estimate, findings, grid, store
+from dpbench import analysis, store
+from dpbench.execution import estimate, grid
+from dpbench.reporting import caveats, findings
 from dpbench.store import history
 from dpbench.trial import ENGINES
 
@@ -153,9 +155,9 @@ def test_how_much_choosing_flatters_is_what_was_simulated() -> None:
     ):
         biases = [each.bias_points for each in worlds]
         covers = [100 * each.coverage for each in worlds]
-        assert said.format(min(biases), max(biases), min(covers), max(covers)) in candour.BIAS
+        assert said.format(min(biases), max(biases), min(covers), max(covers)) in caveats.BIAS
     arms = [each.arms for each in found]
-    assert f"{min(arms)} to {max(arms)} settings" in candour.BIAS
+    assert f"{min(arms)} to {max(arms)} settings" in caveats.BIAS
     assert {each.seeds for each in found} == {3}
     assert all(abs(each.fresh_bias_points) < 0.02 for each in found)
 

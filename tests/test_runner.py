@@ -8,9 +8,9 @@ import pytest
 import torch
 from conftest import make_trial
 
-from dpbench import runner
-from dpbench.processes.crew import Event
-from dpbench.processes.schedule import Lost
+from dpbench.execution import runner
+from dpbench.execution.schedule import Lost
+from dpbench.processes.worker_pool import Event
 from dpbench.trial import Trial
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")

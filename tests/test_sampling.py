@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dpbench import sampling
+from dpbench.privacy import sampling
 from dpbench.trial import Sampling
 
 

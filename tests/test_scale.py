@@ -9,7 +9,7 @@ from conftest import make_trial
 from test_store import rows
 
 from dpbench import store
-from dpbench.store import files, folding
+from dpbench.store import compaction, files
 from dpbench.store.schema import TRIALS, table
 from dpbench.trial import Trial
 
@@ -33,10 +33,10 @@ def large(tmp_path_factory: pytest.TempPathFactory, trials: list[Trial]) -> Path
     root = tmp_path_factory.mktemp("large")
     store.create(root)
     pattern = table(rows(trials[0]), TRIALS)
-    apart = folding.MANY - 1
+    apart = compaction.MANY - 1
     folded = trials[:-apart]
-    for number, start in enumerate(range(0, len(folded), folding.MANY)):
-        some = folded[start : start + folding.MANY]
+    for number, start in enumerate(range(0, len(folded), compaction.MANY)):
+        some = folded[start : start + compaction.MANY]
         part = pa.concat_tables([pattern] * len(some))
         for name, values in (
             ("trial_id", [trial.trial_id for trial in some for _ in range(EPOCHS)]),
@@ -53,7 +53,7 @@ def large(tmp_path_factory: pytest.TempPathFactory, trials: list[Trial]) -> Path
 def test_planning_takes_two_seconds_at_most(large: Path, trials: list[Trial]) -> None:
     start = time.perf_counter()
     store.create(large)
-    folding.tidy(large)
+    compaction.compact(large)
     states = store.states(large)
     missing = [trial for trial in trials if trial.trial_id not in states]
     seconds = time.perf_counter() - start

@@ -10,9 +10,12 @@ from conftest import make_trial
 from test_store import WHERE
 from torch import nn
 
-from dpbench import data, engines, estimate, execution, runner, stacks, store, sweep, train
+from dpbench import engines, store, sweep
+from dpbench.datasets import loading
 from dpbench.engines.stacked import _convolved, _patches
+from dpbench.execution import estimate, runner, stacks, sweeping
 from dpbench.store import schema
+from dpbench.training import loop
 from dpbench.trial import BadInput, Epoch, Trial
 
 # Relative of losses, absolute of accuracies, after two epochs: rounding, and which of two equal
@@ -57,15 +60,15 @@ def test_only_trials_of_the_same_batches_are_stacked() -> None:
 
 @pytest.mark.parametrize("physical_batch_size", [None, 24])
 def test_stacked_trials_are_those_alone(
-    digits: data.Dataset, physical_batch_size: int | None
+    digits: loading.Dataset, physical_batch_size: int | None
 ) -> None:
     trials = arms(epochs=2)
-    together = list(train.train_stack(trials, digits, physical_batch_size=physical_batch_size))
+    together = list(loop.train_stack(trials, digits, physical_batch_size=physical_batch_size))
     for index, trial in enumerate(trials):
-        alone = list(train.train(trial, digits))
+        alone = list(loop.train(trial, digits))
         for whole, expected in zip(together, alone, strict=True):
             seen = whole[index]
-            assert not isinstance(seen, train.TrainingError)
+            assert not isinstance(seen, loop.TrainingError)
             assert seen.train_loss == pytest.approx(expected.train_loss, rel=LOSS_TOLERANCE)
             assert seen.test_loss == pytest.approx(expected.test_loss, rel=LOSS_TOLERANCE)
             assert seen.test_accuracy == pytest.approx(
@@ -77,12 +80,12 @@ def test_stacked_trials_are_those_alone(
             ]
 
 
-def test_steps_are_those_of_bookkeeping_to_rounding(digits: data.Dataset) -> None:
+def test_steps_are_those_of_bookkeeping_to_rounding(digits: loading.Dataset) -> None:
     trials = arms()
     models = [runner_model() for _ in trials]
     noise = [torch.Generator().manual_seed(seed) for seed in range(len(trials))]
     stack = engines.stacked(trials, models, noise=noise, physical_batch_size=None)
-    images, labels = data.normalise(digits.train_images[:48]), digits.train_labels[:48]
+    images, labels = loading.normalise(digits.train_images[:48]), digits.train_labels[:48]
     for step in range(5):
         part = slice(8 * step, 8 * step + 8 if step != 2 else 16)  # the third is empty
         losses = stack.step(images[part], labels[part])
@@ -132,12 +135,12 @@ def test_a_product_with_patches_is_the_convolution(bias: bool) -> None:
     torch.testing.assert_close(_convolved(layer, images, weight, added), expected)
 
 
-def test_one_that_diverges_does_not_stop_the_others(digits: data.Dataset) -> None:
+def test_one_that_diverges_does_not_stop_the_others(digits: loading.Dataset) -> None:
     steady = make_trial("non-private", epochs=3)
     wild = replace(steady, learning_rate=1e6)
-    whole = list(train.train_stack([steady, wild], digits))
-    assert [isinstance(seen, train.TrainingError) for seen, _ in whole] == [False] * 3
-    assert isinstance(whole[-1][1], train.TrainingError)
+    whole = list(loop.train_stack([steady, wild], digits))
+    assert [isinstance(seen, loop.TrainingError) for seen, _ in whole] == [False] * 3
+    assert isinstance(whole[-1][1], loop.TrainingError)
 
 
 def test_a_sweep_of_stacks_gives_each_trial_its_rows() -> None:
@@ -173,11 +176,11 @@ def test_a_stacks_time_is_shared_out_among_its_trials(said: bool, tmp_path: Path
     (stack_seconds,) = set(last["train_seconds"])  # of them all at once
     throughput = last["examples_seen"].sum() / stack_seconds
     assert last["examples_per_second"].sum() == pytest.approx(throughput)
-    rates = execution.measured_rates(tmp_path, stacked=True)
+    rates = sweeping.measured_rates(tmp_path, stacked=True)
     planned = sum(estimate.training_seconds(trial, rates) for trial in trials)
     assert planned == pytest.approx(stack_seconds, rel=0.5)  # the median is of all epochs
-    assert rates == execution.measured_rates(tmp_path)  # nothing was run otherwise
-    assert execution.measured_rates(tmp_path, device="cuda:0") == {}
+    assert rates == sweeping.measured_rates(tmp_path)  # nothing was run otherwise
+    assert sweeping.measured_rates(tmp_path, device="cuda:0") == {}
 
 
 def test_a_rate_is_of_trials_that_ran_as_they_will(tmp_path: Path) -> None:
@@ -189,8 +192,8 @@ def test_a_rate_is_of_trials_that_ran_as_they_will(tmp_path: Path) -> None:
             replace(WHERE, implementation="fused", stacked_trials=count),
         )
         store.write_trial(tmp_path, [row])
-    assert execution.measured_rates(tmp_path, stacked=True) == {"fused": 1000.0}
-    assert execution.measured_rates(tmp_path) == {"fused": 100.0}
+    assert sweeping.measured_rates(tmp_path, stacked=True) == {"fused": 1000.0}
+    assert sweeping.measured_rates(tmp_path) == {"fused": 100.0}
 
 
 def test_why_trials_are_not_trained_at_once_is_said(
@@ -199,7 +202,7 @@ def test_why_trials_are_not_trained_at_once_is_said(
     def refuse(*_given: object, **_named: object) -> None:
         raise RuntimeError("no stack today")
 
-    monkeypatch.setattr(train, "train_stack", refuse)
+    monkeypatch.setattr(loop, "train_stack", refuse)
     trials = arms()[:2]
     rows = runner.run_stack(tuple(trials), workers(2), beside=0)
     assert [row["status"] for row in rows] == ["ok"] * 2
@@ -214,15 +217,15 @@ def test_a_layer_that_stacks_do_not_know_is_refused() -> None:
 
 
 @pytest.mark.gpu
-def test_on_cuda_stacked_trials_are_those_of_the_cpu(digits: data.Dataset) -> None:
+def test_on_cuda_stacked_trials_are_those_of_the_cpu(digits: loading.Dataset) -> None:
     trials = [
         replace(trial, noise_multiplier=0.0) if trial.private else trial for trial in arms(epochs=1)
     ]
-    on_cuda = data.load("digits", Path("unused"), "cuda")
-    (together,) = train.train_stack(trials, on_cuda)
+    on_cuda = loading.load("digits", Path("unused"), "cuda")
+    (together,) = loop.train_stack(trials, on_cuda)
     for trial, seen in zip(trials, together, strict=True):
-        (expected,) = train.train(trial, digits)
-        assert not isinstance(seen, train.TrainingError)
+        (expected,) = loop.train(trial, digits)
+        assert not isinstance(seen, loop.TrainingError)
         assert seen.train_loss == pytest.approx(expected.train_loss, rel=LOSS_TOLERANCE)
         assert seen.test_accuracy == pytest.approx(expected.test_accuracy, abs=ACCURACY_TOLERANCE)
 

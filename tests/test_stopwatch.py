@@ -8,7 +8,9 @@ from collections.abc import Callable
 import pytest
 from torch import Tensor
 
-from dpbench import data, engines, stopwatch
+from dpbench import engines
+from dpbench.datasets import loading
+from dpbench.measurement import step_timing
 from dpbench.trial import StepTiming
 
 
@@ -21,8 +23,8 @@ def near(measure: Callable[[int], float], expected: float, within: float) -> boo
     return any(abs(measure(pairs) / expected - 1) < within for pairs in (7, 21))
 
 
-def test_pairs_alternate_which_arm_comes_first(digits: data.Dataset) -> None:
-    timings = stopwatch.measure("opacus-hooks", 32, digits, pairs=4)
+def test_pairs_alternate_which_arm_comes_first(digits: loading.Dataset) -> None:
+    timings = step_timing.measure("opacus-hooks", 32, digits, pairs=4)
     assert [t.pair for t in timings] == [0, 1, 2, 3]
     assert [t.order for t in timings] == 2 * ["engine-first", "baseline-first"]
     assert len({t.steps for t in timings}) == 1
@@ -44,11 +46,11 @@ class Logged:
 
 
 def test_blocks_run_as_their_order_says_after_a_block_of_warming_up(
-    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+    digits: loading.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log: list[tuple[str, int]] = []
-    monkeypatch.setattr(stopwatch, "arm", lambda name, *_, **__: Logged(name, log))
-    timings = stopwatch.measure("fused", 64, digits, pairs=3)
+    monkeypatch.setattr(step_timing, "arm", lambda name, *_, **__: Logged(name, log))
+    timings = step_timing.measure("fused", 64, digits, pairs=3)
     blocks = log[-8:]  # a warm-up of each, and three pairs
     assert {steps for _, steps in blocks} == {timings[0].steps}
     assert [name for name, _ in blocks[:2]] == ["fused", "non-private"]
@@ -71,7 +73,7 @@ def test_other_processes_are_seen_at_work(nice: int) -> None:
         for other in others:
             assert other.stdout is not None
             other.stdout.readline()
-        watched = stopwatch._OtherProcesses()
+        watched = step_timing._OtherProcesses()
         time.sleep(1)
         assert watched.busy() > 0.3 * len(others)
     finally:
@@ -80,16 +82,16 @@ def test_other_processes_are_seen_at_work(nice: int) -> None:
             other.communicate()
 
 
-def test_the_baseline_against_itself_costs_one(digits: data.Dataset) -> None:
+def test_the_baseline_against_itself_costs_one(digits: loading.Dataset) -> None:
     assert near(
-        lambda pairs: ratio(stopwatch.measure("non-private", 64, digits, pairs=pairs)),
+        lambda pairs: ratio(step_timing.measure("non-private", 64, digits, pairs=pairs)),
         1,
         within=0.25,
     )
 
 
 def test_an_engine_made_twice_as_slow_is_seen(
-    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+    digits: loading.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build = engines.build
 
@@ -107,10 +109,10 @@ def test_an_engine_made_twice_as_slow_is_seen(
         engine = build(trial, model, **knobs)
         return Slow(engine) if trial.private else engine
 
-    plain = ratio(stopwatch.measure("opacus-hooks", 64, digits))
+    plain = ratio(step_timing.measure("opacus-hooks", 64, digits))
     monkeypatch.setattr(engines, "build", slow_hooks)
     assert near(
-        lambda pairs: ratio(stopwatch.measure("opacus-hooks", 64, digits, pairs=pairs)),
+        lambda pairs: ratio(step_timing.measure("opacus-hooks", 64, digits, pairs=pairs)),
         2 * plain,
         within=0.35,
     )

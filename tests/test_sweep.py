@@ -400,7 +400,7 @@ def test_reporting_does_not_import_torch(
 
 
 def test_an_import_of_torch_would_be_seen(tmp_path: Path) -> None:
-    assert imports_torch("import dpbench.train", tmp_path)
+    assert imports_torch("import dpbench.training.loop", tmp_path)
 
 
 def test_a_report_on_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 from conftest import make_trial
 
-from dpbench import execution, store, timing
+from dpbench import store, timing
+from dpbench.execution import sweeping
 from dpbench.store import history
 from dpbench.trial import StepTiming
 
@@ -87,7 +88,7 @@ def test_a_row_that_was_not_alone_is_marked(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from dpbench import runner
+    from dpbench.execution import runner
 
     def planted_rows(*_: object, **__: object) -> Generator[list[dict[str, object]]]:
         yield from planted(alone)
@@ -105,7 +106,7 @@ def test_a_row_that_was_not_alone_is_marked(
 def test_a_store_remembers_the_command_and_keeps_the_times_of_two_datasets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dpbench import runner
+    from dpbench.execution import runner
 
     def planted_for(
         engines: Sequence[str], batch_size: int, dataset: str, *_: object, **__: object
@@ -116,7 +117,7 @@ def test_a_store_remembers_the_command_and_keeps_the_times_of_two_datasets(
                 yield [row | asked for row in rows]
 
     monkeypatch.setattr(runner, "time_engines", planted_for)
-    monkeypatch.setattr(execution, "TIMED_PROCESSES", 2)
+    monkeypatch.setattr(sweeping, "TIMED_PROCESSES", 2)
     typed = [*QUICK, "--engine", "opacus-hooks", "--out", str(tmp_path)]
     assert timing.main(typed) == 0
     (record,) = history.read(tmp_path)
@@ -127,7 +128,7 @@ def test_a_store_remembers_the_command_and_keeps_the_times_of_two_datasets(
             data_root=tmp_path, devices=("cpu",), jobs=1, threads=1, physical_batch_size=256
         )
     )
-    execution.run_timings([make_trial(dataset="mnist")], place, tmp_path, quiet=True)
+    sweeping.run_timings([make_trial(dataset="mnist")], place, tmp_path, quiet=True)
     timings = store.read_timings(tmp_path)
     of_hooks = timings[timings["engine"] == "opacus-hooks"]
     assert dict(of_hooks.groupby("dataset").size()) == {"digits": 6, "mnist": 6}
@@ -136,7 +137,7 @@ def test_a_store_remembers_the_command_and_keeps_the_times_of_two_datasets(
 def test_intervals_of_one_process_say_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from dpbench import runner
+    from dpbench.execution import runner
 
     def of_one(*_: object, **__: object) -> Generator[list[dict[str, object]]]:
         yield planted(alone=True)[0]

@@ -9,9 +9,9 @@ import pytest
 from dp_accounting import pld
 from scipy.stats import norm
 
-from dpbench.accounting import spent
-from dpbench.audits import trade_off
-from dpbench.audits.trade_off import curve
+from dpbench.auditing import trade_off
+from dpbench.auditing.trade_off import curve
+from dpbench.privacy.accounting import spent
 
 SETTINGS = [
     (2.0, 0.5, 8),

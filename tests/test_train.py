@@ -11,22 +11,25 @@ from conftest import make_trial
 from dp_accounting.pld.pld_privacy_accountant import PLDAccountant
 from torch import nn
 
-from dpbench import accounting, data, engines, sampling, train
+from dpbench import engines
+from dpbench.datasets import loading
+from dpbench.privacy import accounting, sampling
+from dpbench.training import loop
 from dpbench.trial import ENGINES, EngineName, Epoch, Trial
 
 
-def results(trial: Trial, dataset: data.Dataset, **knobs: int) -> list[Epoch]:
+def results(trial: Trial, dataset: loading.Dataset, **knobs: int) -> list[Epoch]:
     """The trial's epochs without their wall times."""
     import dataclasses
 
     return [
         dataclasses.replace(epoch, train_seconds=None, examples_per_second=None)
-        for epoch in train.train(trial, dataset, **knobs)
+        for epoch in loop.train(trial, dataset, **knobs)
     ]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_same_trial_gives_the_same_bits(engine: EngineName, digits: data.Dataset) -> None:
+def test_the_same_trial_gives_the_same_bits(engine: EngineName, digits: loading.Dataset) -> None:
     trial = make_trial(engine, epochs=2)
     first = results(trial, digits)
     results(make_trial(engine, seed=7), digits)  # what runs in between changes nothing
@@ -34,7 +37,7 @@ def test_the_same_trial_gives_the_same_bits(engine: EngineName, digits: data.Dat
     assert results(make_trial(engine, epochs=2, seed=1), digits) != first
 
 
-def test_arms_of_one_seed_see_the_same_batches(digits: data.Dataset) -> None:
+def test_arms_of_one_seed_see_the_same_batches(digits: loading.Dataset) -> None:
     seen = {
         engine: [epoch.examples_seen for epoch in results(make_trial(engine, epochs=2), digits)]
         for engine in ("non-private", "opacus-hooks", "opacus-ghost")
@@ -42,9 +45,9 @@ def test_arms_of_one_seed_see_the_same_batches(digits: data.Dataset) -> None:
     assert len({tuple(counts) for counts in seen.values()}) == 1
 
 
-def test_an_epoch_counts_from_the_trials_start(digits: data.Dataset) -> None:
+def test_an_epoch_counts_from_the_trials_start(digits: loading.Dataset) -> None:
     trial = make_trial(epochs=3)
-    epochs = list(train.train(trial, digits))
+    epochs = list(loop.train(trial, digits))
     assert [epoch.epoch for epoch in epochs] == [1, 2, 3]
     assert [epoch.steps for epoch in epochs] == [22, 44, 66]  # round(1437 / 64) each
     for epoch in epochs:
@@ -63,17 +66,17 @@ def test_an_epoch_counts_from_the_trials_start(digits: data.Dataset) -> None:
         assert abs(epoch.examples_seen - 64 * epoch.steps) < 5 * (64 * epoch.steps) ** 0.5
 
 
-def test_a_baseline_spends_no_epsilon_and_clip_only_spends_all(digits: data.Dataset) -> None:
+def test_a_baseline_spends_no_epsilon_and_clip_only_spends_all(digits: loading.Dataset) -> None:
     baseline, clip_only = make_trial("non-private"), make_trial(noise_multiplier=0.0)
-    (plain,) = train.train(baseline, digits)
+    (plain,) = loop.train(baseline, digits)
     assert accounting.columns(asdict(baseline) | asdict(plain)) == {}
-    (clipped,) = train.train(clip_only, digits)
+    (clipped,) = loop.train(clip_only, digits)
     assert accounting.columns(asdict(clip_only) | asdict(clipped))["epsilon"] == float("inf")
 
 
-def test_shuffled_trials_spend_the_bound_without_amplification(digits: data.Dataset) -> None:
+def test_shuffled_trials_spend_the_bound_without_amplification(digits: loading.Dataset) -> None:
     trials = make_trial(sampling="shuffle", epochs=2), make_trial(epochs=2)
-    seen = [list(train.train(trial, digits))[-1] for trial in trials]
+    seen = [list(loop.train(trial, digits))[-1] for trial in trials]
     assert seen[0].steps == seen[1].steps == 44
     assert seen[0].examples_seen == 2 * 1437
     last, poisson = (
@@ -91,7 +94,7 @@ def test_shuffled_trials_spend_the_bound_without_amplification(digits: data.Data
     assert {last[f"epsilon_{name}"] for name in ("pld", "rdp", "gdp")} == {None}
 
 
-def weights_after(trial: Trial, dataset: data.Dataset) -> torch.Tensor:
+def weights_after(trial: Trial, dataset: loading.Dataset) -> torch.Tensor:
     """All weights at the end of the trial, float64 [P]."""
     kept: list[nn.Module] = []
     build = engines.build
@@ -102,11 +105,11 @@ def weights_after(trial: Trial, dataset: data.Dataset) -> torch.Tensor:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(engines, "build", spy)
-        list(train.train(trial, dataset))
+        list(loop.train(trial, dataset))
     return torch.cat([each.detach().reshape(-1) for each in kept[0].parameters()]).double()
 
 
-def test_two_trials_of_a_seed_do_not_give_away_the_gradients(digits: data.Dataset) -> None:
+def test_two_trials_of_a_seed_do_not_give_away_the_gradients(digits: loading.Dataset) -> None:
     """With shared noise, 2 w(noise 10) - w(noise 20) had none: the sum of private gradients.
 
     A step here is the whole of the digits at once, so that the weights move by one clipped sum.
@@ -122,10 +125,10 @@ def test_two_trials_of_a_seed_do_not_give_away_the_gradients(digits: data.Datase
     assert error == pytest.approx(8**0.5 * spread, rel=0.05)  # sqrt((2 * 10)^2 + 20^2) / 10
 
 
-def test_engines_draw_the_same_noise_and_a_longer_trial_goes_on(digits: data.Dataset) -> None:
+def test_engines_draw_the_same_noise_and_a_longer_trial_goes_on(digits: loading.Dataset) -> None:
     trial = make_trial("bookkeeping", epochs=2)
-    by_other = list(train.train(replace(trial, engine="opacus-hooks"), digits))
-    by_this = list(train.train(trial, digits))
+    by_other = list(loop.train(replace(trial, engine="opacus-hooks"), digits))
+    by_this = list(loop.train(trial, digits))
     assert [epoch.test_loss for epoch in by_this] == pytest.approx(
         [epoch.test_loss for epoch in by_other], rel=1e-3
     )
@@ -133,16 +136,16 @@ def test_engines_draw_the_same_noise_and_a_longer_trial_goes_on(digits: data.Dat
     assert shorter == results(trial, digits)[0]
 
 
-def test_fresh_noise_is_the_systems_and_is_recorded(digits: data.Dataset) -> None:
+def test_fresh_noise_is_the_systems_and_is_recorded(digits: loading.Dataset) -> None:
     trial = make_trial("bookkeeping", noise_source="system")
-    first, second = (list(train.train(trial, digits))[-1] for _ in range(2))
+    first, second = (list(loop.train(trial, digits))[-1] for _ in range(2))
     assert first.noise_derivation == second.noise_derivation == "system"
     assert first.system_seed is not None
     assert first.system_seed != second.system_seed
     assert first.examples_seen != second.examples_seen or first.test_loss != second.test_loss
     usual = results(make_trial("bookkeeping"), digits)[-1]
     assert (usual.noise_derivation, usual.system_seed) == ("trial", None)
-    (plain,) = train.train(make_trial("non-private"), digits)
+    (plain,) = loop.train(make_trial("non-private"), digits)
     assert (plain.noise_derivation, plain.system_seed) == (None, None)
 
 
@@ -186,27 +189,30 @@ def always_the_same(*, examples: int, sample_rate: float, rng: np.random.Generat
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_a_trial_whose_sampler_draws_otherwise_fails(
-    faulty: Callable[..., Batches], said: str, digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+    faulty: Callable[..., Batches],
+    said: str,
+    digits: loading.Dataset,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sampling, "poisson_batches", faulty)
-    with pytest.raises(train.TrainingError, match=f"no epsilon holds: .* {said}"):
-        list(train.train(make_trial(), digits))
+    with pytest.raises(loop.TrainingError, match=f"no epsilon holds: .* {said}"):
+        list(loop.train(make_trial(), digits))
 
 
-def test_held_out_examples_are_evaluated_apart(digits: data.Dataset) -> None:
-    split = data.load("digits", Path(), "cpu", 400)
-    *_, last = train.train(make_trial("non-private", epochs=10, validation_examples=400), split)
+def test_held_out_examples_are_evaluated_apart(digits: loading.Dataset) -> None:
+    split = loading.load("digits", Path(), "cpu", 400)
+    *_, last = loop.train(make_trial("non-private", epochs=10, validation_examples=400), split)
     assert last.sample_rate == 64 / 1037
     assert last.validation_accuracy is not None
     assert last.validation_accuracy > 0.8
     assert (last.validation_accuracy * 400) % 1 == pytest.approx(0)
     assert last.validation_loss != last.test_loss
-    (plain,) = train.train(make_trial("non-private"), digits)
+    (plain,) = loop.train(make_trial("non-private"), digits)
     assert (plain.validation_accuracy, plain.validation_loss) == (None, None)
 
 
-def test_training_learns(digits: data.Dataset) -> None:
-    epochs = list(train.train(make_trial("non-private", epochs=10), digits))
+def test_training_learns(digits: loading.Dataset) -> None:
+    epochs = list(loop.train(make_trial("non-private", epochs=10), digits))
     assert epochs[-1].test_accuracy is not None
     assert epochs[-1].test_accuracy > 0.8
     assert epochs[-1].train_loss is not None
@@ -214,13 +220,13 @@ def test_training_learns(digits: data.Dataset) -> None:
     assert epochs[-1].train_loss < epochs[0].train_loss / 2
 
 
-def test_a_diverged_trial_says_so(digits: data.Dataset) -> None:
-    with pytest.raises(train.TrainingError, match="diverged: train loss nan"):
-        list(train.train(make_trial("non-private", learning_rate=1e6), digits))
+def test_a_diverged_trial_says_so(digits: loading.Dataset) -> None:
+    with pytest.raises(loop.TrainingError, match="diverged: train loss nan"):
+        list(loop.train(make_trial("non-private", learning_rate=1e6), digits))
 
 
 def test_steps_take_denormal_numbers_for_zero(
-    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+    digits: loading.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Weights that explode under the noise make so many of them that steps are slow."""
     build, seen = engines.build, []
@@ -240,7 +246,7 @@ def test_steps_take_denormal_numbers_for_zero(
         return float((torch.full((64,), 1e-20) * 1e-20).max())
 
     monkeypatch.setattr(engines, "build", watched)
-    assert list(train.train(make_trial("fused", epochs=2), digits))
+    assert list(loop.train(make_trial("fused", epochs=2), digits))
     assert set(seen) == {0.0}
     assert denormal() > 0  # accountants keep them
 
@@ -254,7 +260,7 @@ def test_evaluation_is_over_the_whole_test_set() -> None:
 
     labels = torch.tensor([3] * 1_500 + [4] * 1_000)  # more than one part
     images = torch.zeros(2_500, 1, 28, 28, dtype=torch.uint8)
-    loss, accuracy = train.evaluate(Sure(), images, labels)
+    loss, accuracy = loop.evaluate(Sure(), images, labels)
     assert accuracy == 0.6
     log_sum = torch.logsumexp(torch.tensor([2.0] + [0.0] * 9), 0).item()
     assert loss == pytest.approx(log_sum - 0.6 * 2.0, rel=1e-6)
@@ -270,7 +276,7 @@ def test_the_tutorials_setting_reaches_its_accuracy(mnist_root: Path) -> None:
         learning_rate=0.05,
         epochs=10,
     )
-    *_, last = train.train(trial, data.load("mnist", mnist_root, "cpu"))
+    *_, last = loop.train(trial, loading.load("mnist", mnist_root, "cpu"))
     assert last.test_accuracy == pytest.approx(0.92, abs=0.015)
     spent = accounting.columns(asdict(trial) | asdict(last))
     assert spent["epsilon"] == pytest.approx(0.321, abs=1e-3)

@@ -16,9 +16,16 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from dpbench import prv
-from dpbench.accounting import RDP_ORDERS, Run, account, epsilon_of_best, shuffled_event, spent
-from dpbench.calibration import noise_multiplier_for
+from dpbench.privacy import prv
+from dpbench.privacy.accounting import (
+    RDP_ORDERS,
+    Run,
+    account,
+    epsilon_of_best,
+    shuffled_event,
+    spent,
+)
+from dpbench.privacy.calibration import noise_multiplier_for
 
 GRID = [
     (noise, rate, steps, delta)

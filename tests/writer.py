@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dpbench import store
-from dpbench.store import folding
+from dpbench.store import compaction
 from dpbench.trial import Environment, Epoch, Trial
 
 WHERE = Environment(
@@ -54,11 +54,11 @@ def rows(seed: int) -> list[dict[str, object]]:
 
 if __name__ == "__main__":
     root, count = Path(sys.argv[1]), int(sys.argv[4])
-    folding.MANY = int(sys.argv[2])
+    compaction.MANY = int(sys.argv[2])
     store.create(root)
     for seed in range(count):
         store.write_trial(root, rows(seed))
         with (root / f"count-{sys.argv[3]}").open("a") as file:
             file.write("x")
         if seed % 5 == 4:
-            folding.tidy(root)
+            compaction.compact(root)

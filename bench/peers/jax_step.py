@@ -30,7 +30,9 @@ except ImportError:
     )
     sys.exit(2)
 
-from dpbench import command, data, environment, models, stopwatch
+from dpbench import cli, models
+from dpbench.datasets import loading
+from dpbench.measurement import environment, step_timing
 from dpbench.trial import EngineName
 
 NOISE_MULTIPLIER = MAX_GRAD_NORM = 1.0
@@ -91,8 +93,8 @@ jitted_step = jax.jit(step)
 class JaxArm:
     """Steps on one batch that lies in memory already."""
 
-    def __init__(self, batch_size: int, dataset: data.Dataset) -> None:
-        self._images = jnp.asarray(data.normalise(dataset.train_images[:batch_size]).numpy())
+    def __init__(self, batch_size: int, dataset: loading.Dataset) -> None:
+        self._images = jnp.asarray(loading.normalise(dataset.train_images[:batch_size]).numpy())
         self._labels = jnp.asarray(dataset.train_labels[:batch_size].numpy())
         self._weights, self._key = weights(), jax.random.key(0)
 
@@ -103,9 +105,9 @@ class JaxArm:
         jax.block_until_ready(self._weights)
 
 
-def differs_from_torch(dataset: data.Dataset) -> float:
+def differs_from_torch(dataset: loading.Dataset) -> float:
     """Largest relative difference of 32 examples' clipped sum from that of `torch.func`."""
-    images, labels = data.normalise(dataset.train_images[:32]), dataset.train_labels[:32]
+    images, labels = loading.normalise(dataset.train_images[:32]), dataset.train_labels[:32]
     model = models.tutorial_cnn(seed=0, device="cpu")
     parameters = dict(model.named_parameters())
 
@@ -122,27 +124,27 @@ def differs_from_torch(dataset: data.Dataset) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = command.Parser("python bench/peers/jax_step.py", __doc__, "0 all well; 2 bad input")
+    parser = cli.Parser("python bench/peers/jax_step.py", __doc__, "0 all well; 2 bad input")
     parser.add_argument("--batch-size", type=int, nargs="+", default=[64, 256, 1024], metavar="N")
-    parser.add_argument("--pairs", type=int, default=stopwatch.PAIRS, metavar="N")
+    parser.add_argument("--pairs", type=int, default=step_timing.PAIRS, metavar="N")
     parser.add_argument("--short", action="store_true", help="one pair: whether it runs")
     parser.add_argument("--json", action="store_true", help="one object on stdout")
-    return command.run(parser, arguments, _time)
+    return cli.run(parser, arguments, _time)
 
 
 def _time(given: argparse.Namespace) -> int:
     torch.set_num_threads(1)
     if given.short:
         given.batch_size, given.pairs = [64], 1
-    digits = data.load("digits", Path("unused"), "cpu")
+    digits = loading.load("digits", Path("unused"), "cpu")
     difference = differs_from_torch(digits)
     assert difference < 1e-5, f"JAX's clipped sums differ by {difference}"
     rows = []
     for batch_size in given.batch_size:
-        baseline = stopwatch.arm("non-private", batch_size, digits, STEPS)
-        arms: dict[str, stopwatch.Arm] = {"jax vmap(grad)": JaxArm(batch_size, digits)}
+        baseline = step_timing.arm("non-private", batch_size, digits, STEPS)
+        arms: dict[str, step_timing.Arm] = {"jax vmap(grad)": JaxArm(batch_size, digits)}
         arms |= {
-            name: stopwatch.arm(
+            name: step_timing.arm(
                 name, batch_size, digits, STEPS, physical_batch_size=PHYSICAL_BATCH_SIZE
             )
             for name in (ENGINES[:1] if given.short else ENGINES)
@@ -156,11 +158,11 @@ def _time(given: argparse.Namespace) -> int:
             )
     machine = environment.machine() | {"jax_version": jax.__version__}
     if given.json:
-        print(command.one_object(dataset="digits", threads=1, machine=machine, rows=rows))
+        print(cli.one_object(dataset="digits", threads=1, machine=machine, rows=rows))
     else:
         print(f"digits, one thread, jax {jax.__version__}, torch {torch.__version__}")
         header = ("step", "batch", "over non-private", "range")
-        print(command.table(header, map(_cells, rows)))
+        print(cli.table(header, map(_cells, rows)))
     return 0
 
 
@@ -169,7 +171,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [row["step"], str(row["batch_size"]), f"{row['ratio']:.2f}", spread]
 
 
-def ratios(arm: stopwatch.Arm, baseline: stopwatch.Arm, pairs: int) -> list[float]:
+def ratios(arm: step_timing.Arm, baseline: step_timing.Arm, pairs: int) -> list[float]:
     """The arm's time over the baseline's, alternated; a first pair warms both up."""
     found = []
     for pair in range(pairs + 1):

@@ -18,8 +18,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dpbench import command, data, environment
+from dpbench import cli
+from dpbench.datasets import loading
 from dpbench.engines import fused
+from dpbench.measurement import environment
 
 HERE = Path(__file__).parent
 NOISES, CLIPS = (0.7, 1.0, 1.3, 1.6), (1.0, 1.5)
@@ -60,7 +62,7 @@ class Result:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the race; exit code 3 where a ratio is below what is wanted."""
-    parser = command.Parser("python bench/peers/race.py", __doc__, "0 all well; 3 too slow")
+    parser = cli.Parser("python bench/peers/race.py", __doc__, "0 all well; 3 too slow")
     parser.add_argument("--trials", type=int, default=8, choices=range(2, 9), metavar="2..8")
     parser.add_argument("--epochs", type=int, default=3, metavar="N")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N")
@@ -69,12 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--short", action="store_true", help="two trials of an epoch: whether it runs, not how fast"
     )
     parser.add_argument("--json", action="store_true", help="one object on stdout")
-    return command.run(parser, arguments, _race)
+    return cli.run(parser, arguments, _race)
 
 
 def _race(given: argparse.Namespace) -> int:
-    root = command.data_root(given.data_root)
-    data.load("mnist", root, "cpu")  # says what is missing, before the race
+    root = cli.data_root(given.data_root)
+    loading.load("mnist", root, "cpu")  # says what is missing, before the race
     if given.short:
         given.trials, given.epochs, given.batch_size = 2, 1, 1024
     # all noises at one clip first, so that any number of trials is a grid or nearly one
@@ -111,11 +113,11 @@ def _race(given: argparse.Namespace) -> int:
             for each in results
         ]
         asked = {"trials": len(trials), "epochs": given.epochs, "batch_size": given.batch_size}
-        print(command.one_object(**asked, machine=environment.machine(), rows=rows))
+        print(cli.one_object(**asked, machine=environment.machine(), rows=rows))
     else:
         print(text(results, len(trials), given.epochs))
     slow = any(each.times_as_fast < each.wanted for each in results)
-    return command.EXIT_REGRESSION if slow and not given.short else 0
+    return cli.EXIT_REGRESSION if slow and not given.short else 0
 
 
 def text(results: Sequence[Result], trials: int, epochs: int) -> str:
@@ -133,7 +135,7 @@ def text(results: Sequence[Result], trials: int, epochs: int) -> str:
         for each in results
     ]
     title = f"{trials} trials of {epochs} epochs on MNIST, wall time with start-up"
-    return f"{title}\n{command.table(header, cells)}"
+    return f"{title}\n{cli.table(header, cells)}"
 
 
 def _tutorial(trials: Sequence[tuple[float, float]], shared: Sequence[str]) -> list[str]:

@@ -19,7 +19,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpbench import analysis, command, data, environment, grid, store
+from dpbench import analysis, cli, store
+from dpbench.datasets import loading
+from dpbench.execution import grid
+from dpbench.measurement import environment
 from dpbench.trial import BadInput
 
 if TYPE_CHECKING:
@@ -77,7 +80,7 @@ class Alone:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = command.Parser("python bench/peers/stacks.py", __doc__, "0 all well; 3 too slow")
+    parser = cli.Parser("python bench/peers/stacks.py", __doc__, "0 all well; 3 too slow")
     parser.add_argument("--epochs", type=int, default=10, metavar="N", help="of the grid's trials")
     parser.add_argument(
         "--tutorial-epochs", type=int, default=2, metavar="N", help="of its trials (default: 2)"
@@ -88,17 +91,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--short", action="store_true", help="an epoch of each: whether it runs, not how fast"
     )
     parser.add_argument("--json", action="store_true", help="one object on stdout")
-    return command.run(parser, arguments, _race)
+    return cli.run(parser, arguments, _race)
 
 
 def _race(given: argparse.Namespace) -> int:
-    (device,) = command.devices([given.device])
+    (device,) = cli.devices([given.device])
     if device == "cpu":
         raise BadInput(f"Expected device={given.device} to be a CUDA device.")
     if given.short:
         given.epochs = given.tutorial_epochs = 1
-    root = command.data_root(given.data_root)
-    data.load("mnist", root, "cpu")  # says what is missing, before the race
+    root = cli.data_root(given.data_root)
+    loading.load("mnist", root, "cpu")  # says what is missing, before the race
     asked = ["--data-root", str(root), "--device", device]
     grid_trials = Counter(
         trial.batch_size
@@ -127,14 +130,14 @@ def _race(given: argparse.Namespace) -> int:
         swept = [asdict(each) for each in stacked]
         times = times_as_fast(stacked, alone)
         print(
-            command.one_object(
+            cli.one_object(
                 machine=machine, stacked=swept, alone=rows, times_as_fast=times, wanted=WANTED
             )
         )
     else:
         print(text(stacked, alone))
     fast = times_as_fast(stacked, alone)[TUTORIAL] >= WANTED
-    return 0 if fast or given.short else command.EXIT_REGRESSION
+    return 0 if fast or given.short else cli.EXIT_REGRESSION
 
 
 def times_as_fast(stacked: Sequence[Swept], alone: Sequence[Alone]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dpbench.engines import fused
 from dpbench.engines.bookkeeping import Bookkeeping
-from dpbench.engines.graphed import Capturable, Graphed
+from dpbench.engines.cuda_graphs import Capturable, Graphed
 from dpbench.engines.non_private import NonPrivate
 from dpbench.engines.protocol import Engine
 from dpbench.engines.stacked import Stacked

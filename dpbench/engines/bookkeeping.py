@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpbench.engines import passes
-from dpbench.engines.descent import Sgd, add_up, noisy_mean, row_norms
+from dpbench.engines import backward
 from dpbench.engines.protocol import physical_batches
+from dpbench.engines.sgd import Sgd, add_up, noisy_mean, row_norms
 from dpbench.trial import BadInput, Trial
 
 # On a CPU
@@ -46,7 +46,7 @@ class Bookkeeping:
         noise: torch.Generator,
         physical_batch_size: int | None,
     ) -> None:
-        self._layers = passes.with_parameters(model)
+        self._layers = backward.with_parameters(model)
         for layer in model.modules():
             _refuse_mixing(layer)
         for layer in self._layers:
@@ -59,7 +59,7 @@ class Bookkeeping:
         self._largest = max(convolutions, key=lambda layer: layer.weight.numel(), default=None)
         self._trial = trial
         self._noise = noise
-        self._passes = passes.through(model)
+        self._passes = backward.through(model)
         self._parameters = list(model.parameters())
         assert trial.max_grad_norm is not None
         # divided by norms in one operation, where a number takes two
@@ -149,7 +149,7 @@ def _refuse_mixing(layer: nn.Module) -> None:
 def _refuse_unknown(layer: nn.Module) -> None:
     if not all(parameter.requires_grad for parameter in layer.parameters()):
         raise BadInput(f"The bookkeeping engine trains every layer; this one is frozen: {layer}.")
-    if passes.has_hooks(layer):
+    if backward.has_hooks(layer):
         raise BadInput(f"The bookkeeping engine knows no layer with hooks, like this one: {layer}.")
     plain_conv = (
         isinstance(layer, nn.Conv2d)

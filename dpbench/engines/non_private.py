@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpbench.engines import passes
-from dpbench.engines.descent import Sgd, add_up
+from dpbench.engines import backward
 from dpbench.engines.protocol import physical_batches
+from dpbench.engines.sgd import Sgd, add_up
 from dpbench.trial import Trial
 
 CHUNK = 192  # examples at a time on a CPU: more leave the cache, or fault their memory in anew
@@ -20,9 +20,9 @@ class NonPrivate:
 
     def __init__(self, trial: Trial, model: nn.Module, *, physical_batch_size: int | None) -> None:
         self._model = model
-        layers = passes.chain(model)
-        self._by_hand = None if layers is None else passes.ByHand(layers)
-        self._layers = passes.with_parameters(model)
+        layers = backward.chain(model)
+        self._by_hand = None if layers is None else backward.ByHand(layers)
+        self._layers = backward.with_parameters(model)
         self._parameters = [each for each in model.parameters() if each.requires_grad]
         self._sgd = Sgd(self._parameters, trial)
         self._batch_size = trial.batch_size
@@ -52,5 +52,5 @@ class NonPrivate:
             sums = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
             return loss.detach(), list(sums)
         loss, found = self._by_hand(images, labels)
-        gradients = (passes.weight_gradients(layer, *found[layer]) for layer in self._layers)
+        gradients = (backward.weight_gradients(layer, *found[layer]) for layer in self._layers)
         return loss, [each for both in gradients for each in both]

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpbench.engines import passes
-from dpbench.engines.descent import row_norms
+from dpbench.engines import backward
 from dpbench.engines.protocol import physical_batches
+from dpbench.engines.sgd import row_norms
 from dpbench.trial import BadInput, Trial
 
 
@@ -191,7 +191,7 @@ def _refuse_changed(layer: nn.Module) -> None:
     """What is done to one model's layer would not be done to the batched model."""
     if not all(parameter.requires_grad for parameter in layer.parameters(recurse=False)):
         raise BadInput(f"Stacked trials train every layer; this one is frozen: {layer}.")
-    if passes.has_hooks(layer):
+    if backward.has_hooks(layer):
         raise BadInput(f"Stacked trials know no layer with hooks, like this one: {layer}.")
 
 

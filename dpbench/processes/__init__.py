@@ -1,1 +1,1 @@
-"""Trials in processes that may die: who runs what, and what becomes of it."""
+"""Processes that may die, and the signals that they get."""

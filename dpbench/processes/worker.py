@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import psutil
 
-from dpbench import interrupt
+from dpbench.processes import signals
 
 Message = tuple[Literal["ready", "item", "end"], Any]
 
@@ -43,7 +43,7 @@ def serve(
         work: What a task is.
     """
     _die_with(driver)
-    interrupt.ignored()
+    signals.ignored()
     faulthandler.enable(last_words.fileno(), all_threads=False)
     faulthandler.register(signal.SIGUSR1, last_words.fileno(), all_threads=False)
     try:
@@ -71,7 +71,7 @@ def _watch(driver: int) -> None:
 
 def end_with(driver: int) -> None:
     """Ends this process when the driver has, which need not have started it itself."""
-    interrupt.ignored()
+    signals.ignored()
     known = psutil.Process(driver)  # with the time of its start: its id may be used again
 
     def watch() -> None:

@@ -49,7 +49,7 @@ FAULTS: Mapping[str, Callable[[], object]] = {
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds dpbench.train as everybody does, and wraps its function once it is imported."""
+    """Finds dpbench.training.loop as everybody does, and wraps its function once it is imported."""
 
     def __init__(self, faults: Mapping[int, Callable[[], object]]) -> None:
         self._faults = faults
@@ -57,7 +57,7 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, name: str, _path: object, _target: object = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name != "dpbench.train":
+        if name != "dpbench.training.loop":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)

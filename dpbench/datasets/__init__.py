@@ -1,0 +1,1 @@
+"""Datasets: which there are, and their tensors in memory."""

@@ -1,0 +1,167 @@
+"""What a sweep would run: its trials, what each will spend, and the time. No torch on a CPU."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dpbench import cli, store
+from dpbench.datasets import catalogue
+from dpbench.execution import estimate, sweeping
+from dpbench.execution.progress import duration
+from dpbench.execution.runner import Here, Place
+from dpbench.privacy import accounting
+from dpbench.trial import Trial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A sweep before it runs.
+
+    Attributes:
+        trials: The whole grid.
+        epsilons: What each will have spent by its last epoch; None if non-private.
+        states: Of each, as `store.states` has it; None where it has not run.
+        todo: Those that will run.
+        timings: Engines and batch sizes that will be timed, after them.
+        place: Where, and how many at a time.
+        places: How many at a time.
+        device: What they run on.
+        out: The store.
+        seconds: About how long it takes, all in all; 0 where there is nothing to run.
+        confirming: Seeds on which the best settings will run again, after the others.
+        warnings: What is to be known before it runs.
+    """
+
+    trials: Sequence[Trial]
+    epsilons: Sequence[float | None]
+    states: Sequence[str | None]
+    todo: Sequence[Trial]
+    timings: Sequence[tuple[str, int]]
+    place: str
+    places: int
+    device: str
+    out: Path
+    seconds: float
+    confirming: Sequence[int]
+    warnings: Sequence[str]
+
+
+def plan(
+    trials: Sequence[Trial],
+    place: Place,
+    out: Path,
+    retry_failed: bool | None,
+    *,
+    timed: Sequence[Trial],
+    stacked: bool,
+    confirming: Sequence[int],
+    warnings: Sequence[str],
+) -> Plan:
+    """The plan of a sweep into the store.
+
+    Args:
+        trials: The whole grid.
+        place: Where it would run.
+        out: The store, there or not.
+        retry_failed: See `sweeping.missing`.
+        timed: The trials whose engines and batch sizes it times.
+        stacked: Whether it trains several trials at once as one model.
+        confirming: Seeds on which the best settings run again. Their time is not in the estimate:
+            which they are is not known yet.
+        warnings: What is to be known before it runs.
+    """
+    states = store.states(out)
+    todo = sweeping.missing(trials, states, retry_failed)
+    known = store.read_timings(out)
+    conditions = {} if known.empty else _conditions(place)
+    timings = sweeping.untimed(timed, known, conditions) if timed else []
+    seconds = estimate.sweep_seconds(
+        todo,
+        workers=place.places,
+        timings=len(timings),
+        measured=sweeping.measured_rates(out, device=place.device, stacked=stacked),
+    )
+    return Plan(
+        trials=trials,
+        epsilons=[_epsilon(trial) for trial in trials],
+        states=[states.get(trial.trial_id) for trial in trials],
+        todo=todo,
+        timings=timings,
+        place=str(place),
+        places=place.places,
+        device=place.device,
+        out=out,
+        seconds=seconds,
+        confirming=confirming,
+        warnings=warnings,
+    )
+
+
+def text(planned: Plan) -> str:
+    """The plan as lines: one a trial, and what they come to."""
+    running = {trial.trial_id for trial in planned.todo}
+    lines = [f"{'epsilon':>9}  {'epochs':>6}  trial ({planned.trials[0].dataset})"]
+    for trial, spent, state in zip(planned.trials, planned.epsilons, planned.states, strict=True):
+        epsilon = "-" if spent is None else f"{spent:.4g}"
+        done = "" if trial.trial_id in running else f"  ({'done' if state == 'ok' else state})"
+        lines.append(f"{epsilon:>9}  {trial.epochs:>6}  {trial}{done}")
+    lines.append(
+        f"{cli.counted(len(planned.trials), 'trial')}, {len(planned.todo)} to run into "
+        f"{planned.out}, and {cli.counted(len(planned.timings), 'timing')}: about "
+        f"{duration(planned.seconds)}, {planned.place}"
+    )
+    if planned.confirming:
+        lines.append(
+            "and then the best setting of each answer, and the best non-private one, again on "
+            f"{cli.named('seed', planned.confirming)}"
+        )
+    return "\n".join(lines)
+
+
+def one_object(planned: Plan) -> str:
+    """The plan as a JSON object; an infinite epsilon is null, as that of a non-private trial."""
+    running = {trial.trial_id for trial in planned.todo}
+    trials = [
+        {"trial_id": trial.trial_id, "to_run": trial.trial_id in running, "status": state}
+        | asdict(trial)
+        | {"epsilon": spent}
+        for trial, spent, state in zip(
+            planned.trials, planned.epsilons, planned.states, strict=True
+        )
+    ]
+    return cli.one_object(
+        schema_version=store.SCHEMA_VERSION,
+        out=str(planned.out),
+        device=planned.device,
+        places=planned.places,
+        trials_to_run=len(planned.todo),
+        timings_to_run=[{"engine": engine, "batch_size": size} for engine, size in planned.timings],
+        seconds=planned.seconds,
+        confirming_seeds=list(planned.confirming),
+        warnings=list(planned.warnings),
+        trials=trials,
+    )
+
+
+def _conditions(place: Place) -> dict[str, object]:
+    """Of timings there; without a GPU's name, where PyTorch would have to be imported for it."""
+    if isinstance(place, Here) and place.device != "cpu" and "torch" not in sys.modules:
+        workers = place.workers
+        threads = {"device": place.device, "threads": workers.threads}
+        return threads | {"physical_batch_size": workers.physical_batch_size}
+    return dict(place.conditions())
+
+
+def _epsilon(trial: Trial) -> float | None:
+    """What the trial will have spent by its last epoch."""
+    if not trial.private:
+        return None
+    of = (trial.dataset, trial.batch_size, trial.validation_examples or 0)
+    spent = accounting.spent_by(
+        trial,
+        sample_rate=catalogue.sample_rate(*of),
+        steps=trial.epochs * catalogue.steps_per_epoch(*of),
+        epochs=trial.epochs,
+    )
+    return spent.epsilon

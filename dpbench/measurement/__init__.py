@@ -1,0 +1,1 @@
+"""Measures steps: their time beside the non-private step, their memory, and where that was."""

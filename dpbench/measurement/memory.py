@@ -1,0 +1,117 @@
+"""Engine and batch size -> how much memory its steps take, of a process or of a GPU."""
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import torch
+
+from dpbench.datasets.loading import Dataset, normalise
+from dpbench.measurement import step_timing
+from dpbench.processes import signals, worker
+from dpbench.training import malloc
+from dpbench.trial import TimedName
+
+STEPS = 5
+SMALL_BATCH = 8
+_CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+_RESET_PEAK = "5"  # what clears VmHWM, by proc(5)
+
+
+def resident_growth(
+    engine: TimedName, batch_size: int, *, threads: int, physical_batch_size: int | None
+) -> int | None:
+    """Bytes that training steps of this batch size add to a process' resident memory at most.
+
+    Measured in a fresh process: the largest resident size during five steps, less the resident
+    size just before the first. By then the libraries, the model, the batches and the optimizer are
+    in memory, and steps on eight examples have loaded the code that a step runs. So it is what the
+    steps themselves hold: activations, per-example gradients, workspaces and the allocator's slack;
+    for a tutorial's arm also its loader's batches. Images are random; their values do not matter.
+
+    None where the system does not tell (it needs Linux' /proc), or where the process was killed.
+    """
+    if not _CLEAR.exists():
+        return None
+    # The server imports torch and opacus once and computes nothing, so that a fork of it is both
+    # quick and as fresh as a new interpreter.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    try:
+        with ProcessPoolExecutor(
+            1, mp_context=context, initializer=worker.end_with, initargs=(os.getpid(),)
+        ) as pool:
+            with signals.blocked():
+                growth = pool.submit(_grown, engine, batch_size, threads, physical_batch_size)
+            return growth.result()
+    except BrokenProcessPool:
+        return None
+
+
+def allocated_growth(
+    engine: TimedName, batch_size: int, device: str, *, physical_batch_size: int | None
+) -> int | None:
+    """Bytes that training steps of this batch size add to what is allocated on the GPU at most.
+
+    Of steps that are not captured, since a CUDA graph allocates nothing when it is launched. None
+    for a tutorial's arm, which runs on no GPU.
+    """
+    if engine == "tutorial-non-private" or engine == "opacus-as-shipped":  # noqa: PLR1714  # narrows
+        return None
+    dataset, noise = _noise(batch_size, device), torch.Generator(device).manual_seed(0)
+    stepper = step_timing.build(engine, batch_size, dataset, noise, physical_batch_size)
+    images = normalise(dataset.train_images[:batch_size])
+    labels = dataset.train_labels[:batch_size]
+    for _ in range(step_timing.WARM_UP_STEPS):
+        stepper.step(images, labels)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    for _ in range(STEPS):
+        stepper.step(images, labels)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def _noise(batch_size: int, device: str) -> Dataset:
+    """Random images, enough for a few batches."""
+    draws = torch.Generator().manual_seed(0)
+    examples = 4 * batch_size + 64
+    none = torch.empty(0)
+    images = torch.randint(0, 256, (examples, 1, 28, 28), dtype=torch.uint8, generator=draws)
+    return Dataset(
+        name="noise",
+        train_images=images.to(device),
+        train_labels=torch.randint(0, 10, (examples,), generator=draws).to(device),
+        validation_images=none,
+        validation_labels=none,
+        test_images=none,
+        test_labels=none,
+    )
+
+
+def _grown(
+    engine: TimedName, batch_size: int, threads: int, physical_batch_size: int | None
+) -> int | None:
+    torch.set_num_threads(threads)
+    dataset = _noise(batch_size, "cpu")
+    small, whole = (
+        step_timing.arm(engine, size, dataset, STEPS, physical_batch_size=physical_batch_size)
+        for size in (SMALL_BATCH, batch_size)
+    )
+    small.run(step_timing.WARM_UP_STEPS)
+    malloc.give_back()  # or the steps would use it unseen
+    try:
+        _CLEAR.write_text(_RESET_PEAK, encoding="ascii")
+    except OSError:
+        return None
+    before = _status_bytes("VmRSS")
+    whole.run(STEPS)
+    return max(0, _status_bytes("VmHWM") - before)  # the kernel counts in batches of pages
+
+
+def _status_bytes(field: str) -> int:
+    """A size in /proc/self/status, which gives it in kB of 1,024 bytes."""
+    lines = _STATUS.read_text(encoding="ascii").splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{field}:"))
+    return 1024 * int(line.split()[1])

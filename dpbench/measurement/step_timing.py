@@ -1,0 +1,231 @@
+"""Engine and batch size -> its step's time beside the non-private step's.
+
+A shared machine's speed drifts by a factor of two; the ratio of two blocks timed one right after
+the other keeps its place. So the two are alternated in one process, each pair in the other order
+than the one before, and overheads are read from the pairs' ratios. That is done in several fresh
+processes (`runner.time_engines`), since the ratio differs between processes, too.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from itertools import islice
+from typing import Protocol
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from dpbench import engines, models
+from dpbench.datasets.loading import Dataset, normalise
+from dpbench.measurement import tutorial
+from dpbench.privacy.sampling import poisson_batches
+from dpbench.training.loop import at_full_speed, synchronise
+from dpbench.trial import (
+    NON_PRIVATE,
+    NON_PRIVATE_ENGINES,
+    BadInput,
+    EngineName,
+    StepTiming,
+    TimedName,
+    Trial,
+)
+
+PAIRS = 7  # odd, so that the median is one of them
+BLOCK_SECONDS = 0.1  # what the shorter block of a pair takes at least
+MAX_STEPS = 200  # in a block; their batches are all in memory
+WARM_UP_STEPS = 3
+OTHERS_BUSY = 0.1  # of one processor: above it, a timing is not alone
+
+_BUSY = ("user", "nice", "system", "irq", "softirq")  # of a processor's time; Linux has the most
+
+MODEL = "tutorial-cnn"
+
+_Batch = tuple[Tensor, Tensor]
+
+
+class Arm(Protocol):
+    """One side of a pair."""
+
+    def run(self, steps: int) -> None:
+        """Takes so many training steps."""
+        ...
+
+
+def measure(
+    engine: TimedName,
+    batch_size: int,
+    dataset: Dataset,
+    *,
+    pairs: int = PAIRS,
+    physical_batch_size: int | None = None,
+) -> list[StepTiming]:
+    """One `StepTiming` a pair, on the dataset's device, at this process' number of threads.
+
+    Without the step's memory, which `memory` measures.
+
+    Both arms start from the same weights. Engines see the same Poisson batches as the baseline,
+    already normalised: the step alone is timed. A tutorial's arm is timed end to end, its loader
+    included. Noise and clipping bounds do not change a step's speed; both are 1 here.
+
+    Raises:
+        BadInput: A tutorial's arm is asked for on another device than a CPU.
+    """
+    device = str(dataset.train_labels.device)
+    names: tuple[TimedName, TimedName] = (engine, NON_PRIVATE)
+    warm = [
+        arm(name, batch_size, dataset, WARM_UP_STEPS, physical_batch_size=physical_batch_size)
+        for name in names
+    ]
+    steps = _block_steps(warm, device)
+    timed, baseline = (
+        arm(name, batch_size, dataset, steps, physical_batch_size=physical_batch_size)
+        for name in names
+    )
+    for each in (timed, baseline):
+        each.run(steps)  # all of the batches: on a GPU each size of them is captured once
+
+    timings = []
+    for pair in range(pairs):
+        others = _OtherProcesses()
+        if engine_first := pair % 2 == 0:
+            seconds = _block_seconds(timed, steps, device)
+            baseline_seconds = _block_seconds(baseline, steps, device)
+        else:
+            baseline_seconds = _block_seconds(baseline, steps, device)
+            seconds = _block_seconds(timed, steps, device)
+        timings.append(
+            StepTiming(
+                dataset=dataset.name,
+                model=MODEL,
+                engine=engine,
+                batch_size=batch_size,
+                pair=pair,
+                order="engine-first" if engine_first else "baseline-first",
+                steps=steps,
+                seconds_per_step=seconds / steps,
+                baseline_seconds_per_step=baseline_seconds / steps,
+                peak_memory_bytes=None,
+                alone=others.busy() < OTHERS_BUSY,
+            )
+        )
+    return timings
+
+
+def arm(
+    name: TimedName,
+    batch_size: int,
+    dataset: Dataset,
+    steps: int,
+    *,
+    physical_batch_size: int | None = None,
+) -> Arm:
+    """The arm of that name, with what it needs for runs of up to so many steps.
+
+    Raises:
+        BadInput: A tutorial's arm is asked for on another device than a CPU.
+    """
+    match name:
+        case "opacus-as-shipped" | "tutorial-non-private":
+            if dataset.train_labels.device.type != "cpu":
+                raise BadInput(f"Expected {name} to be timed on cpu: its loader feeds no GPU.")
+            return tutorial.Tutorial(dataset, batch_size, private=name == "opacus-as-shipped")
+        case _:
+            noise = torch.Generator(dataset.train_labels.device).manual_seed(0)
+            engine = build(name, batch_size, dataset, noise, physical_batch_size)
+            at_once = engines.at_once(engine, noise=[noise])
+            return EngineArm(at_once, batches(batch_size, steps, dataset))
+
+
+class EngineArm:
+    """An engine on batches that are drawn and normalised before the clock starts."""
+
+    def __init__(self, engine: engines.Engine, batches: Sequence[_Batch]) -> None:
+        self._engine = engine
+        self._batches = batches
+
+    def run(self, steps: int) -> None:
+        """As `Arm.run`."""
+        with at_full_speed():  # as in training
+            for images, labels in self._batches[:steps]:
+                self._engine.step(images, labels)
+
+
+def build(
+    engine: EngineName,
+    batch_size: int,
+    dataset: Dataset,
+    noise: torch.Generator,
+    physical_batch_size: int | None,
+) -> engines.Engine:
+    """An engine for timing; see `trial_of`."""
+    return engines.build(
+        trial_of(engine, batch_size, dataset),
+        models.build(MODEL, seed=0, device=str(dataset.train_labels.device)),
+        noise=noise,
+        physical_batch_size=physical_batch_size,
+    )
+
+
+def trial_of(engine: EngineName, batch_size: int, dataset: Dataset) -> Trial:
+    """A trial for timing: its steps stay near the same weights."""
+    private = engine not in NON_PRIVATE_ENGINES
+    return Trial(
+        dataset=dataset.name,
+        model=MODEL,
+        engine=engine,
+        noise_multiplier=1.0 if private else None,
+        max_grad_norm=1.0 if private else None,
+        delta=1e-5 if private else None,
+        batch_size=batch_size,
+        learning_rate=1e-3,
+        epochs=1,
+    )
+
+
+def batches(batch_size: int, steps: int, dataset: Dataset) -> list[_Batch]:
+    """Poisson batches for so many steps, normalised, on the dataset's device."""
+    examples = len(dataset.train_labels)
+    drawn = poisson_batches(
+        examples=examples, sample_rate=batch_size / examples, rng=np.random.default_rng(0)
+    )
+    return [
+        (normalise(dataset.train_images[indices]), dataset.train_labels[indices])
+        for indices in map(torch.from_numpy, islice(drawn, max(steps, WARM_UP_STEPS)))
+    ]
+
+
+def _block_steps(arms: Sequence[Arm], device: str) -> int:
+    """Steps of a block, from the arms' second runs; the first warm them up."""
+    for each in arms:
+        each.run(WARM_UP_STEPS)
+    shorter = min(_block_seconds(each, WARM_UP_STEPS, device) for each in arms)
+    return min(MAX_STEPS, max(WARM_UP_STEPS, math.ceil(BLOCK_SECONDS / shorter * WARM_UP_STEPS)))
+
+
+def _block_seconds(arm: Arm, steps: int, device: str) -> float:
+    """Wall time of the steps, from an idle device to an idle device."""
+    synchronise(device)
+    start = time.perf_counter()
+    arm.run(steps)
+    synchronise(device)
+    return time.perf_counter() - start
+
+
+class _OtherProcesses:
+    """How busy the rest of the machine has been since this was made."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._others = self._cpu_seconds()
+
+    def busy(self) -> float:
+        """Processors that other processes kept busy, on average."""
+        return (self._cpu_seconds() - self._others) / (time.perf_counter() - self._start)
+
+    @staticmethod
+    def _cpu_seconds() -> float:
+        machine, own = psutil.cpu_times(), psutil.Process().cpu_times()
+        everything = sum(getattr(machine, name, 0.0) for name in _BUSY)
+        return float(everything - own.user - own.system)

@@ -1,0 +1,1 @@
+"""Privacy: samplers, accountants, and the guarantee in words."""

@@ -1,0 +1,1 @@
+"""Reports: findings, figures, the page, and the text of answers and caveats."""

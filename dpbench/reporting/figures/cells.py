@@ -1,0 +1,90 @@
+"""Test accuracy over noise multipliers and clipping norms, as numbers in cells."""
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from dpbench import analysis
+from dpbench.reporting.figures import parts
+
+_MOST_CLIPS, _MOST_NOISES = 6, 8  # in a panel, for the numbers to be read
+_LEAST_SPAN = 2.0  # points, so that differences of chance look alike
+
+
+def accuracy_cells_numbers(trials: pd.DataFrame) -> pd.DataFrame:
+    """What `accuracy_cells` draws: of each cell the best arm at its last epoch.
+
+    Poisson batches where the store has any; rows of `analysis.over_seeds`. Of more levels than can
+    be read, those evenly between the first and the last.
+    """
+    rows = analysis.private(analysis.final(trials))
+    poisson = rows[rows["sampling"] == "poisson"]
+    arms = analysis.over_seeds(poisson if len(poisson) else rows)
+    cells = analysis.best_of_each(arms, ["batch_size", "noise_multiplier", "max_grad_norm"])
+    kept = []
+    for batch_size in parts.few(sorted(cells["batch_size"].unique()), 2 * parts.COLUMNS):
+        here = cells[cells["batch_size"] == batch_size]
+        for name, most in (("noise_multiplier", _MOST_NOISES), ("max_grad_norm", _MOST_CLIPS)):
+            here = here[here[name].isin(parts.few(sorted(here[name].unique()), most))]
+        kept.append(here)
+    return pd.concat(kept)
+
+
+def accuracy_cells(trials: pd.DataFrame) -> Figure:
+    """Accuracy in percent for each noise multiplier and clipping norm, a panel a batch size.
+
+    Args:
+        trials: Rows of `analysis.comparable`; at least one private arm that has finished.
+    """
+    cells = accuracy_cells_numbers(trials)
+    batch_sizes = sorted(cells["batch_size"].unique())
+    most = 100 * cells["test_accuracy"].max()
+    scale = Normalize(min(100 * cells["test_accuracy"].min(), most - _LEAST_SPAN), most)
+    noises = max(3, cells.groupby("batch_size")["noise_multiplier"].nunique().max())
+    with parts.style():
+        figure, panels = parts.panels(
+            len(batch_sizes), height=0.4 + 0.11 * noises, width=1.1, share_y=False
+        )
+        for panel, batch_size in zip(panels, batch_sizes, strict=True):
+            _draw(panel, cells[cells["batch_size"] == batch_size], scale)
+            panel.set_title(f"batch size {batch_size:,}")
+            panel.set_xlabel("max_grad_norm")
+        for panel in panels[:: parts.COLUMNS]:
+            panel.set_ylabel("noise_multiplier\n(and epsilon)")
+        figure.suptitle(f"test accuracy on {parts.names(trials['dataset'])} (%)", fontsize=11)
+    return figure
+
+
+def _draw(panel: Axes, cells: pd.DataFrame, scale: Normalize) -> None:
+    table = 100 * cells.pivot_table("test_accuracy", "noise_multiplier", "max_grad_norm")
+    panel.grid(visible=False)
+    panel.imshow(table, cmap="cividis", norm=scale, aspect="auto", origin="lower")
+    clips = [analysis.short(clip) for clip in table.columns]
+    panel.set_xticks(range(len(clips)), clips, fontsize=9)
+    noises = [_row_label(here) for _, here in cells.groupby("noise_multiplier")]
+    panel.set_yticks(range(len(noises)), noises, fontsize=9)
+    for row, values in enumerate(table.to_numpy()):
+        for column, value in enumerate(values):
+            if np.isfinite(value):  # an empty cell was not trained
+                red, green, blue, _ = colormaps["cividis"](scale(value))
+                luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+                panel.text(
+                    column,
+                    row,
+                    f"{value:.1f}",
+                    ha="center",
+                    va="center",
+                    fontsize=9,
+                    color="black" if luminance > 0.45 else "white",
+                )
+
+
+def _row_label(row: pd.DataFrame) -> str:
+    """The noise multiplier, and the epsilon of its cells where it is one."""
+    noise = analysis.short(row["noise_multiplier"].iloc[0])
+    if np.isinf(row["epsilon"]).any() or row["epsilon"].nunique() > 1:
+        return noise
+    return f"{noise} (eps {row['epsilon'].iloc[0]:.2g})"

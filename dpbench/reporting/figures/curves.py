@@ -1,0 +1,93 @@
+"""Test accuracy, epoch by epoch, against the epsilon spent."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from dpbench import analysis
+from dpbench.question import ANSWER_AT
+from dpbench.reporting.figures import parts
+
+_LINE = ["batch_size", "noise_multiplier", "sampling"]
+
+
+def learning_curves_numbers(trials: pd.DataFrame) -> pd.DataFrame:
+    """What `learning_curves` draws: rows of `analysis.over_seeds`, one a line's epoch.
+
+    Of every noise multiplier the arm that ends best; where there are more panels or lines than can
+    be read, those evenly between the first and the last.
+    """
+    curves = analysis.over_seeds(parts.on_log_axis(trials))
+    ends = curves.loc[curves.groupby(analysis.ARM, dropna=False)["epoch"].idxmax()]
+    ends = analysis.best_of_each(ends, _LINE)
+    kept = []
+    for batch_size in parts.few(sorted(ends["batch_size"].unique()), 2 * parts.COLUMNS):
+        here = ends[ends["batch_size"] == batch_size]
+        kept.append(here.loc[parts.few(list(here.index), parts.MOST_LINES)])
+    return curves.merge(pd.concat(kept)[analysis.ARM]).sort_values([*_LINE, "epoch"])
+
+
+def learning_curves(trials: pd.DataFrame, at: Sequence[float] = ANSWER_AT) -> Figure:
+    """Accuracy against epsilon as training goes on, a panel for each batch size.
+
+    A line is a noise multiplier, which stands at its start, of the arm that ends best; a marker on
+    it is an epoch. With several seeds it is their mean, and its band the t interval.
+    Shuffled batches are dashed and hollow.
+
+    Args:
+        trials: Rows of `analysis.comparable`; at least one in `parts.on_log_axis`.
+        at: Epsilons that are answered for.
+    """
+    curves = learning_curves_numbers(trials)
+    batch_sizes = sorted(curves["batch_size"].unique())
+    with parts.style():
+        figure, panels = parts.panels(len(batch_sizes), height=1.1)
+        for panel, batch_size in zip(panels, batch_sizes, strict=True):
+            here = curves[curves["batch_size"] == batch_size]
+            colours = parts.levels(here["noise_multiplier"], parts.COLOURS)
+            markers = parts.levels(here["noise_multiplier"], parts.MARKERS)
+            for (noise, sampling), line in here.groupby(["noise_multiplier", "sampling"]):
+                _draw(panel, line, colours[noise], markers[noise], shuffled=sampling == "shuffle")
+            panel.set_title(f"batch size {batch_size:,}")
+            parts.epsilon_axis(panel, curves, curves["epsilon"].min(), curves["epsilon"].max(), at)
+        for panel in panels[:: parts.COLUMNS]:
+            panel.set_ylabel(f"test accuracy on {parts.names(trials['dataset'])} (%)")
+        parts.percent_axis(panels)
+        plain: dict[str, Any] = {"color": "0.3", "marker": "o"}
+        handles = [
+            Line2D([], [], label="an epoch", **plain),
+            Line2D([], [], label="number: noise_multiplier", linestyle=""),
+        ]
+        if "shuffle" in set(curves["sampling"]):
+            hollow = {"linestyle": "--", "markerfacecolor": "white"}
+            handles.append(Line2D([], [], label="shuffled batches", **plain | hollow))
+        parts.legend(figure, handles)
+    return figure
+
+
+def _draw(panel: Axes, line: pd.DataFrame, colour: Any, marker: str, *, shuffled: bool) -> None:
+    panel.plot(
+        line["epsilon"],
+        100 * line["test_accuracy"],
+        color=colour,
+        marker=marker,
+        markersize=4,
+        markerfacecolor="white" if shuffled else colour,
+        linestyle="--" if shuffled else "-",
+    )
+    start = line.iloc[0]
+    at = (start["epsilon"], 100 * start["test_accuracy"])
+    parts.label_point(panel, analysis.short(start["noise_multiplier"]), at, (0, -5), colour)
+    if (line["seeds"] > 1).all():
+        panel.fill_between(
+            line["epsilon"],
+            100 * line["low"].clip(lower=0),
+            100 * line["high"].clip(upper=1),
+            color=colour,
+            alpha=0.12,
+            lw=0,
+        )

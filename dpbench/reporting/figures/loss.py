@@ -1,0 +1,97 @@
+"""What of the accuracy lost is clipping's, and what is the noise's."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dpbench import analysis
+from dpbench.reporting.figures import parts
+
+_MOST_CLIPS = 6  # along an axis, for their numbers to be read
+_LINE = [name for name in analysis.ARM if name != "noise_multiplier"]
+
+
+def accuracy_loss_numbers(trials: pd.DataFrame) -> pd.DataFrame:
+    """What `accuracy_loss` draws: a row a point.
+
+    Columns: those of the arm; `part`, clipping or noise; `points_lost` to it, with `low` and `high`
+    (NaN for one seed), and `seeds`. The part of clipping has no noise_multiplier, for it is the
+    same for all. Of each batch size and clipping norm the learning rate that loses the least.
+    """
+    losses = analysis.loss_split(trials)
+    poisson = losses[losses["sampling"] == "poisson"]
+    losses = poisson if len(poisson) else losses
+    kept = []
+    for batch_size in parts.few(sorted(losses["batch_size"].unique()), 2 * parts.COLUMNS):
+        here = losses[losses["batch_size"] == batch_size]
+        for name, most in (("max_grad_norm", _MOST_CLIPS), ("noise_multiplier", 5)):
+            here = here[here[name].isin(parts.few(sorted(here[name].unique()), most))]
+        kept.append(here)
+    tuned = _tuned(pd.concat(kept)).sort_values(["batch_size", "max_grad_norm", "noise_multiplier"])
+    clipping = tuned.drop_duplicates(_LINE).assign(part="clipping", noise_multiplier=float("nan"))
+    noise = tuned.assign(part="noise")
+    lost = pd.concat([clipping["clipping"], noise["noise"]], ignore_index=True)
+    frame = pd.concat([clipping, noise], ignore_index=True)[[*analysis.ARM, "part"]]
+    for name, part in (("points_lost", "mean"), ("low", "low"), ("high", "high")):
+        frame[name] = [100 * getattr(each, part) for each in lost]
+    return frame.assign(seeds=[each.seeds for each in lost])
+
+
+def _tuned(losses: pd.DataFrame) -> pd.DataFrame:
+    """Of every batch size and clipping norm the line that loses least."""
+    means = losses.assign(mean=[each.mean for each in losses["total"]])
+    lines = means.groupby(_LINE, dropna=False, sort=False)["mean"].mean().reset_index()
+    lines = lines.sort_values("mean").drop_duplicates(["batch_size", "max_grad_norm"])
+    return losses.merge(lines[_LINE])
+
+
+def accuracy_loss(trials: pd.DataFrame) -> Figure:
+    """Points lost to clipping, and to the noise on top of it, over clipping norms.
+
+    A panel a batch size; the grey line is clipping's part, each other that of a noise multiplier,
+    which stands at its end. Differences are paired by seed; bars are their t intervals.
+
+    Args:
+        trials: Rows of `analysis.comparable`; at least one arm in `analysis.loss_split`.
+    """
+    points = accuracy_loss_numbers(trials)
+    batch_sizes = sorted(points["batch_size"].unique())
+    with parts.style():
+        figure, panels = parts.panels(len(batch_sizes), width=1.1, height=1.1)
+        for panel, batch_size in zip(panels, batch_sizes, strict=True):
+            here = points[points["batch_size"] == batch_size]
+            clips = sorted(here["max_grad_norm"].unique())
+            _draw(panel, here, clips)
+            panel.axhline(0, color=parts.GREY, linestyle="--", linewidth=1)
+            panel.set_title(f"batch size {batch_size:,}")
+            panel.set_xticks(range(len(clips)), [analysis.short(clip) for clip in clips])
+            panel.set_xlim(-0.5, len(clips) - 0.5)
+            panel.set_xlabel("max_grad_norm")
+        for panel in panels[:: parts.COLUMNS]:
+            panel.set_ylabel(f"points of accuracy lost\non {parts.names(points['dataset'])}")
+        parts.name_lines(figure, panels)
+    return figure
+
+
+def _draw(panel: Axes, here: pd.DataFrame, clips: list[float]) -> None:
+    noises = sorted(here["noise_multiplier"].dropna().unique())
+    styles: dict[str, dict[str, Any]] = {"clipping": {"color": parts.GREY, "marker": "X"}}
+    for index, noise in enumerate(noises):
+        style = {"color": parts.COLOURS[index], "marker": parts.MARKERS[index]}
+        styles[f"noise {analysis.short(noise)}"] = style
+    lines = [here[here["part"] == "clipping"]]
+    lines += [here[here["noise_multiplier"] == noise] for noise in noises]
+    for index, (line, (name, style)) in enumerate(zip(lines, styles.items(), strict=True)):
+        shift = 0.05 * (index - (len(lines) - 1) / 2)
+        panel.errorbar(
+            [clips.index(clip) + shift for clip in line["max_grad_norm"]],
+            line["points_lost"],
+            yerr=(line["high"] - line["points_lost"]).fillna(0),
+            markersize=5,
+            capsize=2,
+            elinewidth=1,
+            label=name,
+            **style,
+        )

@@ -1,0 +1,148 @@
+"""A store's frames and the sweeps that asked for them -> what a page or a command answers."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from dpbench import analysis, cli, store
+from dpbench.analysis import recommendation
+from dpbench.analysis.recommendation import Answer, Baseline
+from dpbench.reporting import caveats, text
+from dpbench.store import history
+from dpbench.store.history import Sweep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """What was read.
+
+    Attributes:
+        trials: Every row of `store.read_trials`.
+        timings: Every row of `store.read_timings`.
+        tuning: Rows of trials in the stores in which the sweeps were tuned.
+    """
+
+    trials: pd.DataFrame
+    timings: pd.DataFrame
+    tuning: pd.DataFrame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What some trials of a store answer.
+
+    Attributes:
+        main: Their rows that compare, without those that confirm.
+        dataset: Of these or, without a trial, of the timings.
+        facts: What was run, in a line.
+        warnings: What is missing from the answer or stands for something else.
+        baseline: What losses are counted from.
+        answers: One for each epsilon and way to draw batches.
+        notes: What holds for all answers.
+    """
+
+    main: pd.DataFrame
+    dataset: str
+    facts: str
+    warnings: Sequence[str]
+    baseline: Baseline | None
+    answers: Sequence[Answer]
+    notes: Sequence[str]
+
+
+def findings(
+    read: Store, trials: pd.DataFrame, asked: Sequence[Sweep], answer_at: Sequence[float] = ()
+) -> Findings:
+    """What the trials answer.
+
+    Args:
+        read: The store.
+        trials: Of its rows, those of all trials, or of the one sweep that is answered for.
+        asked: The sweeps that asked for them: they say which confirm, and where to answer.
+        answer_at: Epsilons to answer at; none for those of the sweeps.
+    """
+    confirming = history.confirmations(asked)
+    confirms = trials["trial_id"].isin(confirming)
+    grid, confirmations = trials[~confirms], trials[confirms]
+    main = analysis.comparable(grid)
+    known = read.timings if main.empty else main
+    dataset = "" if known.empty else str(analysis.of_most(known, "dataset")["dataset"].iloc[0])
+    measured = read.timings[read.timings["dataset"] == dataset]
+    timed = analysis.timed_alike(measured)
+    answers = recommendation.answers(
+        main,
+        analysis.of_most(timed, "device"),
+        at=answer_at or history.epsilons(asked),
+        confirmations=confirmations,
+        every=read.trials[read.trials["dataset"] == dataset],
+        tuning=read.tuning[read.tuning["dataset"] == dataset],
+    )
+    return Findings(
+        main=main,
+        dataset=dataset,
+        facts=_facts(trials, main),
+        warnings=[
+            *caveats.of_progress(
+                trials, {each for sweep in asked for each in sweep.trial_ids} | confirming
+            ),
+            *caveats.of_left_out(grid, main),
+            *caveats.of_other_timings(read.timings, dataset),
+            *caveats.of_other_conditions(measured, timed),
+            *caveats.of_dataset(main),
+            *caveats.of_delta(main),
+        ],
+        baseline=recommendation.baseline(main, confirmations),
+        answers=answers,
+        notes=[*caveats.of_choice(answers), *caveats.of_noise(main)],
+    )
+
+
+def tuning(
+    root: Path, trials: pd.DataFrame, sweeps: Sequence[Sweep]
+) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of trials in the stores in which the sweeps were tuned; and which are not there.
+
+    A folder is looked for as it was typed, and beneath the folders that the store is in.
+
+    Args:
+        root: The store.
+        trials: Its rows, for their columns.
+        sweeps: Of the store.
+    """
+    found, unread = [trials.iloc[:0]], []
+    for name in dict.fromkeys(each for sweep in sweeps for each in sweep.tuned_in):
+        places = [Path(name), *(above / name for above in root.resolve().parents)]
+        folder = next((each for each in places if os.path.isdir(each / "trials")), None)  # noqa: PTH112
+        if folder is None:
+            unread.append(
+                f"Settings were tuned in {name}, which is not there: what choosing costs does not "
+                "count its trials."
+            )
+        else:
+            found.append(store.read_trials(folder))
+    return pd.concat(found), unread
+
+
+def _facts(trials: pd.DataFrame, main: pd.DataFrame) -> str:
+    """What was run, in a line: on the dataset of the answers, and at their delta."""
+    if trials.empty:
+        return "Timings only: no trial was trained."
+    rows = trials[trials["dataset"].isin(main["dataset"])]
+    finished = cli.counted(analysis.final(rows)["trial_id"].nunique(), "trial")
+    parts = [f"{finished} finished on {rows['dataset'].iloc[0]}"]
+    named = [name for key, name in text.ACCOUNTANTS.items() if key in set(main["accountant"])]
+    if named:
+        delta = analysis.short(main["delta"].max())
+        parts.append(f"epsilon at delta {delta}, by {' or '.join(named)}")
+    sizes = [str(size) for size in sorted(rows["batch_size"].unique())]
+    parts += [
+        f"model {', '.join(sorted(rows['model'].unique()))}",
+        f"batch size{'s' if len(sizes) > 1 else ''} {', '.join(sizes)}",
+        cli.counted(rows["seed"].nunique(), "seed"),
+    ]
+    if rows["started_at"].notna().any():
+        parts.append(f"{rows['started_at'].min():%Y-%m-%d}")
+    return f"{'; '.join(parts)}."

@@ -1,0 +1,57 @@
+"""What a page says, ready to be laid out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dpbench.analysis.recommendation import Answer, Baseline
+from dpbench.reporting.figure_specs import Drawn
+from dpbench.reporting.page.tables import Table
+from dpbench.store.history import Sweep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A figure as an image.
+
+    Attributes:
+        drawn: Its words.
+        svg: None where there is nothing to draw.
+        csv: Its numbers.
+        width: CSS pixels.
+        height: CSS pixels.
+    """
+
+    drawn: Drawn
+    svg: bytes | None
+    csv: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """A page.
+
+    Attributes:
+        name: Of the store.
+        facts: What was run, in a line.
+        warnings: What is missing or stands for something else.
+        baseline: What losses are counted from.
+        answers: One for each epsilon and sampling.
+        notes: What holds for all answers.
+        pictures: The figures.
+        tables: Every arm, the confirmations, the failures, the provenance.
+        sweeps: Who asked for the trials.
+        shuffled: Whether any of them drew shuffled batches.
+    """
+
+    name: str
+    facts: str
+    warnings: Sequence[str]
+    baseline: Baseline | None
+    answers: Sequence[Answer]
+    notes: Sequence[str]
+    pictures: Sequence[Picture]
+    tables: Sequence[Table]
+    sweeps: Sequence[Sweep]
+    shuffled: bool

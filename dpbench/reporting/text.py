@@ -1,0 +1,320 @@
+"""The answer in words: the same sentences for the terminal and for the page."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from dpbench import analysis, cli
+from dpbench.analysis import Difference
+from dpbench.analysis.price import Price
+from dpbench.analysis.recommendation import Accuracy, Answer, Baseline, Best, Setting, StepTime
+from dpbench.privacy import guarantee
+
+FAILURES_SHOWN = 30
+ACCOUNTANTS = {"pld": "PLD", "prv": "PRV", "rdp": "RDP", "gaussian": "Gaussian"}
+
+_HEADER = (
+    "epsilon <=",
+    "accuracy",
+    "points lost",
+    "step time",
+    "noise",
+    "clip",
+    "batch",
+    "lr",
+    "epochs",
+    "sampling",
+)
+
+
+def baseline(found: Baseline | None) -> str:
+    """What a loss is counted from, in one sentence."""
+    if found is None:
+        return "There is no non-private trial to compare with."
+    shuffled = "" if found.sampling == "poisson" else ", shuffled"
+    chosen = f", of {found.arms} chosen on the {_set(found.chosen_by)} set,"
+    return (
+        f"On {found.dataset}, the best non-private setting{chosen if found.arms > 1 else ''} "
+        f"reaches {accuracy(found.accuracy)}{_fresh(found.confirmed_on)} with batch size "
+        f"{found.batch_size}, learning rate {found.learning_rate:g} and "
+        f"{cli.counted(found.epochs, 'epoch')}{shuffled}."
+    )
+
+
+def sentence(answer: Answer, against: Baseline | None = None) -> str:
+    """The best setting, its accuracy, what it loses and what it costs in time: one sentence.
+
+    Args:
+        answer: What is told.
+        against: What its loss is counted from: to say why where it loses nothing.
+    """
+    shuffled = "With shuffled batches and" if answer.sampling == "shuffle" else "With"
+    within = f"{shuffled} epsilon at most {answer.epsilon_at_most:g}"
+    best = answer.best
+    if best is None:
+        return f"{within}, there is no answer: no epoch of a private trial has spent so little."
+    return (
+        f"{within} (delta {analysis.short(best.delta)}, {ACCOUNTANTS[best.accountant]}), the best "
+        f"setting is {setting(best.setting)}: it reaches {accuracy(best.accuracy)}"
+        f"{_fresh(best.confirmed_on)}, {_lost(best, against)}, and {_time(best.step_times)}."
+    )
+
+
+def _fresh(seeds: Sequence[int]) -> str:
+    return " on seeds that did not choose it" if seeds else ""
+
+
+def remarks(answer: Answer) -> Iterator[str]:
+    """What to know of the choice: how it was made, how clear it is, and what choosing costs."""
+    best = answer.best
+    if best is None:
+        return
+    yield from _chosen(best)
+    if best.next is not None and best.ahead is not None and best.ahead.seeds > 1:
+        clear = "" if best.ahead.low > 0 else ", so the two may be equally good"
+        yield (
+            f"{_further(best.ahead)} than the next ({setting(best.next)}), paired by seed{clear}."
+        )
+    if best.price is not None:
+        yield _price(best, best.price)
+
+
+def _chosen(best: Best) -> Iterator[str]:
+    """Among how many it was chosen, by what, and on which seeds its accuracy is."""
+    of = _set(best.chosen_by)
+    among = f"It is the best of {cli.counted(best.arms, 'arm')} on the {of} set"
+    if best.confirmed_on:
+        yield (
+            f"{among}. Its accuracy is that of {cli.named('seed', best.confirmed_on)}, which "
+            f"had no part in the choice; those that had give {accuracy(best.accuracy_when_chosen)}."
+        )
+    elif best.arms > 1:
+        yield (
+            f"{among}, and its accuracy is that of the same seeds, which flatters it (--confirm N "
+            "runs it again on N others)."
+        )
+
+
+def _further(ahead: Difference) -> str:
+    """How the test accuracy of the best stands to the next's."""
+    more = "more" if ahead.mean >= 0 else "less"
+    gap = ahead if ahead.mean >= 0 else _turned(ahead)
+    return f"On the test set it is {points(gap)} {more} accurate"
+
+
+def _turned(difference: Difference) -> Difference:
+    """The same, of the other over the one."""
+    return Difference(
+        mean=-difference.mean,
+        low=-difference.high,
+        high=-difference.low,
+        seeds=difference.seeds,
+    )
+
+
+def _price(best: Best, price: Price) -> str:
+    """What choosing costs: of what the number is made, and what is not in it."""
+    tuned = f", {price.tuned} of them in an earlier tuning" if price.tuned else ""
+    seeds = ""
+    if price.seeds > 1:
+        seeds = (
+            f" A setting is there all its seeds, up to {price.seeds}, composed, for it is judged "
+            f"by their mean; with one seed each it would be {price.epsilon_of_one_seed:.2g}."
+        )
+    left_out = [
+        *([f"{price.without_noise} that clip without noise"] if price.without_noise else []),
+        *(
+            [f"{price.other_neighbours} whose epsilon is for other neighbours"]
+            if price.other_neighbours
+            else []
+        ),
+        *([f"{price.uncounted} whose steps are not known"] if price.uncounted else []),
+    ]
+    without = f" Not in that number: {' and '.join(left_out)}." if left_out else ""
+    return (
+        f"Its epsilon of {best.epsilon:.2g} is that of one training, but "
+        f"{cli.counted(price.settings, 'private setting')} in "
+        f"{cli.counted(price.trainings, 'training')} have seen this data{tuned}. No such bound "
+        "holds for the best of a fixed grid. The best of a random number of these settings drawn "
+        f"at random, {price.settings} on average, spends {price.epsilon:.2g} (Papernot and Steinke "
+        f"2022), which does not protect the examples that it is chosen by.{seeds}{without}"
+    )
+
+
+def table(answers: Sequence[Answer]) -> str:
+    """The answers as a small table for a terminal."""
+    return cli.table(_HEADER, [_row(answer) for answer in answers])
+
+
+def by_sampling(answers: Sequence[Answer]) -> list[tuple[str, list[Answer]]]:
+    """The answers of each way to draw batches under a line that names it and its neighbours."""
+    names = {"poisson": "Poisson batches", "shuffle": "Shuffled batches"}
+    return [
+        (
+            f"{names[sampling]}; epsilon for neighbours that differ "
+            f"{guarantee.NEIGHBOURS[sampling]}:",
+            [answer for answer in answers if answer.sampling == sampling],
+        )
+        for sampling in dict.fromkeys(answer.sampling for answer in answers)
+    ]
+
+
+def weak(answers: Sequence[Answer], against: Baseline | None) -> Iterator[str]:
+    """Of each answer that beats the best non-private setting, why that is no upper limit."""
+    for answer in answers:
+        if answer.best is not None and answer.best.verdict == "beats":
+            lost = _lost(answer.best, against)
+            yield f"Within epsilon {answer.epsilon_at_most:g} the setting {lost}."
+
+
+def _row(answer: Answer) -> tuple[str, ...]:
+    best = answer.best
+    if best is None:
+        return (f"{answer.epsilon_at_most:g}", "no trial", *["-"] * (len(_HEADER) - 2))
+    chosen = best.setting
+    return (
+        f"{answer.epsilon_at_most:g}",
+        accuracy(best.accuracy, seeds=""),
+        _lost_cell(best),
+        f"{best.step_times[0].ratio:.2f} x" if best.step_times else "-",
+        f"{chosen.noise_multiplier:g}",
+        f"{chosen.max_grad_norm:g}",
+        f"{chosen.batch_size}",
+        f"{chosen.learning_rate:g}",
+        f"{chosen.epochs}",
+        chosen.sampling,
+    )
+
+
+def setting(chosen: Setting) -> str:
+    """A setting under the names of the flags."""
+    parts = [
+        f"noise multiplier {chosen.noise_multiplier:g}",
+        f"clipping norm {chosen.max_grad_norm:g}",
+        f"batch size {chosen.batch_size}",
+        f"learning rate {chosen.learning_rate:g}",
+        *([f"momentum {chosen.momentum:g}"] if chosen.momentum else []),
+        *(["shuffled batches"] if chosen.sampling != "poisson" else []),
+    ]
+    return f"{', '.join(parts)} and {cli.counted(chosen.epochs, 'epoch')}"
+
+
+def accuracy(seen: Accuracy, seeds: str = " ({} seeds)") -> str:
+    """Percent, with its 95 % interval where there are several seeds.
+
+    As half its width where it lies within the scale, else by its ends. Where there is none that
+    says more, the range of the seeds.
+    """
+    mean = f"{100 * seen.mean:.2f}"
+    if seen.seeds < 2:
+        return f"{mean} %"
+    if math.isnan(seen.low):
+        return f"{mean} % ({seen.seeds} seeds from {100 * seen.least:.2f} to {100 * seen.most:.2f})"
+    if seen.low < 0 or seen.high > 1:
+        ends = f"{100 * max(seen.low, 0):.2f} to {100 * min(seen.high, 1):.2f}"
+        return f"{mean} % ({ends}{f', {seen.seeds} seeds' if seeds else ''})"
+    return f"{mean} ± {100 * (seen.high - seen.mean):.2f} %{seeds.format(seen.seeds)}"
+
+
+def points(difference: Difference, unit: str = " points") -> str:
+    """Percentage points, with the interval where there is one."""
+    shown = f"{100 * difference.mean:.2f}{unit}"
+    if math.isnan(difference.low):
+        return shown
+    return f"{shown} ({100 * difference.low:.2f} to {100 * difference.high:.2f})"
+
+
+def ratio(middle: float, low: float, high: float) -> tuple[str, str, str]:
+    """The numbers in as many digits: two, or three where two do not tell the ends apart."""
+    digits = 3 if f"{low:.2f}" == f"{high:.2f}" else 2
+    return f"{middle:.{digits}f}", f"{low:.{digits}f}", f"{high:.{digits}f}"
+
+
+def _lost(best: Best, against: Baseline | None) -> str:
+    if best.loss is None or best.verdict is None:
+        return "with no non-private trial to say what it loses"
+    match best.verdict:
+        case "loses":
+            return f"loses {points(best.loss)} against the best non-private setting"
+        case "not-told-apart":
+            one = "" if best.loss.seeds > 1 else " by one seed"
+            return f"is not told apart from the best non-private setting{one} ({_gap(best.loss)})"
+        case "beats":
+            return (
+                f"loses nothing: it is {points(_turned(best.loss))} more accurate than the best "
+                f"non-private setting, which is no upper limit here ({_weak(against)})"
+            )
+
+
+def _gap(loss: Difference) -> str:
+    """How far the private setting is from the non-private, whichever is ahead."""
+    less = "less" if loss.mean > 0 else "more"
+    return f"{points(loss if loss.mean > 0 else _turned(loss))} {less} accurate"
+
+
+def _lost_cell(best: Best) -> str:
+    if best.loss is None:
+        return "-"
+    if best.verdict == "loses":
+        return points(best.loss, unit="")
+    return "not told apart" if best.verdict == "not-told-apart" else "none, see below"
+
+
+def _weak(against: Baseline | None) -> str:
+    """Why a private setting may beat the non-private one, as far as the trials show."""
+    if against is None:
+        return "its trials are too few to say why"
+    rates = against.learning_rates
+    if len(rates) == 1:
+        return f"it was tried at learning rate {rates[0]:g} alone"
+    if against.best_epoch < against.epochs:
+        return f"it is over-fitted: its accuracy was higher at epoch {against.best_epoch}"
+    tried = f"of learning rates {', '.join(f'{rate:g}' for rate in rates)}"
+    if against.learning_rate in (rates[0], rates[-1]):
+        return f"{tried} it is best at the last, so that a better may lie beyond"
+    return f"{tried} it is best in the middle: longer training or momentum may do more"
+
+
+def _time(step_times: Sequence[StepTime]) -> str:
+    if not step_times:
+        return "what it costs in time was not measured"
+    own, *others = step_times
+    times, low, high = ratio(own.ratio, own.low, own.high)
+    text = (
+        f"a step of that batch size takes {times} times as long as a non-private one by "
+        f"{own.engine} ({low} to {high})"
+    )
+    opacus = next((other for other in others if other.engine == "opacus-hooks"), None)
+    return text if opacus is None else f"{text}, {opacus.ratio:.2f} times by {opacus.engine}"
+
+
+def _set(chosen_by: str) -> str:
+    """Of which examples the column is: `validation` or `test`."""
+    return chosen_by.partition("_")[0]
+
+
+def unfinished(trials: pd.DataFrame, asked: Sequence[str]) -> Iterator[str]:
+    """A table of the trials that have no last epoch; nothing where all have.
+
+    Args:
+        trials: Rows of `store.read_trials`.
+        asked: The ids of all trials of the sweep.
+    """
+    finished = set(analysis.final(trials)["trial_id"])
+    failed = analysis.failures(trials)
+    failed = failed[failed["trial_id"].isin(set(asked) - finished)]
+    lost = len(set(asked) - finished - set(failed["trial_id"]))
+    every = cli.counted(len(asked), "trial")
+    if len(failed):
+        yield f"{len(failed)} of {every} failed; their rows have the tracebacks:"
+        yield f"{'trial_id':<16}  {'status':<13}  epoch  reason"
+    for row in failed.head(FAILURES_SHOWN).to_dict("records"):
+        reason = cli.one_line(row["reason"])
+        yield f"{row['trial_id']:<16}  {row['status']:<13}  {row['epoch']:>5}  {reason}"
+    if len(failed) > FAILURES_SHOWN:
+        yield f"... and {len(failed) - FAILURES_SHOWN} more"
+    if len(failed):
+        yield "The same command tries crashes again; with --retry-failed, it tries all of them."
+    if lost:
+        yield f"{lost} of {every} could not be read, of damaged files: run the same command again."

@@ -1,0 +1,1 @@
+"""Trains one trial, or a stack of trials."""

@@ -1,0 +1,47 @@
+"""What a change of the house must not change: what engines compute, and what reports say.
+
+The golden trial ids stand in test_trial.py. The numbers here were computed by the first edition.
+"""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import make_trial
+
+from dpbench import report
+from dpbench.datasets import loading
+from dpbench.training import loop
+from dpbench.trial import ENGINES, NON_PRIVATE_ENGINES, EngineName
+
+QUICK = Path(__file__).parent.parent / "results" / "mnist-quick"
+
+# Two epochs of digits: train loss of either, test loss and test accuracy after the second
+PRIVATE = (2.2759626, 2.1861134, 2.1311837, 190 / 360)
+NON_PRIVATE = (2.1390, 1.88, 1.3, 0.57)  # without clipping, rounding grows
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_trajectory_of_an_engine(engine: EngineName, digits: loading.Dataset) -> None:
+    trial = make_trial(engine, epochs=2, batch_size=64)
+    first, second = loop.train(trial, digits, physical_batch_size=256)
+    seen = (first.train_loss, second.train_loss, second.test_loss, second.test_accuracy)
+    if engine in NON_PRIVATE_ENGINES:
+        assert seen == pytest.approx(NON_PRIVATE, rel=0.2)
+        assert first.train_loss == pytest.approx(NON_PRIVATE[0], rel=1e-3)
+    else:
+        assert seen == pytest.approx(PRIVATE, rel=1e-5)
+
+
+def test_the_figures_numbers_of_a_committed_store(tmp_path: Path) -> None:
+    root = tmp_path / "mnist-quick"
+    shutil.copytree(QUICK, root)
+    before = {path.name: pd.read_csv(path) for path in root.glob("*.csv")}
+    assert len(before) == 5
+    for path in root.glob("*.csv"):
+        path.unlink()
+    assert report.main([str(root), "--quiet"]) == 0
+    assert {path.name for path in root.glob("*.csv")} == set(before)
+    for name, frame in before.items():
+        pd.testing.assert_frame_equal(pd.read_csv(root / name), frame, rtol=1e-9)
