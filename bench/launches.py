@@ -20,10 +20,11 @@ from torch.profiler import ProfilerActivity, profile
 
 from dpbench import cli, engines, models
 from dpbench.datasets import loading
+from dpbench.errors import BadInput
 from dpbench.execution import runner
 from dpbench.measurement import environment, step_timing
 from dpbench.training.loop import synchronise
-from dpbench.trial import BadInput, EngineName
+from dpbench.trial import EngineName
 
 ENGINES: tuple[EngineName, ...] = ("non-private", "bookkeeping", "opacus-hooks")
 STACK = 10  # trials: as those of a batch size in the default grid, one baseline among them

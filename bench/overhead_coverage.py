@@ -24,9 +24,10 @@ from scipy import special
 
 from dpbench import analysis, cli
 from dpbench.analysis import CONFIDENCE
+from dpbench.errors import BadInput
 from dpbench.execution import runner
 from dpbench.measurement import environment
-from dpbench.trial import BadInput, TimedName
+from dpbench.trial import TimedName
 
 DATASET = "digits"
 PAIRS = 9  # in each process; an interval of several processes takes the first TIMED_PAIRS of them

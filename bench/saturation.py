@@ -20,11 +20,12 @@ from typing import Any
 import psutil
 
 from dpbench import cli, store
+from dpbench.errors import BadInput
 from dpbench.execution import runner, sweeping
 from dpbench.execution.cluster import Cluster, remote_calls
 from dpbench.execution.schedule import Claims, Row
 from dpbench.measurement import environment
-from dpbench.trial import BadInput, Epoch, TimedName, Trial
+from dpbench.trial import Epoch, TimedName, Trial
 
 PLACES = (16, 64, 256, 1024)  # trials at a time, of the table
 REPORTS = 10  # readings of the memory

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from dpbench import cli
 from dpbench.auditing.claim import BREAKS, Claim, default_batch_size
-from dpbench.trial import PRIVATE_ENGINES, BadInput, EngineName
+from dpbench.errors import BadInput
+from dpbench.trial import PRIVATE_ENGINES, EngineName
 
 if TYPE_CHECKING:
     from dpbench.auditing.one_run import Guesses

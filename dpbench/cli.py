@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dpbench.datasets import catalogue
-from dpbench.trial import BadInput
+from dpbench.errors import BadInput
 
 EXIT_FAILED_TRIALS, EXIT_USAGE, EXIT_REGRESSION, EXIT_NOTHING, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 EXIT_NO_READER = 141  # as of any program that SIGPIPE ends

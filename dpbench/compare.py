@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpbench import cli
+from dpbench.errors import BadInput
 from dpbench.measurement import environment
-from dpbench.trial import BadInput
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from dpbench import __version__, cli
+from dpbench.errors import BadInput
 from dpbench.privacy import guarantee
-from dpbench.trial import LEAST_NOISE, MOST_NOISE, SAMPLINGS, BadInput, Sampling
+from dpbench.trial import LEAST_NOISE, MOST_NOISE, SAMPLINGS, Sampling
 
 JSON_VERSION = 1
 _HEADER = ("noise multiplier", "epsilon", "by", "PLD", "RDP", "delta", "sample rate", "steps")

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dpbench.trial import BadInput, Trial
+from dpbench.errors import BadInput
+from dpbench.trial import Trial
 
 ANSWER_AT = (1.0, 3.0, 8.0)  # where neither the user nor a target says
 KEYS = ("answer_at", "confirm", "tuned_in")  # of a sweep file's top level

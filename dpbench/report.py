@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpbench import cli, question
-from dpbench.trial import BadInput
+from dpbench.errors import BadInput
 
 if TYPE_CHECKING:
     from dpbench.analysis.recommendation import Answer, Baseline

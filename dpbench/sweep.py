@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 # traceback.
 from dpbench import __version__, cli, question
 from dpbench.datasets import catalogue
+from dpbench.errors import BadInput
 from dpbench.execution import stacks
 from dpbench.privacy import guarantee
 from dpbench.processes import signals
-from dpbench.trial import ENGINES, BadInput, Trial
+from dpbench.trial import ENGINES, Trial
 
 if TYPE_CHECKING:
     from dpbench.execution.grid import Grid

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, get_args
 
 from dpbench import analysis, cli, report, store
 from dpbench.datasets import catalogue
+from dpbench.errors import BadInput
 from dpbench.execution import grid, sweeping
 from dpbench.execution.progress import Progress
 from dpbench.execution.runner import TIMED_PAIRS, TIMED_PROCESSES, Workers
 from dpbench.reporting import caveats, text
 from dpbench.store import history
-from dpbench.trial import NON_PRIVATE, PRIVATE_ENGINES, TUTORIAL_ARMS, BadInput, TimedName
+from dpbench.trial import NON_PRIVATE, PRIVATE_ENGINES, TUTORIAL_ARMS, TimedName
 
 if TYPE_CHECKING:
     import pandas as pd

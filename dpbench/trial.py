@@ -15,6 +15,8 @@ from functools import cache
 from types import MappingProxyType
 from typing import Literal, get_args
 
+from dpbench.errors import BadInput
+
 EngineName = Literal[
     "non-private",
     "fused-non-private",
@@ -52,10 +54,6 @@ FAILURES: Mapping[Status, str] = MappingProxyType(
     }
 )
 PASSING_FAILURES: tuple[Status, ...] = ("out-of-memory", "crashed")  # another run may do better
-
-
-class BadInput(ValueError):
-    """What the user asked cannot be done; the message is one line with the value and the remedy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from dpbench import store
+from dpbench.errors import BadInput
 from dpbench.privacy import accounting, prv
 from dpbench.privacy.accounting import Run, account, epsilon_of_best, shuffled_event, spent
 from dpbench.privacy.calibration import noise_multiplier_for
-from dpbench.trial import BadInput
 
 MNIST = 60_000
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from dpbench.datasets import catalogue
-from dpbench.trial import BadInput
+from dpbench.errors import BadInput
 
 
 def test_steps_and_sample_rate_are_what_was_asked() -> None:

@@ -23,9 +23,10 @@ from distributed import get_worker
 
 from dpbench import cli, store
 from dpbench import sweep as sweep_command
+from dpbench.errors import BadInput
 from dpbench.execution import cluster, runner
 from dpbench.execution.cluster import remote_calls
-from dpbench.trial import TIMED_UNDER, BadInput, Trial
+from dpbench.trial import TIMED_UNDER, Trial
 
 SEEDS = [str(seed) for seed in range(8)]
 QUICK = ("--epochs", "2", "--no-timing")

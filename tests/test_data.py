@@ -6,7 +6,7 @@ import torch
 from torchvision import datasets
 
 from dpbench.datasets import catalogue, loading
-from dpbench.trial import BadInput
+from dpbench.errors import BadInput
 
 
 def test_digits_are_images_of_the_tutorials_size(digits: loading.Dataset) -> None:

@@ -20,8 +20,9 @@ from dpbench.datasets import loading
 from dpbench.engines import backward, bookkeeping, fused
 from dpbench.engines.fused import kernel, simd
 from dpbench.engines.opacus_grad_sample import OpacusGradSample
+from dpbench.errors import BadInput
 from dpbench.training import loop
-from dpbench.trial import ENGINES, NON_PRIVATE_ENGINES, BadInput, EngineName, Trial
+from dpbench.trial import ENGINES, NON_PRIVATE_ENGINES, EngineName, Trial
 
 PRIVATE = [engine for engine in ENGINES if engine not in NON_PRIVATE_ENGINES]
 EVERY_PRIVATE = pytest.mark.parametrize("engine", PRIVATE)

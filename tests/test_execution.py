@@ -14,11 +14,12 @@ from conftest import make_trial
 from test_store import WHERE
 
 from dpbench import analysis, cli, report, store, sweep
+from dpbench.errors import BadInput
 from dpbench.execution import runner, sweeping
 from dpbench.execution.schedule import Claims
 from dpbench.measurement import environment
 from dpbench.store import compaction
-from dpbench.trial import BadInput, StepTiming, TimedName, Trial
+from dpbench.trial import StepTiming, TimedName, Trial
 
 
 class OneByOne(runner.Here):

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from dpbench.errors import BadInput
 from dpbench.execution import grid
-from dpbench.trial import BadInput
 
 SMALL: Mapping[str, Any] = {
     "noise_multiplier": [0.7, 1.1],

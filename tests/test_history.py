@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from dpbench.errors import BadInput
 from dpbench.store import history
-from dpbench.trial import BadInput
 
 ASKED = history.Sweep(
     command="python -m dpbench.sweep mine.toml --seeds 0 1",

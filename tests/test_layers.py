@@ -19,6 +19,8 @@ LAYERS = (
     ("cli", "store"),
     ("datasets", "privacy", "processes", "question"),
     ("trial",),
+    ("plugins",),
+    ("errors",),
 )
 LAYER_OF = {package: index for index, packages in enumerate(LAYERS) for package in packages}
 

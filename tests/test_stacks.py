@@ -13,10 +13,11 @@ from torch import nn
 from dpbench import engines, store, sweep
 from dpbench.datasets import loading
 from dpbench.engines.stacked import _convolved, _patches
+from dpbench.errors import BadInput, TrainingError
 from dpbench.execution import estimate, runner, stacks, sweeping
 from dpbench.store import schema
 from dpbench.training import loop
-from dpbench.trial import BadInput, Epoch, Trial
+from dpbench.trial import Epoch, Trial
 
 # Relative of losses, absolute of accuracies, after two epochs: rounding, and which of two equal
 # pixels a max-pooling takes, have grown by then. After five steps, weights differ by 1e-4 at most.
@@ -68,7 +69,7 @@ def test_stacked_trials_are_those_alone(
         alone = list(loop.train(trial, digits))
         for whole, expected in zip(together, alone, strict=True):
             seen = whole[index]
-            assert not isinstance(seen, loop.TrainingError)
+            assert not isinstance(seen, TrainingError)
             assert seen.train_loss == pytest.approx(expected.train_loss, rel=LOSS_TOLERANCE)
             assert seen.test_loss == pytest.approx(expected.test_loss, rel=LOSS_TOLERANCE)
             assert seen.test_accuracy == pytest.approx(
@@ -139,8 +140,8 @@ def test_one_that_diverges_does_not_stop_the_others(digits: loading.Dataset) -> 
     steady = make_trial("non-private", epochs=3)
     wild = replace(steady, learning_rate=1e6)
     whole = list(loop.train_stack([steady, wild], digits))
-    assert [isinstance(seen, loop.TrainingError) for seen, _ in whole] == [False] * 3
-    assert isinstance(whole[-1][1], loop.TrainingError)
+    assert [isinstance(seen, TrainingError) for seen, _ in whole] == [False] * 3
+    assert isinstance(whole[-1][1], TrainingError)
 
 
 def test_a_sweep_of_stacks_gives_each_trial_its_rows() -> None:
@@ -225,7 +226,7 @@ def test_on_cuda_stacked_trials_are_those_of_the_cpu(digits: loading.Dataset) ->
     (together,) = loop.train_stack(trials, on_cuda)
     for trial, seen in zip(trials, together, strict=True):
         (expected,) = loop.train(trial, digits)
-        assert not isinstance(seen, loop.TrainingError)
+        assert not isinstance(seen, TrainingError)
         assert seen.train_loss == pytest.approx(expected.train_loss, rel=LOSS_TOLERANCE)
         assert seen.test_accuracy == pytest.approx(expected.test_accuracy, abs=ACCURACY_TOLERANCE)
 

@@ -17,10 +17,11 @@ import writer
 from conftest import make_trial
 
 from dpbench import report, store
+from dpbench.errors import BadInput
 from dpbench.measurement import environment
 from dpbench.store import compaction, files, history
 from dpbench.store.schema import table
-from dpbench.trial import BadInput, Environment, Epoch, StepTiming, Trial
+from dpbench.trial import Environment, Epoch, StepTiming, Trial
 
 WHERE = environment.describe(
     implementation="opacus-hooks",

@@ -13,6 +13,7 @@ from torch import nn
 
 from dpbench import engines
 from dpbench.datasets import loading
+from dpbench.errors import TrainingError
 from dpbench.privacy import accounting, sampling
 from dpbench.training import loop
 from dpbench.trial import ENGINES, EngineName, Epoch, Trial
@@ -195,7 +196,7 @@ def test_a_trial_whose_sampler_draws_otherwise_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sampling, "poisson_batches", faulty)
-    with pytest.raises(loop.TrainingError, match=f"no epsilon holds: .* {said}"):
+    with pytest.raises(TrainingError, match=f"no epsilon holds: .* {said}"):
         list(loop.train(make_trial(), digits))
 
 
@@ -221,7 +222,7 @@ def test_training_learns(digits: loading.Dataset) -> None:
 
 
 def test_a_diverged_trial_says_so(digits: loading.Dataset) -> None:
-    with pytest.raises(loop.TrainingError, match="diverged: train loss nan"):
+    with pytest.raises(TrainingError, match="diverged: train loss nan"):
         list(loop.train(make_trial("non-private", learning_rate=1e6), digits))
 
 

@@ -6,7 +6,8 @@ import pytest
 from conftest import make_trial
 
 from dpbench import store
-from dpbench.trial import BadInput, Trial
+from dpbench.errors import BadInput
+from dpbench.trial import Trial
 
 RESULTS = Path(__file__).parent.parent / "results"
 

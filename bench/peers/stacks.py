@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 
 from dpbench import analysis, cli, store
 from dpbench.datasets import loading
+from dpbench.errors import BadInput
 from dpbench.execution import grid
 from dpbench.measurement import environment
-from dpbench.trial import BadInput
 
 if TYPE_CHECKING:
     import pandas as pd

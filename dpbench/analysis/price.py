@@ -7,8 +7,8 @@ import pandas as pd
 
 from dpbench import analysis
 from dpbench.datasets import catalogue
+from dpbench.errors import BadInput
 from dpbench.privacy import accounting
-from dpbench.trial import BadInput
 
 _DATA = ["dataset", "batch_size", "validation_examples"]  # which fix the steps of an epoch
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from dpbench.trial import PRIVATE_ENGINES, BadInput, EngineName, Trial
+from dpbench.errors import BadInput
+from dpbench.trial import PRIVATE_ENGINES, EngineName, Trial
 
 Break = Literal[
     "noise-0.8", "noise-halved", "noise-once-per-epoch", "noise-repeated", "no-clipping"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from dpbench.trial import BadInput
+from dpbench.errors import BadInput
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

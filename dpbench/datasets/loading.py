@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dpbench.datasets import catalogue
 from dpbench.datasets.catalogue import MEAN, STD
-from dpbench.trial import BadInput
+from dpbench.errors import BadInput
 
 CLASSES = 10
 

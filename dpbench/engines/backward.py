@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from dpbench.trial import BadInput
+from dpbench.errors import BadInput
 
 _aten = torch.ops.aten
 _SUM = 2  # cross entropy's reduction

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from dpbench.engines import backward
 from dpbench.engines.protocol import physical_batches
 from dpbench.engines.sgd import Sgd, add_up, noisy_mean, row_norms
-from dpbench.trial import BadInput, Trial
+from dpbench.errors import BadInput
+from dpbench.trial import Trial
 
 # On a CPU
 CHUNK = 144  # examples at a time through the layers: fewer leave convolutions idle, more the cache

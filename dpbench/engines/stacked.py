@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from dpbench.engines import backward
 from dpbench.engines.protocol import physical_batches
 from dpbench.engines.sgd import row_norms
-from dpbench.trial import BadInput, Trial
+from dpbench.errors import BadInput
+from dpbench.trial import Trial
 
 
 class Stacked:

@@ -17,12 +17,12 @@ from typing import Any
 
 from dpbench import question
 from dpbench.datasets import catalogue
+from dpbench.errors import BadInput
 from dpbench.trial import (
     ENGINES,
     NON_PRIVATE,
     NON_PRIVATE_ENGINES,
     SAMPLINGS,
-    BadInput,
     EngineName,
     Sampling,
     Trial,

@@ -12,12 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from dpbench.errors import BadInput, TrainingError
 from dpbench.execution import stacks
 from dpbench.execution.schedule import Claims, Lost, Row, Schedule, Unclaimed
 from dpbench.execution.stacks import Stack
 from dpbench.execution.timing_passes import Part, passes
 from dpbench.processes.worker_pool import Crew
-from dpbench.trial import BadInput, Environment, Epoch, Status, TimedName, Trial
+from dpbench.trial import Environment, Epoch, Status, TimedName, Trial
 
 TIMED_PROCESSES = 6  # of each timing: the range of six medians is an interval of 96.9 %
 TIMED_PAIRS = 3  # in each process
@@ -257,7 +258,7 @@ def run_stack(trials: Stack, workers: Workers, *, beside: int) -> list[Row]:
             for trial, seen in zip(trials, whole, strict=True):
                 if trial.trial_id in ended:
                     continue
-                if isinstance(seen, loop.TrainingError):
+                if isinstance(seen, TrainingError):
                     ended.add(trial.trial_id)
                     done = sum(row["trial_id"] == trial.trial_id for row in rows)
                     seen = _failure(done + 1, seen)  # noqa: PLW2901
@@ -314,9 +315,7 @@ def _prepare(kernel: bool) -> None:
 
 def _failure(epoch: int, error: Exception) -> Epoch:
     """What is recorded of a trial that has raised."""
-    from dpbench.training import loop
-
-    known = isinstance(error, loop.TrainingError)
+    known = isinstance(error, TrainingError)
     text = str(error) if known else f"{type(error).__name__}: {error}"
     memory = isinstance(error, MemoryError) or any(each in text for each in _OUT_OF_MEMORY)
     status: Status = "out-of-memory" if memory and not known else "failed"

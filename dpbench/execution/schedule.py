@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from dpbench.errors import BadInput
 from dpbench.execution.stacks import Stack
 from dpbench.processes.worker_pool import Crew, Event
-from dpbench.trial import BadInput, Status, Trial
+from dpbench.trial import Status, Trial
 
 Row = dict[str, Any]
 

@@ -19,18 +19,11 @@ from torch import Tensor
 
 from dpbench import engines, models
 from dpbench.datasets.loading import Dataset, normalise
+from dpbench.errors import BadInput
 from dpbench.measurement import tutorial
 from dpbench.privacy.sampling import poisson_batches
 from dpbench.training.loop import at_full_speed, synchronise
-from dpbench.trial import (
-    NON_PRIVATE,
-    NON_PRIVATE_ENGINES,
-    BadInput,
-    EngineName,
-    StepTiming,
-    TimedName,
-    Trial,
-)
+from dpbench.trial import NON_PRIVATE, NON_PRIVATE_ENGINES, EngineName, StepTiming, TimedName, Trial
 
 PAIRS = 7  # odd, so that the median is one of them
 BLOCK_SECONDS = 0.1  # what the shorter block of a pair takes at least

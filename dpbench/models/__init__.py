@@ -6,7 +6,7 @@ from types import MappingProxyType
 import torch
 from torch import nn
 
-from dpbench.trial import BadInput
+from dpbench.errors import BadInput
 
 
 def tutorial_cnn(*, seed: int, device: str) -> nn.Sequential:

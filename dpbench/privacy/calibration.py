@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable
 
+from dpbench.errors import BadInput
 from dpbench.privacy import accounting
-from dpbench.trial import BadInput
 
 NOISE_DIGITS = 4  # a solved noise multiplier is rounded up to so many decimals
 LEAST_SOLVED_NOISE, MOST_SOLVED_NOISE = 0.01, 10_000.0

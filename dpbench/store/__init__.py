@@ -20,6 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dpbench.errors import BadInput
 from dpbench.store import files, locks, outcomes
 from dpbench.store.schema import (
     SCHEMA_VERSION,
@@ -35,7 +36,7 @@ from dpbench.store.schema import (
     timing_row,
     trial_row,
 )
-from dpbench.trial import BadInput, Trial
+from dpbench.trial import Trial
 
 __all__ = [  # and what is below
     "SCHEMA_VERSION",

@@ -21,13 +21,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dpbench.errors import DpbenchError
+
 SCRATCH = ".writing"
 _DEAD_SECONDS = 3600.0  # no write of one file takes as long
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
-class Damaged(Exception):
+class Damaged(DpbenchError):
     """The file holds no table of the store.
 
     Attributes:

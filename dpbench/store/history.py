@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from dpbench import __version__
+from dpbench.errors import BadInput
 from dpbench.question import ANSWER_AT
 from dpbench.store import files
-from dpbench.trial import BadInput
 
 _FOLDER = "sweeps"
 

@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dpbench.trial import TIMED_UNDER, BadInput, Environment, Epoch, Status, StepTiming, Trial
+from dpbench.errors import BadInput
+from dpbench.trial import TIMED_UNDER, Environment, Epoch, Status, StepTiming, Trial
 
 # 1: without traceback. 2: epsilons by Opacus, without epsilon_pld, noise_derivation,
 # stacked_trials, and status of timings.

@@ -16,15 +16,12 @@ from torch import Tensor, nn
 
 from dpbench import engines, models
 from dpbench.datasets.loading import Dataset, normalise
+from dpbench.errors import TrainingError
 from dpbench.privacy import sampling
 from dpbench.training import malloc
 from dpbench.trial import Epoch, NoiseDerivation, Trial
 
 EVALUATION_BATCH = 1_000  # test examples in one forward pass
-
-
-class TrainingError(Exception):
-    """The trial cannot go on; its message is the reason that the row records."""
 
 
 def train(

@@ -16,13 +16,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dpbench import cli
+from dpbench.errors import BadInput
 from dpbench.execution import runner, stacks
 from dpbench.execution.cluster import remote_calls
 from dpbench.execution.cluster.errors import first_line, is_killed, whole, why_lost
 from dpbench.execution.runner import Workers
 from dpbench.execution.schedule import Claims, Lost, Row, Unclaimed, by_trial
 from dpbench.execution.stacks import Stack
-from dpbench.trial import BadInput, TimedName, Trial
+from dpbench.trial import TimedName, Trial
 
 if TYPE_CHECKING:
     from distributed import Client, Future

@@ -17,13 +17,14 @@ from pathlib import Path
 
 from dpbench import __version__, cli, store
 from dpbench.datasets import catalogue
+from dpbench.errors import BadInput
 from dpbench.execution import runner
 from dpbench.execution.runner import Workers
 from dpbench.execution.schedule import Row
 from dpbench.execution.stacks import Stack
 from dpbench.measurement import environment
 from dpbench.processes.worker_pool import Crew
-from dpbench.trial import BadInput, TimedName
+from dpbench.trial import TimedName
 
 PACKAGES = ("torch", "opacus")  # whose versions change results
 _COMMIT = "dpbench of commit"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpbench.errors import BadInput
 from dpbench.execution.cluster.errors import first_line
-from dpbench.trial import BadInput
 
 if TYPE_CHECKING:
     from distributed import Client
