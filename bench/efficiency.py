@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dpbench import analysis, cli, store
+from dpbench import analysis, cli, engines, store
 from dpbench.datasets import loading
-from dpbench.engines import fused
 from dpbench.measurement import environment
 
 WANTED = 0.85  # of a sweep of two minutes or more
@@ -58,7 +57,7 @@ def _run(given: argparse.Namespace) -> int:
     jobs = cli.cores()
     dataset, root = "digits" if given.short else "mnist", cli.data_root(given.data_root)
     loading.load(dataset, root, "cpu")  # says what is missing, before the sweep
-    fused.compile_kernel()
+    engines.prepare()
     with tempfile.TemporaryDirectory() as folder:
         asked = ["--dataset", dataset, "--no-timing", "--quiet", "--device", "cpu", "--out", folder]
         asked += ["--data-root", str(root), "--jobs", str(jobs)]

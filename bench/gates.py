@@ -15,7 +15,6 @@ import pytest
 from dpbench import analysis, engines, models
 from dpbench.datasets.loading import Dataset
 from dpbench.measurement import environment, step_timing
-from dpbench.trial import EngineName
 
 LIMITS: Mapping[str, Any] = tomllib.loads(
     (Path(__file__).parent / "limits.toml").read_text(encoding="utf-8")
@@ -75,7 +74,7 @@ def look_twice(look: Callable[[int], Look], limit: float, pairs: int) -> Look:
     return first if first.ratio <= limit else look(LONGER * pairs)
 
 
-def overhead(engine: EngineName, batch_size: int, dataset: Dataset, pairs: int) -> Look:
+def overhead(engine: str, batch_size: int, dataset: Dataset, pairs: int) -> Look:
     """The engine's step against the non-private one."""
     timings = step_timing.measure(
         engine, batch_size, dataset, pairs=pairs, physical_batch_size=PHYSICAL_BATCH_SIZE
@@ -104,13 +103,14 @@ def against(ours: Callable[[], object], plain: Callable[[], object], pairs: int)
     return Look(ratio=statistics.median(ratios), low=min(ratios), high=max(ratios), pairs=pairs)
 
 
-def where(engine: EngineName = "fused") -> dict[str, Any]:
+def where(engine: str = "fused") -> dict[str, Any]:
     """Versions, hardware and threads, for `benchmark.extra_info`."""
     model = models.tutorial_cnn(seed=0, device="cpu")
-    implementation = engines.implementation(engine, model)
+    trial = step_timing.trial_of(engine, 64, "digits")
+    implementation = engines.implementation(trial, model)
     row = asdict(
         environment.describe(
-            implementation=implementation,
+            implementation=implementation.name,
             device="cpu",
             threads=1,
             memory_format=engines.memory_format(implementation, "cpu"),

@@ -20,13 +20,13 @@ from torch.profiler import ProfilerActivity, profile
 
 from dpbench import cli, engines, models
 from dpbench.datasets import loading
+from dpbench.engines.protocol import Engine
 from dpbench.errors import BadInput
 from dpbench.execution import runner
 from dpbench.measurement import environment, step_timing
 from dpbench.training.loop import synchronise
-from dpbench.trial import EngineName
 
-ENGINES: tuple[EngineName, ...] = ("non-private", "bookkeeping", "opacus-hooks")
+ENGINES: tuple[str, ...] = ("non-private", "bookkeeping", "opacus-hooks")
 STACK = 10  # trials: as those of a batch size in the default grid, one baseline among them
 STEPS = 50  # of a block
 PROFILED_STEPS = 10
@@ -98,29 +98,29 @@ def _arms(
     batches = step_timing.batches(batch_size, STEPS, dataset)
     most = runner.usual_physical_batch_size(device)
 
-    def stacked(noise: torch.Generator) -> engines.Engine:
-        return engines.stacked(
-            [step_timing.trial_of("bookkeeping", batch_size, dataset)] * STACK,
+    def stacked(noise: torch.Generator) -> Engine:
+        return engines.build_stack(
+            [step_timing.trial_of("bookkeeping", batch_size, dataset.name)] * STACK,
             [models.tutorial_cnn(seed=0, device=device) for _ in range(STACK)],
             noise=[noise] * STACK,  # one costs as much as another
             physical_batch_size=most,
         )
 
-    builds: dict[str, Callable[[torch.Generator], engines.Engine]] = {
+    builds: dict[str, Callable[[torch.Generator], Engine]] = {
         name: partial(_built, name, batch_size, dataset, most) for name in ENGINES
     }
     for name, build in (builds | {f"stack of {STACK}": stacked}).items():
         plain = build(torch.Generator(device).manual_seed(0))
         noise = torch.Generator(device).manual_seed(0)
         other = build(noise)
-        at_once = engines.at_once(other, noise=[noise])
+        at_once = engines.graphed(other, noise=[noise])
         captured = None if at_once is other else step_timing.EngineArm(at_once, batches)
         yield name, step_timing.EngineArm(plain, batches), captured
 
 
 def _built(
-    name: EngineName, batch_size: int, dataset: loading.Dataset, most: int, noise: torch.Generator
-) -> engines.Engine:
+    name: str, batch_size: int, dataset: loading.Dataset, most: int, noise: torch.Generator
+) -> Engine:
     return step_timing.build(name, batch_size, dataset, noise, most)
 
 

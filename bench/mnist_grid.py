@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dpbench import analysis, store
-from dpbench.trial import NON_PRIVATE_ENGINES
+from dpbench import analysis, engines, store
 
 RESULTS = Path(__file__).parent.parent / "results"
 EPOCHS = 10
@@ -43,7 +42,7 @@ def tables(tuning: pd.DataFrame) -> Iterator[str]:
             f"[[grid]]\nbatch_size = {batch_size}\nmax_grad_norm = {clip}\n"
             f"learning_rate = {_best_rate(arms)}\n"
         )
-    plain = seen[seen["engine"].isin(NON_PRIVATE_ENGINES)]
+    plain = seen[seen["engine"].isin(engines.non_private_names())]
     for batch_size, arms in plain.groupby("batch_size"):
         yield (
             f'[[grid]]\nengine = "non-private"\nbatch_size = {batch_size}\nmax_grad_norm = 1.0\n'

@@ -27,7 +27,6 @@ from dpbench.analysis import CONFIDENCE
 from dpbench.errors import BadInput
 from dpbench.execution import runner
 from dpbench.measurement import environment
-from dpbench.trial import TimedName
 
 DATASET = "digits"
 PAIRS = 9  # in each process; an interval of several processes takes the first TIMED_PAIRS of them
@@ -38,7 +37,7 @@ ONE, SEVERAL, STUDENT = "one process, its pairs", "{} processes, range", "{} pro
 class Plan:
     """What is measured: each engine in groups x processes fresh processes."""
 
-    engines: tuple[TimedName, ...] = ("non-private", "fused")
+    engines: tuple[str, ...] = ("non-private", "fused")
     batch_size: int = 256
     groups: int = 10
     processes: int = runner.TIMED_PROCESSES

@@ -15,10 +15,9 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dpbench import cli
+from dpbench import cli, engines
 from dpbench.auditing.claim import BREAKS, Claim, default_batch_size
 from dpbench.errors import BadInput
-from dpbench.trial import PRIVATE_ENGINES, EngineName
 
 if TYPE_CHECKING:
     from dpbench.auditing.one_run import Guesses
@@ -182,11 +181,11 @@ def _parser() -> cli.Parser:
     claim.add_argument(
         "--engine",
         nargs="+",
-        default=list(PRIVATE_ENGINES),
+        default=list(engines.private_names()),
         metavar="NAME",
         help="default: all that are private",
     )
-    defaults = Claim(engine=PRIVATE_ENGINES[0])
+    defaults = Claim(engine=engines.private_names()[0])
     for name, kind, text in (
         ("noise_multiplier", float, "noise over clipping norm"),
         ("max_grad_norm", float, "clipping norm of an example's gradient"),
@@ -254,7 +253,7 @@ _FIELDS = (
 
 def _audit(given: argparse.Namespace) -> int:
     """Audits each engine and prints what was found as it is found."""
-    names: list[EngineName] = given.engine
+    names: list[str] = given.engine
     if len(set(names)) < len(names):
         raise BadInput(f"Expected each engine once, not {' '.join(names)}.")
     if given.batch_size is None:

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 # What takes long to import is imported where it is used: until `signals.handled`, Ctrl-C is a
 # traceback.
-from dpbench import __version__, cli, question
+from dpbench import __version__, cli, clipping, engines, optimizers, question
 from dpbench.datasets import catalogue
 from dpbench.errors import BadInput
 from dpbench.execution import stacks
 from dpbench.privacy import guarantee
 from dpbench.processes import signals
-from dpbench.trial import ENGINES, Trial
+from dpbench.trial import NON_PRIVATE, Trial
 
 if TYPE_CHECKING:
     from dpbench.execution.grid import Grid
@@ -75,9 +75,22 @@ def _parser() -> cli.Parser:
         "--engine",
         nargs="+",
         metavar="NAME",
-        help=f"how steps are computed, of {', '.join(ENGINES)} (default: fused)",
+        help=f"how steps are computed, of auto, {', '.join(engines.names())} (default: auto, the "
+        "fastest that can train the trial)",
     )
-
+    axes.add_argument(
+        "--optimizer",
+        nargs="+",
+        metavar="NAME",
+        help=f"what takes the steps, of {', '.join(optimizers.names())} (default: sgd)",
+    )
+    axes.add_argument(
+        "--clipping",
+        nargs="+",
+        metavar="NAME",
+        help="how examples' gradients are scaled to the clipping norm, of "
+        f"{', '.join(clipping.names())} (default: flat)",
+    )
     axes.add_argument(
         "--sampling",
         nargs="+",
@@ -396,14 +409,12 @@ def _refuse_no_store(folders: Sequence[str]) -> None:
 
 
 def _timed(trials: Sequence[Trial], grids: "Sequence[Grid]") -> list[Trial]:
-    """The trials whose engines are timed: not the one that only the baseline is trained by."""
-    from dpbench.execution import grid
-
+    """The trials whose engines are timed: not one that only an automatic baseline is trained by."""
     named = {engine for each in grids for engine in each.engine}
     kept = [
         trial
         for trial in trials
-        if trial.engine != grid.FASTEST_NON_PRIVATE or trial.engine in named
+        if trial.private or trial.engine == NON_PRIVATE or trial.engine in named
     ]
     return kept or list(trials)
 

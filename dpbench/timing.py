@@ -12,9 +12,9 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
-from dpbench import analysis, cli, report, store
+from dpbench import analysis, cli, engines, report, store
 from dpbench.datasets import catalogue
 from dpbench.errors import BadInput
 from dpbench.execution import grid, sweeping
@@ -22,14 +22,14 @@ from dpbench.execution.progress import Progress
 from dpbench.execution.runner import TIMED_PAIRS, TIMED_PROCESSES, Workers
 from dpbench.reporting import caveats, text
 from dpbench.store import history
-from dpbench.trial import NON_PRIVATE, PRIVATE_ENGINES, TUTORIAL_ARMS, TimedName
+from dpbench.trial import NON_PRIVATE, TUTORIAL_ARMS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NAMES: tuple[TimedName, ...] = get_args(TimedName)
+NAMES = (*engines.names(), *TUTORIAL_ARMS)
 # non-private against itself is the noise floor; the tutorial's loops run on a CPU alone
-DEFAULT: tuple[TimedName, ...] = (NON_PRIVATE, *PRIVATE_ENGINES, *TUTORIAL_ARMS)
+DEFAULT = (NON_PRIVATE, *engines.private_names(), *TUTORIAL_ARMS)
 HEADER = (
     "engine",
     "batch",
@@ -64,7 +64,7 @@ def _parser() -> cli.Parser:
         "--engine",
         nargs="+",
         metavar="NAME",
-        help=f"of {', '.join(NAMES)} (default: all but fused-non-private)",
+        help=f"of {', '.join(NAMES)} (default: non-private and all private ones)",
     )
     parser.add_argument(
         "--batch-size", type=int, nargs="+", metavar="N", help="default: those of the sweep"
@@ -125,11 +125,11 @@ def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
     devices = cli.devices(given.device)
     out = given.out or Path("results") / f"{dataset}-timing"
     every = [
-        (engines, batch_size, device)
+        (fit, batch_size, device)
         for device in devices
         for batch_size in dict.fromkeys(batch_sizes)
         # the tutorial's loader feeds no GPU
-        if (engines := [name for name in names if device == "cpu" or name not in TUTORIAL_ARMS])
+        if (fit := [name for name in names if device == "cpu" or name not in TUTORIAL_ARMS])
     ]
     if not every:
         raise BadInput(f"Expected an engine that runs on {', '.join(devices)}, not {names}.")
@@ -157,7 +157,7 @@ def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
     return cli.EXIT_FAILED_TRIALS if failed else 0
 
 
-def _names(asked: Sequence[str] | None) -> tuple[TimedName, ...]:
+def _names(asked: Sequence[str] | None) -> tuple[str, ...]:
     for name in asked or ():
         if name not in NAMES:
             raise BadInput(f"Expected engine={name!r} to be one of {', '.join(NAMES)}.")
@@ -165,7 +165,7 @@ def _names(asked: Sequence[str] | None) -> tuple[TimedName, ...]:
 
 
 def _measure(
-    every: Sequence[tuple[Sequence[TimedName], int, str]],
+    every: Sequence[tuple[Sequence[str], int, str]],
     dataset: str,
     data_root: Path,
     given: argparse.Namespace,
@@ -188,9 +188,9 @@ def _measure(
     from dpbench.execution import runner
 
     rows, failures = [], []
-    count = sum(len(engines) for engines, _, _ in every)
+    count = sum(len(asked) for asked, _, _ in every)
     with Progress(count, count * given.processes, what="timings") as progress:
-        for engines, batch_size, device in every:
+        for asked, batch_size, device in every:
             workers = Workers(
                 data_root=data_root,
                 devices=(device,),
@@ -200,7 +200,7 @@ def _measure(
                 or runner.usual_physical_batch_size(device),
             )
             measured = runner.time_engines(
-                engines,
+                asked,
                 batch_size,
                 dataset,
                 workers,

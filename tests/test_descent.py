@@ -4,8 +4,8 @@ import torch.nn.functional as F
 from conftest import make_trial
 from torch import Tensor, nn
 
-from dpbench.engines.non_private import NonPrivate
-from dpbench.engines.sgd import Sgd, noisy_mean
+from dpbench.engines.non_private.step import NonPrivate
+from dpbench.engines.update import Update, noisy_mean
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -14,14 +14,14 @@ def test_steps_are_those_of_pytorchs_sgd(momentum: float) -> None:
     ours, theirs = (nn.Conv2d(3, 4, 2).to(memory_format=torch.channels_last) for _ in range(2))
     ours.load_state_dict(theirs.state_dict())
     optimizer = torch.optim.SGD(theirs.parameters(), lr=0.3, momentum=momentum)
-    sgd = Sgd(ours.parameters(), trial)
+    update = Update(ours.parameters(), trial)
     for _ in range(4):
         gradients: list[Tensor] = []
         for parameter in theirs.parameters():
             parameter.grad = torch.randn_like(parameter)
             gradients.append(parameter.grad.clone())
         optimizer.step()
-        sgd.step(gradients)
+        update.step(gradients)
     for our, their in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(our, their)
 
@@ -67,8 +67,8 @@ def test_parts_are_added_up_where_gradients_share_memory() -> None:
 
 def test_steps_follow_parameters_whose_memory_is_exchanged() -> None:
     layer = nn.Conv2d(3, 4, 2).to(memory_format=torch.channels_last)
-    sgd = Sgd(layer.parameters(), make_trial("non-private"))
+    update = Update(layer.parameters(), make_trial("non-private"))
     before = layer.weight.detach().clone()
     layer.to(memory_format=torch.contiguous_format)
-    sgd.step([torch.ones_like(each) for each in layer.parameters()])
+    update.step([torch.ones_like(each) for each in layer.parameters()])
     torch.testing.assert_close(layer.weight.detach(), before - 0.1)

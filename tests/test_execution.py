@@ -19,7 +19,7 @@ from dpbench.execution import runner, sweeping
 from dpbench.execution.schedule import Claims
 from dpbench.measurement import environment
 from dpbench.store import compaction
-from dpbench.trial import StepTiming, TimedName, Trial
+from dpbench.trial import StepTiming, Trial
 
 
 class OneByOne(runner.Here):
@@ -79,7 +79,7 @@ class Timer(runner.Here):
     """Times nothing, and says that it took the number of threads."""
 
     def time_engines(
-        self, engines: Sequence[TimedName], batch_size: int, dataset: str
+        self, engines: Sequence[str], batch_size: int, dataset: str
     ) -> Generator[list[dict[str, Any]]]:
         began = {"started_at": datetime.now(UTC)}
         for process in range(runner.TIMED_PROCESSES):
@@ -87,7 +87,7 @@ class Timer(runner.Here):
                 yield [self.row(engine, batch_size, dataset, process) | began]
 
     def row(
-        self, engine: TimedName, batch_size: int, dataset: str, process: int | None = 0
+        self, engine: str, batch_size: int, dataset: str, process: int | None = 0
     ) -> dict[str, Any]:
         timing = StepTiming(
             dataset=dataset,
@@ -220,7 +220,7 @@ class Failing(Timer):
     """Times nothing; one engine fails in its second process."""
 
     def time_engines(
-        self, engines: Sequence[TimedName], batch_size: int, dataset: str
+        self, engines: Sequence[str], batch_size: int, dataset: str
     ) -> Generator[list[dict[str, Any]]]:
         for (row,) in super().time_engines(engines, batch_size, dataset):
             if row["engine"] != "opacus-ew" or row["process"] == 0:
@@ -228,7 +228,7 @@ class Failing(Timer):
             elif row["process"] == 1:
                 yield [self.failed("opacus-ew", batch_size)]
 
-    def failed(self, engine: TimedName, batch_size: int) -> dict[str, Any]:
+    def failed(self, engine: str, batch_size: int) -> dict[str, Any]:
         seen = runner._failure(0, RuntimeError("no such kernel"))
         return runner._failed_timing(engine, batch_size, "digits", self.workers, seen)
 
@@ -277,7 +277,7 @@ def with_its_number(process: int, engine: str, *task: Any) -> Iterator[Any]:
 def test_engines_are_timed_in_fresh_processes_and_a_dead_one_takes_no_other_with_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    engines: tuple[TimedName, ...] = ("bookkeeping", "opacus-ew", "fused")
+    engines: tuple[str, ...] = ("bookkeeping", "opacus-ew", "fused")
     monkeypatch.setattr(runner, "_timing_task", with_its_number)  # the processes have the old one
     found = list(runner.time_engines(engines, 64, "digits", timer().workers, processes=3, pairs=2))
     assert [(rows[0]["engine"], rows[0]["status"]) for rows in found] == [

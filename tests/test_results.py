@@ -11,11 +11,10 @@ import pytest
 import stores
 
 from bench import selection_bias
-from dpbench import analysis, store
-from dpbench.execution import estimate, grid
+from dpbench import analysis, engines, store
+from dpbench.execution import grid
 from dpbench.reporting import caveats, findings
 from dpbench.store import history
-from dpbench.trial import ENGINES
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "results" / "opacus-table"
@@ -81,15 +80,15 @@ def test_its_curves_have_their_true_shape(trials: pd.DataFrame) -> None:
 def test_its_timings_hold_every_engine_and_batch_size(trials: pd.DataFrame) -> None:
     timings = store.read_timings(QUICK)
     timed = set(zip(timings["engine"], timings["batch_size"], strict=True))
-    engines = [engine for engine in ENGINES if engine != "fused-non-private"]
-    assert timed == {(e, size) for e in engines for size in set(trials["batch_size"])}
+    wanted = [name for name in engines.names() if name != "fused-non-private"]
+    assert timed == {(e, size) for e in wanted for size in set(trials["batch_size"])}
     assert (timings.groupby(["engine", "batch_size"]).size() >= 7).all()
 
 
 def test_the_nominal_rates_are_within_a_factor_of_two_of_it() -> None:
     rates = analysis.overhead(store.read_timings(QUICK)).groupby("engine")["examples_per_second"]
     for engine, measured in rates.median().items():
-        nominal = estimate.NOMINAL_EXAMPLES_PER_SECOND[engine]
+        nominal = engines.spec(str(engine)).examples_per_second
         assert 0.5 < measured / nominal < 2, engine
 
 

@@ -14,8 +14,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from dpbench import report, store, sweep
-from dpbench.trial import PRIVATE_ENGINES
+from dpbench import engines, report, store, sweep
 
 TINY = (
     "--dataset digits --noise-multiplier 0.8 1.6 --max-grad-norm 1 --batch-size 64 --epochs 2 "
@@ -62,7 +61,7 @@ def test_a_sweep_on_digits_end_to_end(
     last = private[private["epoch"] == private["epochs"]]
     assert (last["epsilon_prv"] - last["epsilon"]).between(0.008, 0.012).all()  # Opacus' margin
     timings = pd.read_parquet(folder / "results" / "digits-sweep" / "timings")
-    assert set(timings["engine"]) == {"non-private", *PRIVATE_ENGINES}
+    assert set(timings["engine"]) == {"non-private", *engines.private_names()}
     assert (timings.groupby("engine").size() >= 7).all()
     assert "[5/5 trials, 0 failed" in done.stderr
     assert "On digits, the best non-private setting, of 3 chosen on the test set," in done.stdout

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 from scipy import special  # scipy.stats takes a third of a second to import
 
-from dpbench.trial import ENGINES, NON_PRIVATE, NON_PRIVATE_ENGINES, SAMPLINGS, Trial
+from dpbench import engines
+from dpbench.trial import NON_PRIVATE, SAMPLINGS, Trial
 
 CONFIDENCE = 0.95
 MOST_WIDTH = 0.5  # of an interval of accuracy: one that holds half of the scale says nothing
@@ -35,7 +36,7 @@ def failures(trials: pd.DataFrame) -> pd.DataFrame:
 
 def private(trials: pd.DataFrame) -> pd.DataFrame:
     """The rows of engines that clip, those without noise included."""
-    return trials[~trials["engine"].isin(NON_PRIVATE_ENGINES)]
+    return trials[trials["noise_multiplier"].notna()]
 
 
 def non_private(trials: pd.DataFrame) -> pd.DataFrame:
@@ -45,7 +46,7 @@ def non_private(trials: pd.DataFrame) -> pd.DataFrame:
 
 def unclipped(trials: pd.DataFrame) -> pd.DataFrame:
     """The rows of every engine that trains without privacy: the baseline and its twin."""
-    return trials[trials["engine"].isin(NON_PRIVATE_ENGINES)]
+    return trials[trials["noise_multiplier"].isna()]
 
 
 def of_most(rows: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -103,10 +104,10 @@ def comparable(trials: pd.DataFrame) -> pd.DataFrame:
     if trials.empty:
         return trials
     rows = alike(trials)
-    clips = ~rows["engine"].isin(NON_PRIVATE_ENGINES)
-    known = {name: index for index, name in enumerate(ENGINES)}
-    order = rows["engine"].map(known).fillna(len(ENGINES))
-    rank = order - len(ENGINES) * _seeds(rows)
+    clips = rows["noise_multiplier"].notna()
+    known = {name: index for index, name in enumerate(engines.names())}
+    order = rows["engine"].map(known).fillna(len(known))
+    rank = order - len(known) * _seeds(rows)
     setting = [rows[name] for name in ARM if name != "engine"]
     rows = rows[~clips | (rank == rank.groupby(setting, dropna=False).transform("min"))]
     seeds = _seeds(rows)
@@ -259,7 +260,7 @@ def loss_split(trials: pd.DataFrame) -> pd.DataFrame:
     clips = private(finals)
     noisy, clip_only = clips[clips["noise_multiplier"] > 0], clips[clips["noise_multiplier"] == 0]
     baseline = unclipped(finals)
-    shared = ["dataset", "model", "sampling", "batch_size", "momentum", "epochs"]
+    shared = ["dataset", "model", "sampling", "batch_size", "optimizer", "momentum", "epochs"]
     shared.append("validation_examples")
     rates = [*shared, "learning_rate", "engine"]
     columns = ["test_accuracy", "validation_accuracy"]

@@ -7,14 +7,13 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from dpbench import analysis
+from dpbench import analysis, engines
 from dpbench.analysis import Difference, choice
 from dpbench.analysis import price as choosing
 from dpbench.analysis.price import Price
 from dpbench.datasets import catalogue
 from dpbench.privacy import guarantee
 from dpbench.question import ANSWER_AT
-from dpbench.trial import ENGINES, NON_PRIVATE_ENGINES
 
 Verdict = Literal["loses", "not-told-apart", "beats"]
 
@@ -295,7 +294,7 @@ def _step_times(overheads: pd.DataFrame, engine: str, batch_size: int) -> tuple[
         return ()
     here = overheads[overheads["batch_size"] == batch_size]
     here = here[here["device"] == overheads["device"].iloc[0]].set_index("engine")
-    order: Sequence[str] = [engine, *(name for name in ENGINES if name != engine)]
+    order = dict.fromkeys([engine, *engines.private_names()])
     return tuple(
         StepTime(
             engine=name,
@@ -304,7 +303,7 @@ def _step_times(overheads: pd.DataFrame, engine: str, batch_size: int) -> tuple[
             high=float(here.loc[name, "overhead_ratio_high"]),
         )
         for name in order
-        if name in here.index and name not in NON_PRIVATE_ENGINES
+        if name in here.index
     )
 
 

@@ -1,25 +1,11 @@
 """How long trials will take, by what a store has measured or else by a guess. No torch."""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
+from dpbench import engines
 from dpbench.datasets import catalogue
-from dpbench.trial import EngineName, Trial
+from dpbench.trial import Trial
 
-# Examples per second of one thread, below those timed alone in the committed results/mnist-quick,
-# since trials run beside others; a test holds them within a factor of two of it.
-NOMINAL_EXAMPLES_PER_SECOND: Mapping[EngineName, float] = MappingProxyType(
-    {
-        "non-private": 18_000.0,
-        "fused-non-private": 40_000.0,
-        "fused": 40_000.0,
-        "bookkeeping": 15_000.0,
-        "opacus-hooks": 5_500.0,
-        "opacus-functorch": 6_000.0,
-        "opacus-ew": 5_500.0,
-        "opacus-ghost": 5_500.0,
-    }
-)
 START_SECONDS = 10.0  # imports in the driver and its workers, and the report
 TIMING_SECONDS = 13.0  # of each engine and batch size, in all its processes
 
@@ -39,8 +25,8 @@ def training_seconds(trial: Trial, measured: Mapping[str, float]) -> float:
         trial: What will be trained.
         measured: Examples per second of one worker by engine, where a store knows them.
     """
-    rate = measured.get(trial.engine, NOMINAL_EXAMPLES_PER_SECOND[trial.engine])
-    return examples(trial) / rate
+    nominal = engines.spec(trial.engine).examples_per_second
+    return examples(trial) / measured.get(trial.engine, nominal)
 
 
 def sweep_seconds(

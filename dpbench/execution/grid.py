@@ -11,22 +11,21 @@ import math
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dpbench import question
+from dpbench import clipping, engines, optimizers, question
 from dpbench.datasets import catalogue
 from dpbench.errors import BadInput
 from dpbench.trial import (
-    ENGINES,
     NON_PRIVATE,
-    NON_PRIVATE_ENGINES,
     SAMPLINGS,
-    EngineName,
     Sampling,
     Trial,
 )
+
+AUTO = "auto"  # the fastest engine that can train a trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,18 +37,21 @@ class Grid:
         target_epsilon: Instead of noise_multiplier, which is then solved for each.
         max_grad_norm: L2 bounds on an example's gradient.
         batch_size: Expected sizes of Poisson batches.
-        learning_rate: None takes `default_learning_rate` for each batch size.
+        learning_rate: None takes the optimizer's own for each batch size.
         momentum: Of SGD.
         seed: Each arm is trained once with each.
-        engine: How steps are computed. Where a non-private engine is among them, `baseline` adds
-            `non-private` alone, at the same learning rates.
+        optimizer: What takes the steps.
+        clipping: How examples' gradients are scaled to max_grad_norm.
+        engine: How steps are computed; `auto` is the fastest engine that can train each trial.
+            Where a non-private engine is among them, `baseline` adds `non-private` alone, at the
+            same learning rates.
         sampling: How batches are drawn.
         epochs: Of every trial.
         validation_examples: Held out of every trial's training set; 0 for none.
         delta: Of every private trial.
-        baseline: Whether to add the non-private trials of each batch size, momentum, seed and
-            sampling: at `baseline_learning_rates`, by the fastest engine, or at the learning rates
-            that are asked for.
+        baseline: Whether to add the non-private trials of each batch size, optimizer, momentum,
+            seed and sampling: at the optimizer's rates for a baseline, by the fastest engine, or at
+            the learning rates that are asked for.
         clip_only: Whether to add the trial without noise of each private one.
         fresh_noise: Whether the private trials draw their noise from the system.
 
@@ -65,7 +67,9 @@ class Grid:
     learning_rate: tuple[float, ...] | None = None
     momentum: tuple[float, ...] = (0.0,)
     seed: tuple[int, ...] = (0,)
-    engine: tuple[EngineName, ...] = ("fused",)
+    optimizer: tuple[str, ...] = ("sgd",)
+    clipping: tuple[str, ...] = ("flat",)
+    engine: tuple[str, ...] = (AUTO,)
     sampling: tuple[Sampling, ...] = ("poisson",)
     epochs: int
     validation_examples: int = 0
@@ -91,10 +95,15 @@ class Grid:
 
 FLOAT_AXES = ("noise_multiplier", "target_epsilon", "max_grad_norm", "learning_rate", "momentum")
 INTEGER_AXES = ("batch_size", "seed")
-WORD_AXES: Mapping[str, Sequence[str]] = {"engine": ENGINES, "sampling": SAMPLINGS}
+WORD_AXES: Mapping[str, Sequence[str]] = {
+    "engine": (AUTO, *engines.names()),
+    "optimizer": optimizers.names(),
+    "clipping": clipping.names(),
+    "sampling": SAMPLINGS,
+}
 AXES = (*FLOAT_AXES, *INTEGER_AXES, *WORD_AXES)
+_NON_PRIVATE_ENGINES = engines.non_private_names()
 SWITCHES = ("baseline", "clip_only", "fresh_noise")
-FASTEST_NON_PRIVATE: EngineName = "fused-non-private"  # with the gradients of `non-private`
 SCALARS = ("epochs", "validation_examples", "delta", *SWITCHES)
 
 # The smallest grids whose curves have their true shape: from a noise that costs little accuracy,
@@ -116,27 +125,6 @@ _DIGITS = {
 def defaults(dataset: str) -> Mapping[str, Any]:
     """The axes of the default sweep on a dataset."""
     return _DIGITS if dataset == "digits" else _MNIST
-
-
-def default_learning_rate(batch_size: int, *, private: bool) -> float:
-    """The learning rate where none is asked.
-
-    Private, it grows with the batch size: the noise that a step adds to the weights is
-    learning_rate x noise_multiplier x max_grad_norm / batch_size, so a larger batch allows a longer
-    step, and needs it to go as far in its fewer steps. Non-private, the loss's curvature is the
-    limit, and 0.1 is the rate of Opacus' published baseline.
-    """
-    return batch_size / 1024 if private else 0.1
-
-
-def baseline_learning_rates(batch_size: int) -> Sequence[float]:
-    """The rates at which the baseline is tried where no learning rate is asked for.
-
-    Measured for this model, ten epochs of MNIST and twenty of the digits, two or three seeds. The
-    best mean is at 0.1 for batch sizes of 64 and more; at 16, 0.025 to 0.1 are alike. At 0.2 some
-    seeds stay at chance, and some diverge at batch size 64 and less.
-    """
-    return (0.025, 0.05, 0.1) if batch_size <= 64 else (0.05, 0.1)
 
 
 def read_text(path: Path) -> str:
@@ -223,20 +211,21 @@ def trials(grids: Iterable[Grid], dataset: str) -> list[Trial]:
 
 
 def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
-    for sampling, batch_size, momentum, seed in itertools.product(
-        grid.sampling, grid.batch_size, grid.momentum, grid.seed
+    for sampling, batch_size, optimizer, momentum, seed in itertools.product(
+        grid.sampling, grid.batch_size, grid.optimizer, grid.momentum, grid.seed
     ):
         shared = functools.partial(
-            Trial,
+            _trial,
             dataset=dataset,
             sampling=sampling,
             batch_size=batch_size,
+            optimizer=optimizer,
             momentum=momentum,
             epochs=grid.epochs,
             validation_examples=grid.validation_examples or None,
             seed=seed,
         )
-        for engine, learning_rate in _baselines(grid, batch_size):
+        for engine, learning_rate in _baselines(grid, optimizer, batch_size):
             yield shared(
                 engine=engine,
                 noise_multiplier=None,
@@ -244,39 +233,52 @@ def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
                 learning_rate=learning_rate,
                 delta=None,
             )
-        private_engines = [engine for engine in grid.engine if engine not in NON_PRIVATE_ENGINES]
+        private_engines = [engine for engine in grid.engine if engine not in _NON_PRIVATE_ENGINES]
         if not private_engines:
             continue
-        for engine, noise_multiplier, max_grad_norm, learning_rate in itertools.product(
+        rates = grid.learning_rate or (optimizers.spec(optimizer).learning_rate(batch_size),)
+        for engine, rule, noise_multiplier, max_grad_norm, learning_rate in itertools.product(
             private_engines,
+            grid.clipping,
             _noise_multipliers(grid, dataset, batch_size, sampling),
             grid.max_grad_norm,
-            _learning_rates(grid, batch_size, private=True),
+            rates,
         ):
             yield shared(
                 engine=engine,
                 noise_multiplier=noise_multiplier,
                 max_grad_norm=max_grad_norm,
+                clipping=rule,
                 learning_rate=learning_rate,
                 delta=grid.delta,
                 noise_source="system" if grid.fresh_noise else None,
             )
 
 
-def _baselines(grid: Grid, batch_size: int) -> Iterable[tuple[EngineName, float]]:
+def _trial(*, engine: str, noise_multiplier: float | None, **fields: Any) -> Trial:
+    """The trial by that engine, or by the fastest that can train it.
+
+    Raises:
+        BadInput: A field is out of its range, or the engine cannot train the trial.
+    """
+    fields["noise_multiplier"] = noise_multiplier
+    if engine != AUTO:
+        trial = Trial(engine=engine, **fields)
+        engines.check(trial)
+        return trial
+    alike = engines.private_names() if noise_multiplier is not None else _NON_PRIVATE_ENGINES
+    trial = Trial(engine=alike[0], **fields)
+    return replace(trial, engine=engines.fastest(trial))
+
+
+def _baselines(grid: Grid, optimizer: str, batch_size: int) -> Iterable[tuple[str, float]]:
     """Engines and learning rates of the non-private trials."""
-    named = [engine for engine in grid.engine if engine in NON_PRIVATE_ENGINES]
+    named = [engine for engine in grid.engine if engine in _NON_PRIVATE_ENGINES]
+    rates = optimizers.spec(optimizer).baseline_learning_rates(batch_size)
     if grid.baseline and not named and grid.learning_rate is None:
-        return [(FASTEST_NON_PRIVATE, rate) for rate in baseline_learning_rates(batch_size)]
+        return [(AUTO, rate) for rate in rates]
     baseline = [NON_PRIVATE] if grid.baseline else []
-    rates = _learning_rates(grid, batch_size, private=False)
-    return itertools.product(dict.fromkeys([*baseline, *named]), rates)
-
-
-def _learning_rates(grid: Grid, batch_size: int, *, private: bool) -> Sequence[float]:
-    if grid.learning_rate is not None:
-        return grid.learning_rate
-    return [default_learning_rate(batch_size, private=private)]
+    return itertools.product(dict.fromkeys([*baseline, *named]), grid.learning_rate or (rates[-1],))
 
 
 def _noise_multipliers(

@@ -1,9 +1,7 @@
 """Trials to workers, and their rows back as each trial ends."""
 
-import importlib.util
 import logging
 import os
-import sys
 import sysconfig
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -12,18 +10,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from dpbench import engines
+from dpbench.engines import EngineSpec
 from dpbench.errors import BadInput, TrainingError
 from dpbench.execution import stacks
 from dpbench.execution.schedule import Claims, Lost, Row, Schedule, Unclaimed
 from dpbench.execution.stacks import Stack
 from dpbench.execution.timing_passes import Part, passes
 from dpbench.processes.worker_pool import Crew
-from dpbench.trial import Environment, Epoch, Status, TimedName, Trial
+from dpbench.trial import TUTORIAL_ARMS, Environment, Epoch, Status, Trial
 
 TIMED_PROCESSES = 6  # of each timing: the range of six medians is an interval of 96.9 %
 TIMED_PAIRS = 3  # in each process
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_ON_A_GPU = {"fused": "bookkeeping", "fused-non-private": "non-private"}  # as engines choose there
 _log = logging.getLogger(__name__)
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")  # as torch says it
 
@@ -90,7 +89,7 @@ class Place(Protocol):
         """What a timing is recorded with, of each of TIMED_UNDER."""
 
     def time_engines(
-        self, engines: Sequence[TimedName], batch_size: int, dataset: str
+        self, engines: Sequence[str], batch_size: int, dataset: str
     ) -> Generator[list[Row]]:
         """Times each engine in TIMED_PROCESSES processes, while no trial of this sweep runs.
 
@@ -131,7 +130,7 @@ class Here:
         return conditions(self.workers)
 
     def time_engines(
-        self, engines: Sequence[TimedName], batch_size: int, dataset: str
+        self, engines: Sequence[str], batch_size: int, dataset: str
     ) -> Generator[list[Row]]:
         """As `Place.time_engines`."""
         return time_engines(engines, batch_size, dataset, self.workers)
@@ -212,10 +211,10 @@ def run_trial(trial: Trial, workers: Workers, *, beside: int) -> Iterator[Row]:
 
     (device,) = workers.devices
     torch.set_num_threads(workers.threads)
-    where = _unseen(trial.engine, workers, beside=beside)
+    where = _unseen(trial, workers, beside=beside)
     done = 0
     try:
-        where = _where(trial.engine, workers, beside=beside, model=trial.model)
+        where = _where(trial, workers, beside=beside)
         where = replace(where, stacked_trials=1)
         dataset = loading.load(
             trial.dataset, workers.data_root, device, trial.validation_examples or 0
@@ -243,7 +242,7 @@ def run_stack(trials: Stack, workers: Workers, *, beside: int) -> list[Row]:
     rows: list[Row] = []
     try:
         where = replace(
-            _where(trials[0].engine, workers, beside=beside, model=trials[0].model),
+            _where(trials[0], workers, beside=beside),
             implementation="stacked",
             memory_format="contiguous",
             stacked_trials=len(trials),
@@ -306,11 +305,10 @@ def _prepare(kernel: bool) -> None:
     """Imports and loads what trials need, before the first one's time runs."""
     from dpbench import store  # noqa: F401
     from dpbench.datasets import loading  # noqa: F401
-    from dpbench.engines import fused
     from dpbench.training import loop  # noqa: F401
 
     if kernel:
-        fused.compile_kernel()
+        engines.prepare()
 
 
 def _failure(epoch: int, error: Exception) -> Epoch:
@@ -337,7 +335,7 @@ def lost_row(lost: Lost, workers: Workers) -> Row:
         reason=lost.reason,
         traceback=lost.stack and _without_folders(lost.stack),
     )
-    where = _unseen(lost.trial.engine, workers, beside=lost.beside)
+    where = _unseen(lost.trial, workers, beside=lost.beside)
     return store.trial_row(lost.trial, seen, where)
 
 
@@ -350,7 +348,7 @@ def _without_folders(text: str) -> str:
 
 
 def time_engines(
-    engines: Sequence[TimedName],
+    names: Sequence[str],
     batch_size: int,
     dataset: str,
     workers: Workers,
@@ -370,10 +368,10 @@ def time_engines(
     _compile(workers)
     shared: dict[str, Row] = {}  # engine -> what all its rows have in common
     given_up: set[int] = set()
-    tasks = [(engine, batch_size, dataset, workers, pairs) for engine in engines]
+    tasks = [(engine, batch_size, dataset, workers, pairs) for engine in names]
     with Crew(partial(_prepare, _needs_kernel(workers)), _timing_task, environment={}) as hands:
         for part in passes(tasks, hands, processes, given_up):
-            engine = engines[part.task]
+            engine = names[part.task]
             rows = _timed(part, engine, batch_size, dataset, workers)
             if rows[0]["status"] == "ok":
                 common = {name: rows[0][name] for name in ("started_at", "peak_memory_bytes")}
@@ -391,9 +389,7 @@ def _timing_task(process: int, *task: Any) -> Iterator[list[Row] | BadInput]:
         yield error
 
 
-def _timed(
-    part: Part, engine: TimedName, batch_size: int, dataset: str, workers: Workers
-) -> list[Row]:
+def _timed(part: Part, engine: str, batch_size: int, dataset: str, workers: Workers) -> list[Row]:
     """The rows of an engine in one process, with the step's memory in those of the first one."""
     of = (engine, batch_size, dataset, workers)
     if part.died is not None:
@@ -419,7 +415,7 @@ def _timed(
 
 
 def time_engine(
-    engine: TimedName, batch_size: int, dataset: str, workers: Workers, pairs: int, *, process: int
+    engine: str, batch_size: int, dataset: str, workers: Workers, pairs: int, *, process: int
 ) -> list[Row]:
     """The rows of one timing in this process, which is the one of that number.
 
@@ -441,7 +437,7 @@ def time_engine(
     loaded = loading.load(dataset, workers.data_root, device)
     held = None
     try:
-        where = _where(engine, workers, beside=0)
+        where = _where(_timed_trial(engine, batch_size, dataset), workers, beside=0)
         timings = step_timing.measure(
             engine, batch_size, loaded, pairs=pairs, physical_batch_size=physical
         )
@@ -456,13 +452,13 @@ def time_engine(
 
 
 def _failed_timing(
-    engine: TimedName, batch_size: int, dataset: str, workers: Workers, seen: Epoch
+    engine: str, batch_size: int, dataset: str, workers: Workers, seen: Epoch
 ) -> Row:
     """The row that says why."""
     from dpbench import store
 
     return store.failed_timing_row(
-        _unseen(engine, workers, beside=0),
+        _unseen(_timed_trial(engine, batch_size, dataset), workers, beside=0),
         dataset=dataset,
         model="tutorial-cnn",
         engine=engine,
@@ -470,6 +466,13 @@ def _failed_timing(
         status=seen.status,
         reason=str(seen.reason),
     )
+
+
+def _timed_trial(name: str, batch_size: int, dataset: str) -> Trial | str:
+    """The trial whose steps are timed; the name, of the tutorial's loop."""
+    from dpbench.measurement import step_timing
+
+    return name if name in TUTORIAL_ARMS else step_timing.trial_of(name, batch_size, dataset)
 
 
 def conditions(workers: Workers) -> dict[str, str | int | None]:
@@ -485,67 +488,43 @@ def conditions(workers: Workers) -> dict[str, str | int | None]:
 
 def _compile(workers: Workers) -> None:
     """Compiles what workers will need, once; they load it from the machine's cache."""
-    if _needs_kernel(workers) and not _compiled():
-        from dpbench.engines import fused
-
-        fused.compile_kernel()
-
-
-def _compiled() -> bool:
-    """Whether numba's cache beside the kernel's source is newer than that.
-
-    Asked without importing anything. False where the cache is elsewhere, or not known.
-    """
-    if "NUMBA_CACHE_DIR" in os.environ or importlib.util.find_spec("numba") is None:
-        return False
-    folder = Path(__file__).parents[1] / "engines" / "fused"
-    python = f"py{sys.version_info.major}{sys.version_info.minor}"  # as numba names its files
-    cached = [
-        list((folder / "__pycache__").glob(f"kernel.{name}-*.{python}.nbi"))
-        for name in ("clipped_sum", "plain_sum", "fill_logits")
-    ]
-    if not all(cached):
-        return False
-    oldest = min(max(path.stat().st_mtime for path in paths) for paths in cached)
-    return oldest > (folder / "kernel.py").stat().st_mtime
+    if _needs_kernel(workers) and not engines.prepared():
+        engines.prepare()
 
 
 def _needs_kernel(workers: Workers) -> bool:
     return "cpu" in workers.devices  # evaluation is by it, whatever the engine
 
 
-def _unseen(engine: TimedName, workers: Workers, *, beside: int) -> Environment:
-    """As `_where`, without a look at a GPU, which this machine need not have or may have lost."""
+def _unseen(asked: Trial | str, workers: Workers, *, beside: int) -> Environment:
+    """As `_where`, without a look at the model or at a GPU, which may be lost."""
     device = workers.devices[0]
+    engine = engines.planned(asked, device) if isinstance(asked, Trial) else asked
+    where = _described(engine, replace(workers, devices=("cpu",)), beside=beside)
     if device == "cpu":
-        return _where(engine, workers, beside=beside)
-    on_cpu = _where(engine, replace(workers, devices=("cpu",)), beside=beside)
-    return replace(
-        on_cpu,
-        implementation=_ON_A_GPU.get(engine, engine),
-        device=device,
-        device_name=None,
-        memory_format="contiguous",
-    )
+        return where
+    return replace(where, device=device, device_name=None, memory_format="contiguous")
 
 
-def _where(
-    engine: TimedName, workers: Workers, *, beside: int, model: str = "tutorial-cnn"
-) -> Environment:
-    from dpbench import engines, models
+def _where(asked: Trial | str, workers: Workers, *, beside: int) -> Environment:
+    """Where the trial, or the tutorial's loop of that name, runs in this process."""
+    from dpbench import models
+
+    if not isinstance(asked, Trial):
+        return _described(asked, workers, beside=beside)
+    model = models.build(asked.model, seed=0, device=workers.devices[0])
+    return _described(engines.implementation(asked, model), workers, beside=beside)
+
+
+def _described(engine: EngineSpec | str, workers: Workers, *, beside: int) -> Environment:
+    """The environment of an engine, or of the tutorial's loop of that name."""
     from dpbench.measurement import environment
 
-    device = workers.devices[0]
-    match engine:
-        case "tutorial-non-private" | "opacus-as-shipped":
-            implementation, memory_format = str(engine), "contiguous"
-        case _:
-            implementation = engines.implementation(
-                engine, models.build(model, seed=0, device=device)
-            )
-            memory_format = engines.memory_format(implementation, device)
+    name, memory_format, device = str(engine), "contiguous", workers.devices[0]
+    if isinstance(engine, EngineSpec):
+        name, memory_format = engine.name, engines.memory_format(engine, device)
     return environment.describe(
-        implementation=implementation,
+        implementation=name,
         device=device,
         threads=workers.threads,
         memory_format=memory_format,

@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpbench import analysis, cli, store
+from dpbench import analysis, cli, engines, store
 from dpbench.datasets import catalogue
 from dpbench.execution import estimate
 from dpbench.execution.progress import Progress
@@ -17,12 +17,9 @@ from dpbench.execution.schedule import Row
 from dpbench.processes import signals
 from dpbench.store import claim_locks, compaction
 from dpbench.trial import (
-    ENGINES,
     FAILURES,
     NON_PRIVATE,
     PASSING_FAILURES,
-    PRIVATE_ENGINES,
-    EngineName,
     Trial,
 )
 
@@ -64,14 +61,14 @@ def measured_rates(out: Path, *, device: str = "cpu", stacked: bool = False) -> 
     return {str(engine): float(rate) for engine, rate in rates.items()}
 
 
-def timed(trials: Sequence[Trial]) -> list[tuple[EngineName, int]]:
+def timed(trials: Sequence[Trial]) -> list[tuple[str, int]]:
     """The engines and batch sizes to time: every private engine, and non-private against itself.
 
     The latter tells how far from 1 a ratio is by the machine's noise alone.
     """
-    engines = {NON_PRIVATE, *PRIVATE_ENGINES, *(trial.engine for trial in trials)}
+    wanted = {NON_PRIVATE, *engines.private_names(), *(trial.engine for trial in trials)}
     batch_sizes = sorted({trial.batch_size for trial in trials})
-    return [(engine, size) for engine in ENGINES if engine in engines for size in batch_sizes]
+    return [(name, size) for name in engines.names() if name in wanted for size in batch_sizes]
 
 
 def run_trials(
@@ -220,7 +217,7 @@ def timing_name(dataset: str, engine: str, batch_size: int, device: str) -> str:
 
 def untimed(
     trials: Sequence[Trial], known: "pd.DataFrame", conditions: Mapping[str, object]
-) -> list[tuple[EngineName, int]]:
+) -> list[tuple[str, int]]:
     """The engines and batch sizes of the trials that are still to be timed.
 
     Those are that were timed in fewer processes than TIMED_PROCESSES, as older versions did.
@@ -246,13 +243,13 @@ def run_timings(trials: Sequence[Trial], place: Place, out: Path, *, quiet: bool
     known = store.read_timings(out)
     dataset = trials[0].dataset
     todo = untimed(trials, known, {} if known.empty else place.conditions())
-    engines: dict[int, list[EngineName]] = {}
+    by_batch_size: dict[int, list[str]] = {}
     for engine, batch_size in todo:
-        engines.setdefault(batch_size, []).append(engine)
+        by_batch_size.setdefault(batch_size, []).append(engine)
     failed = []
     work = len(todo) * TIMED_PROCESSES
     with Progress(len(todo), work, what="timings", quiet=quiet) as progress:
-        for batch_size, names in engines.items():
+        for batch_size, names in by_batch_size.items():
             with closing(place.time_engines(names, batch_size, dataset)) as parts:
                 for rows in whole_timings(parts, TIMED_PROCESSES, progress):
                     write_timing(out, rows)

@@ -12,7 +12,7 @@ from dpbench.datasets.loading import Dataset, normalise
 from dpbench.measurement import step_timing
 from dpbench.processes import signals, worker
 from dpbench.training import malloc
-from dpbench.trial import TimedName
+from dpbench.trial import TUTORIAL_ARMS
 
 STEPS = 5
 SMALL_BATCH = 8
@@ -21,7 +21,7 @@ _RESET_PEAK = "5"  # what clears VmHWM, by proc(5)
 
 
 def resident_growth(
-    engine: TimedName, batch_size: int, *, threads: int, physical_batch_size: int | None
+    engine: str, batch_size: int, *, threads: int, physical_batch_size: int | None
 ) -> int | None:
     """Bytes that training steps of this batch size add to a process' resident memory at most.
 
@@ -51,14 +51,14 @@ def resident_growth(
 
 
 def allocated_growth(
-    engine: TimedName, batch_size: int, device: str, *, physical_batch_size: int | None
+    engine: str, batch_size: int, device: str, *, physical_batch_size: int | None
 ) -> int | None:
     """Bytes that training steps of this batch size add to what is allocated on the GPU at most.
 
     Of steps that are not captured, since a CUDA graph allocates nothing when it is launched. None
     for a tutorial's arm, which runs on no GPU.
     """
-    if engine == "tutorial-non-private" or engine == "opacus-as-shipped":  # noqa: PLR1714  # narrows
+    if engine in TUTORIAL_ARMS:
         return None
     dataset, noise = _noise(batch_size, device), torch.Generator(device).manual_seed(0)
     stepper = step_timing.build(engine, batch_size, dataset, noise, physical_batch_size)
@@ -91,7 +91,7 @@ def _noise(batch_size: int, device: str) -> Dataset:
 
 
 def _grown(
-    engine: TimedName, batch_size: int, threads: int, physical_batch_size: int | None
+    engine: str, batch_size: int, threads: int, physical_batch_size: int | None
 ) -> int | None:
     torch.set_num_threads(threads)
     dataset = _noise(batch_size, "cpu")

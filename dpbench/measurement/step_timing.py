@@ -1,9 +1,9 @@
-"""Engine and batch size -> its step's time beside the non-private step's.
+"""Times an engine's step against the non-private step.
 
-A shared machine's speed drifts by a factor of two; the ratio of two blocks timed one right after
-the other keeps its place. So the two are alternated in one process, each pair in the other order
-than the one before, and overheads are read from the pairs' ratios. That is done in several fresh
-processes (`runner.time_engines`), since the ratio differs between processes, too.
+The speed of a shared machine drifts by a factor of two. The ratio of two blocks timed one right
+after the other does not. So the two are alternated in one process, in the other order in every
+second pair, and overheads are read from the ratios of the pairs. This is done in several fresh
+processes (`runner.time_engines`), because the ratio differs between processes, too.
 """
 
 import math
@@ -19,11 +19,12 @@ from torch import Tensor
 
 from dpbench import engines, models
 from dpbench.datasets.loading import Dataset, normalise
+from dpbench.engines.protocol import Engine
 from dpbench.errors import BadInput
 from dpbench.measurement import tutorial
 from dpbench.privacy.sampling import poisson_batches
 from dpbench.training.loop import at_full_speed, synchronise
-from dpbench.trial import NON_PRIVATE, NON_PRIVATE_ENGINES, EngineName, StepTiming, TimedName, Trial
+from dpbench.trial import NON_PRIVATE, TUTORIAL_ARMS, StepTiming, Trial
 
 PAIRS = 7  # odd, so that the median is one of them
 BLOCK_SECONDS = 0.1  # what the shorter block of a pair takes at least
@@ -47,7 +48,7 @@ class Arm(Protocol):
 
 
 def measure(
-    engine: TimedName,
+    engine: str,
     batch_size: int,
     dataset: Dataset,
     *,
@@ -66,7 +67,7 @@ def measure(
         BadInput: A tutorial's arm is asked for on another device than a CPU.
     """
     device = str(dataset.train_labels.device)
-    names: tuple[TimedName, TimedName] = (engine, NON_PRIVATE)
+    names = (engine, NON_PRIVATE)
     warm = [
         arm(name, batch_size, dataset, WARM_UP_STEPS, physical_batch_size=physical_batch_size)
         for name in names
@@ -107,7 +108,7 @@ def measure(
 
 
 def arm(
-    name: TimedName,
+    name: str,
     batch_size: int,
     dataset: Dataset,
     steps: int,
@@ -119,22 +120,19 @@ def arm(
     Raises:
         BadInput: A tutorial's arm is asked for on another device than a CPU.
     """
-    match name:
-        case "opacus-as-shipped" | "tutorial-non-private":
-            if dataset.train_labels.device.type != "cpu":
-                raise BadInput(f"Expected {name} to be timed on cpu: its loader feeds no GPU.")
-            return tutorial.Tutorial(dataset, batch_size, private=name == "opacus-as-shipped")
-        case _:
-            noise = torch.Generator(dataset.train_labels.device).manual_seed(0)
-            engine = build(name, batch_size, dataset, noise, physical_batch_size)
-            at_once = engines.at_once(engine, noise=[noise])
-            return EngineArm(at_once, batches(batch_size, steps, dataset))
+    if name in TUTORIAL_ARMS:
+        if dataset.train_labels.device.type != "cpu":
+            raise BadInput(f"Expected {name} to be timed on cpu: its loader feeds no GPU.")
+        return tutorial.Tutorial(dataset, batch_size, private=name == "opacus-as-shipped")
+    noise = torch.Generator(dataset.train_labels.device).manual_seed(0)
+    engine = build(name, batch_size, dataset, noise, physical_batch_size)
+    return EngineArm(engines.graphed(engine, noise=[noise]), batches(batch_size, steps, dataset))
 
 
 class EngineArm:
     """An engine on batches that are drawn and normalised before the clock starts."""
 
-    def __init__(self, engine: engines.Engine, batches: Sequence[_Batch]) -> None:
+    def __init__(self, engine: Engine, batches: Sequence[_Batch]) -> None:
         self._engine = engine
         self._batches = batches
 
@@ -146,26 +144,26 @@ class EngineArm:
 
 
 def build(
-    engine: EngineName,
+    engine: str,
     batch_size: int,
     dataset: Dataset,
     noise: torch.Generator,
     physical_batch_size: int | None,
-) -> engines.Engine:
+) -> Engine:
     """An engine for timing; see `trial_of`."""
     return engines.build(
-        trial_of(engine, batch_size, dataset),
+        trial_of(engine, batch_size, dataset.name),
         models.build(MODEL, seed=0, device=str(dataset.train_labels.device)),
         noise=noise,
         physical_batch_size=physical_batch_size,
     )
 
 
-def trial_of(engine: EngineName, batch_size: int, dataset: Dataset) -> Trial:
+def trial_of(engine: str, batch_size: int, dataset: str) -> Trial:
     """A trial for timing: its steps stay near the same weights."""
-    private = engine not in NON_PRIVATE_ENGINES
+    private = engines.spec(engine).private
     return Trial(
-        dataset=dataset.name,
+        dataset=dataset,
         model=MODEL,
         engine=engine,
         noise_multiplier=1.0 if private else None,

@@ -48,7 +48,7 @@ def train(
     seeds = _Seeds.of(trial)
     model, noise = _initial(trial, dataset, seeds)
     built = engines.build(trial, model, noise=noise, physical_batch_size=physical_batch_size)
-    engine = engines.at_once(built, noise=[noise])
+    engine = engines.graphed(built, noise=[noise])
     for (seen,) in _epochs(
         [trial],
         lambda images, labels: engine.step(images, labels)[None],
@@ -77,8 +77,10 @@ def train_stack(
         *(_initial(trial, dataset, each) for trial, each in zip(trials, seeds, strict=True)),
         strict=True,
     )
-    stack = engines.stacked(trials, models_of, noise=noise, physical_batch_size=physical_batch_size)
-    step = engines.at_once(stack, noise=noise).step
+    stack = engines.build_stack(
+        trials, models_of, noise=noise, physical_batch_size=physical_batch_size
+    )
+    step = engines.graphed(stack, noise=noise).step
     yield from _epochs(trials, step, stack.settle, dataset, seeds[0])
 
 

@@ -23,7 +23,7 @@ from dpbench.execution.cluster.errors import first_line, is_killed, whole, why_l
 from dpbench.execution.runner import Workers
 from dpbench.execution.schedule import Claims, Lost, Row, Unclaimed, by_trial
 from dpbench.execution.stacks import Stack
-from dpbench.trial import TimedName, Trial
+from dpbench.trial import Trial
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -226,7 +226,7 @@ class Cluster:
         return self._timer
 
     def time_engines(
-        self, engines: Sequence[TimedName], batch_size: int, dataset: str
+        self, engines: Sequence[str], batch_size: int, dataset: str
     ) -> Generator[list[Row]]:
         """As `Place.time_engines`, when all are there; on the same worker, as long as that is.
 

@@ -24,7 +24,6 @@ from dpbench.execution.schedule import Row
 from dpbench.execution.stacks import Stack
 from dpbench.measurement import environment
 from dpbench.processes.worker_pool import Crew
-from dpbench.trial import TimedName
 
 PACKAGES = ("torch", "opacus")  # whose versions change results
 _COMMIT = "dpbench of commit"
@@ -154,7 +153,7 @@ def _crew(workers: Workers) -> Crew:
 
 
 def time_engines(
-    engines: Sequence[TimedName],
+    engines: Sequence[str],
     batch_size: int,
     workers: Workers,
     kit: Kit,
@@ -193,7 +192,7 @@ def time_engines(
 
 
 def _timed(
-    engines: Sequence[TimedName], asked: Mapping[str, object], given_up: Callable[[], bool]
+    engines: Sequence[str], asked: Mapping[str, object], given_up: Callable[[], bool]
 ) -> str | None:
     """Runs `python -m dpbench.timing`, which ends with this process; why it failed, or None."""
     flags = ["--engine", *engines, *(str(each) for item in asked.items() for each in item)]

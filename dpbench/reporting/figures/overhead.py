@@ -8,16 +8,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from dpbench import analysis
+from dpbench import analysis, engines
 from dpbench.reporting.figures import parts
-from dpbench.trial import ENGINES, NON_PRIVATE, TUTORIAL_ARMS
+from dpbench.trial import NON_PRIVATE, TUTORIAL_ARMS
 
 MOST_ON_LINEAR_AXIS = 12  # ratio: above it, one near 1 could not be told from 0
 
 _MEBIBYTE = 2**20
-_NAMES = (*ENGINES, *TUTORIAL_ARMS)
-_OWN = [name for name in ENGINES if name != NON_PRIVATE and not name.startswith("opacus-")]
-_OPACUS = [name for name in ENGINES if name.startswith("opacus-")]
+_NAMES = (*engines.names(), *TUTORIAL_ARMS)
+_OPACUS = [name for name in engines.names() if name.startswith("opacus-")]
+_OWN = [name for name in engines.names() if name not in (NON_PRIVATE, *_OPACUS)]
 _COLUMNS: Mapping[str, Sequence[str]] = {
     "dpbench's own": _OWN,
     "Opacus": _OPACUS,
