@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import torch
 
-from dpbench import audit, cli
+from dpbench import audit, cli, strings
 from dpbench.auditing.audited_run import GUESSED
 from dpbench.auditing.claim import BREAKS, PARAMETERS, Break, Claim, default_batch_size
 from dpbench.auditing.one_run import Guesses, guess
@@ -171,7 +171,7 @@ def _run(given: argparse.Namespace) -> int:
     refuted = sum(each.refuted for each in simulated.values())
     if given.json:
         print(
-            cli.one_object(
+            strings.json_text(
                 claim=asdict(Claim(engine="fused")),
                 seeds=seeds,
                 machine=machine,

@@ -22,8 +22,9 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from dpbench import analysis, cli
+from dpbench import analysis, cli, console, strings
 from dpbench.analysis import CONFIDENCE
+from dpbench.datasets import resolution
 from dpbench.errors import BadInput
 from dpbench.execution import runner
 from dpbench.measurement import environment
@@ -114,7 +115,7 @@ def measured(plan: Plan) -> pd.DataFrame:
         BadInput: A timing has failed.
     """
     workers = runner.Workers(
-        data_root=cli.data_root(None),
+        data_root=resolution.data_root(None),
         devices=("cpu",),
         jobs=1,
         threads=1,
@@ -129,7 +130,7 @@ def measured(plan: Plan) -> pd.DataFrame:
             raise BadInput(f"The timing of {part[0]['engine']} has failed: {part[0]['reason']}")
         rows += part
         if part[0]["engine"] == plan.engines[-1]:
-            cli.say(f"process {part[0]['process'] + 1} of {count}")
+            console.say(f"process {part[0]['process'] + 1} of {count}")
     return pd.DataFrame(rows)
 
 
@@ -209,7 +210,7 @@ def read(said: Mapping[str, Any]) -> list[Coverage]:
 
 def text(found: Sequence[Coverage]) -> str:
     """What is printed."""
-    return cli.table(
+    return strings.table(
         ("engine", "processes", "interval", "holds the median", "mean width"),
         [
             (

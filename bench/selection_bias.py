@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from dpbench import analysis, cli, store
+from dpbench import analysis, cli, store, strings
 from dpbench.question import ANSWER_AT
 from dpbench.store import history
 
@@ -74,7 +74,7 @@ def _print(given: argparse.Namespace) -> int:
     found = list(simulated(trials[~confirming], repetitions))
     if given.json:
         rows = [asdict(each) for each in found]
-        print(cli.one_object(repetitions=repetitions, seed=SEED, rows=rows))
+        print(strings.json_text(repetitions=repetitions, seed=SEED, rows=rows))
     else:
         print(text(found))
     return 0
@@ -95,7 +95,7 @@ def text(found: Sequence[Found]) -> str:
         )
         for each in found
     ]
-    return cli.table(header, rows)
+    return strings.table(header, rows)
 
 
 def simulated(trials: pd.DataFrame, repetitions: int) -> Iterator[Found]:

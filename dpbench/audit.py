@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dpbench import cli
+from dpbench import cli, strings
 from dpbench.auditing.claim import BREAKS, Claim, default_batch_size
 from dpbench.errors import BadInput
+from dpbench.measurement import devices
 from dpbench.trial import PRIVATE_ENGINES, EngineName
 
 if TYPE_CHECKING:
@@ -242,7 +243,7 @@ def _explained() -> list[str]:
     return [
         line
         for text in (*texts, f"Verdict: {VERDICT}", f"Threat model: {THREAT_MODEL}")
-        for line in textwrap.wrap(text, cli.LINE_CHARACTERS, subsequent_indent="  ")
+        for line in textwrap.wrap(text, strings.LINE_CHARACTERS, subsequent_indent="  ")
     ]
 
 
@@ -261,7 +262,7 @@ def _audit(given: argparse.Namespace) -> int:
         given.batch_size = default_batch_size(given.canaries, given.broken)
     shared = {field: getattr(given, field) for field in _FIELDS}
     claims = [Claim(engine=name, **shared) for name in names]  # all are checked before any is run
-    (device,) = cli.devices([given.device])
+    (device,) = devices.resolve([given.device])
     import torch
 
     torch.set_num_threads(1)  # as in a sweep; more are no faster, and slow beside other work
@@ -290,7 +291,7 @@ def _audit(given: argparse.Namespace) -> int:
             )
     if given.json:
         texts = {"bounds": BOUNDS, "verdicts": VERDICT, "threat_model": THREAT_MODEL}
-        print(cli.one_object(**shared, device=device, **texts, rows=rows))
+        print(strings.json_text(**shared, device=device, **texts, rows=rows))
     else:
         print(*_explained(), sep="\n")
     consistent = all(row["consistent"] for row in rows)

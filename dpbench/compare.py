@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpbench import cli
+from dpbench import cli, strings
 from dpbench.errors import BadInput
 from dpbench.measurement import environment
 
@@ -102,7 +102,7 @@ def compare(before: Path, after: Path, *, tolerance: float, headroom: float) -> 
     epsilon = changes.labelled(differences.epsilon(*trials))
     ended = changes.labelled(differences.trials(*trials))
     checks = coverage.checks(
-        trials=ended.assign(reason=ended["reason"].map(cli.one_line)),
+        trials=ended.assign(reason=ended["reason"].map(strings.one_line)),
         accuracy=accuracy,
         overhead=overhead,
         epsilon=epsilon,
@@ -219,13 +219,13 @@ def _why(found: Comparison, given: argparse.Namespace, verdict: str) -> str:
     if verdict == "nothing-to-compare":
         return _nothing(found, given)
     gone = [check.kind for check in coverage.missing(found.checks)]
-    counts = [cli.counted(gone.count(kind), kind) for kind in coverage.KINDS if kind in gone]
+    counts = [strings.counted(gone.count(kind), kind) for kind in coverage.KINDS if kind in gone]
     missing = f"Missing in {given.after}, and not checked: {', '.join(counts)}"
     if verdict == "missing":
         return f"{missing}. --allow-missing lets that pass."
     also = f" {missing} (--allow-missing)." if given.allow_missing and gone else ""
     if verdict == "regression":
-        return f"{cli.counted(len(found.regressions), 'regression')}.{also}"
+        return f"{strings.counted(len(found.regressions), 'regression')}.{also}"
     return f"No regression.{also}"
 
 
@@ -242,7 +242,7 @@ def _nothing(found: Comparison, given: argparse.Namespace) -> str:
     common = f"{given.before} and {given.after} have nothing in common to compare"
     statuses = found.trials[["status_before", "status_after"]]
     if failed := int((statuses != "missing").all(axis=1).sum()):
-        return f"{common}: {cli.counted(failed, 'trial')} failed on both sides."
+        return f"{common}: {strings.counted(failed, 'trial')} failed on both sides."
     if found.apart:
         return f"{common}: no trial of the same {', '.join(found.apart)}, and no timing."
     return f"{common}: no trial and no timing. Compare two runs of the same sweep."
@@ -286,7 +286,7 @@ def _object(found: Comparison, given: argparse.Namespace, verdict: str) -> str:
     from dpbench.analysis.comparison import coverage
 
     gone = coverage.missing(found.checks)
-    return cli.one_object(
+    return strings.json_text(
         verdict=verdict,
         checked=coverage.counts(found.checks),
         allow_missing=given.allow_missing,
@@ -311,11 +311,11 @@ def _text(found: Comparison, why: str) -> str:
     parts = [coverage.summary(found.checks)]
     if (found.versions[["before", "after"]] == "").all().any():  # one side is empty
         return parts[0]
-    parts.append(cli.table(*changes.versions_table(found.versions)))
+    parts.append(strings.table(*changes.versions_table(found.versions)))
     ended = found.trials[found.trials["status_before"] != found.trials["status_after"]]
     for (was, now), rows in ended.groupby(["status_before", "status_after"]):
         parts.append(f"{len(rows)} of {len(found.trials)} trials: {was} before, {now} after")
-    parts += [cli.table(header, rows) for header, rows in _tables(found) if rows]
+    parts += [strings.table(header, rows) for header, rows in _tables(found) if rows]
     parts += _notes(found)
     parts += ["\n".join(_missing(found))]
     parts += ["\n".join(f"REGRESSION {line}" for line in found.regressions)]

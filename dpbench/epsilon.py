@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from dpbench import __version__, cli
+from dpbench import __version__, cli, strings
 from dpbench.errors import BadInput
 from dpbench.privacy import guarantee
 from dpbench.trial import LEAST_NOISE, MOST_NOISE, SAMPLINGS, Sampling
@@ -122,7 +122,7 @@ def _epsilon(given: argparse.Namespace) -> int:
     warning = run.examples and guarantee.delta_warning(run.delta, run.examples)
     if given.json:
         print(
-            cli.one_object(
+            strings.json_text(
                 schema_version=JSON_VERSION,
                 run=asdict(run),
                 warnings=[warning] if warning else [],
@@ -130,7 +130,7 @@ def _epsilon(given: argparse.Namespace) -> int:
             )
         )
         return 0
-    print(cli.table(_HEADER, [_cells(run, row) for row in rows]))
+    print(strings.table(_HEADER, [_cells(run, row) for row in rows]))
     for row in rows:
         print(f"\n{row.statement}")
         if row.target_epsilon is not None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpbench import cli, question
+from dpbench import cli, console, question, strings
 from dpbench.errors import BadInput
 
 if TYPE_CHECKING:
@@ -178,22 +178,24 @@ def answer(written: Written, *, as_json: bool) -> str:
     from dpbench.reporting import text
 
     if as_json:
-        return cli.one_object(
+        return strings.json_text(
             schema_version=JSON_VERSION, **asdict(written) | {"page": str(written.page)}
         )
     groups = text.by_sampling(written.answers)
     tables = []
     for title, answers in groups:
         head, _, rest = text.table(answers).partition("\n")
-        tables += [*([title] if len(groups) > 1 else []), cli.bold(head), rest]
+        tables += [*([title] if len(groups) > 1 else []), console.bold(head), rest]
     said = [written.facts, *written.warnings, text.baseline(written.baseline)]
-    others = f" (of {cli.counted(written.others, 'other trial')}, too)" if written.others else ""
+    others = (
+        f" (of {strings.counted(written.others, 'other trial')}, too)" if written.others else ""
+    )
     return "\n".join(
         [
-            *map(cli.printable, said),
+            *map(strings.printable, said),
             *tables,
-            *map(cli.printable, (*text.weak(written.answers, written.baseline),)),
-            *map(cli.printable, written.notes),
+            *map(strings.printable, (*text.weak(written.answers, written.baseline),)),
+            *map(strings.printable, written.notes),
             f"page: {written.page}{others}",
         ]
     )

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 
 # What takes long to import is imported where it is used: until `signals.handled`, Ctrl-C is a
 # traceback.
-from dpbench import __version__, cli, question
-from dpbench.datasets import catalogue
+from dpbench import __version__, cli, console, question, strings
+from dpbench.datasets import catalogue, resolution
 from dpbench.errors import BadInput
 from dpbench.execution import stacks
+from dpbench.measurement import devices
 from dpbench.privacy import guarantee
 from dpbench.processes import signals
 from dpbench.trial import ENGINES, Trial
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return cli.run(_parser(), typed, lambda given: _sweep(given, typed))
         except KeyboardInterrupt:
-            cli.say(
+            console.say(
                 "\nInterrupted; run the same command again to carry on: "
                 f"python -m dpbench.sweep {shlex.join(typed)}"
             )
@@ -265,9 +266,9 @@ def _plan(given: argparse.Namespace) -> _Plan:
         raise BadInput(f"Expected trial_timeout={given.trial_timeout} > 0.")
     text = grid.read_text(given.file) if given.file else ""
     top, tables = grid.parse(text, given.file)
-    data_root = cli.data_root(given.data_root)
+    data_root = resolution.data_root(given.data_root)
     named = given.dataset or str(top.get("dataset", catalogue.AUTO))
-    dataset = cli.dataset(named, data_root, dry_run=given.dry_run)
+    dataset = resolution.dataset(named, data_root, dry_run=given.dry_run)
 
     flags = {name: getattr(given, name) for name in (*grid.AXES, *grid.SCALARS)}
     layers = [{name: value for name, value in flags.items() if value is not None}]
@@ -301,9 +302,9 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
     _refuse_other_dataset(out, plan.dataset)
     warnings = _delta_warnings(trials)
     for line in () if given.quiet else warnings:
-        cli.say(f"Warning: {line}")
+        console.say(f"Warning: {line}")
     if given.dry_run:
-        with _place(given, plan.dataset, plan.data_root, cli.planned_devices) as place:
+        with _place(given, plan.dataset, plan.data_root, devices.planned) as place:
             _print_plan(plan, place, warnings, given)
         return 0
 
@@ -314,7 +315,7 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
     _print_answer(out, record, given)
     unfinished = [*text.unfinished(rows, [*record.trial_ids, *record.confirming]), *failed]
     for line in unfinished:
-        cli.say(line)
+        console.say(line)
     return cli.EXIT_FAILED_TRIALS if unfinished else 0
 
 
@@ -364,7 +365,7 @@ def _run(plan: _Plan, given: argparse.Namespace, typed: Sequence[str]) -> tuple[
             record = replace(record, confirming=tuple(trial.trial_id for trial in again))
             history.write(out, record)
             if again and not given.quiet:
-                cli.say(f"The best again, on {cli.named('seed', plan.fresh)}:")
+                console.say(f"The best again, on {strings.named('seed', plan.fresh)}:")
             if again:
                 run(again)
         if given.no_timing:
@@ -413,7 +414,7 @@ def _place(
     given: argparse.Namespace,
     dataset: str,
     data_root: Path,
-    devices_of: Callable[[Sequence[str]], tuple[str, ...]] = cli.devices,
+    devices_of: Callable[[Sequence[str]], tuple[str, ...]] = devices.resolve,
 ) -> Iterator["Place"]:
     """Where the trials run: on this machine, or on the cluster that is named."""
     from dpbench.execution.runner import Here
@@ -425,9 +426,9 @@ def _place(
     if None not in asked:
         raise BadInput("Expected --scheduler or --scheduler-file, not both.")
     if asked == (None, None):
-        devices = devices_of(given.device)
-        jobs = given.jobs or (cli.cores() if devices == ("cpu",) else 1)
-        yield Here(_workers(given, data_root, devices, jobs))
+        targets = devices_of(given.device)
+        jobs = given.jobs or (devices.cores() if targets == ("cpu",) else 1)
+        yield Here(_workers(given, data_root, targets, jobs))
         return
     if given.jobs is not None:
         raise BadInput(f"Expected no jobs={given.jobs} with a scheduler: workers' threads say it.")

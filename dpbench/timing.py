@@ -14,12 +14,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from dpbench import analysis, cli, report, store
-from dpbench.datasets import catalogue
+from dpbench import analysis, cli, console, report, store, strings
+from dpbench.datasets import catalogue, resolution
 from dpbench.errors import BadInput
 from dpbench.execution import grid, sweeping
 from dpbench.execution.progress import Progress
 from dpbench.execution.runner import TIMED_PAIRS, TIMED_PROCESSES, Workers
+from dpbench.measurement import devices
 from dpbench.reporting import caveats, text
 from dpbench.store import history
 from dpbench.trial import NON_PRIVATE, PRIVATE_ENGINES, TUTORIAL_ARMS, TimedName
@@ -114,31 +115,31 @@ def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
         value = getattr(given, name)
         if value is not None and value < 1:
             raise BadInput(f"Expected {name}={value} >= 1.")
-    data_root = cli.data_root(given.data_root)
-    dataset = cli.dataset(given.dataset, data_root)
+    data_root = resolution.data_root(given.data_root)
+    dataset = resolution.dataset(given.dataset, data_root)
     names = _names(given.engine)
     batch_sizes = given.batch_size or grid.defaults(dataset)["batch_size"]
     for batch_size in batch_sizes:
         if batch_size < 1:
             raise BadInput(f"Expected batch_size={batch_size} >= 1.")
         catalogue.steps_per_epoch(dataset, batch_size)  # raises where the batch is too large
-    devices = cli.devices(given.device)
+    targets = devices.resolve(given.device)
     out = given.out or Path("results") / f"{dataset}-timing"
     every = [
         (engines, batch_size, device)
-        for device in devices
+        for device in targets
         for batch_size in dict.fromkeys(batch_sizes)
         # the tutorial's loader feeds no GPU
         if (engines := [name for name in names if device == "cpu" or name not in TUTORIAL_ARMS])
     ]
     if not every:
-        raise BadInput(f"Expected an engine that runs on {', '.join(devices)}, not {names}.")
+        raise BadInput(f"Expected an engine that runs on {', '.join(targets)}, not {names}.")
     store.create(out)
     history.write(out, history.asked("dpbench.timing", typed))
     frame, failed = _measure(every, dataset, data_root, given, out)
     summary = analysis.overhead(frame) if len(frame) else frame.assign(alone=[])
     if given.json:
-        print(cli.one_object(schema_version=store.SCHEMA_VERSION, rows=summary))
+        print(strings.json_text(schema_version=store.SCHEMA_VERSION, rows=summary))
     else:
         if len(frame):
             print(as_text(frame, dataset))
@@ -153,7 +154,7 @@ def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
             file=sys.stderr,
         )
     for line in failed:
-        cli.say(line)
+        console.say(line)
     return cli.EXIT_FAILED_TRIALS if failed else 0
 
 
@@ -233,7 +234,7 @@ def as_text(frame: "pd.DataFrame", dataset: str) -> str:
         f"{dataset}, {where['device_name']}, {where['threads']} thread(s), torch "
         f"{where['torch_version']}, opacus {where['opacus_version']}; time of a step over the "
         f"{NON_PRIVATE} step's",
-        cli.table(HEADER, map(_cells, summary.to_dict("records"))),
+        strings.table(HEADER, map(_cells, summary.to_dict("records"))),
     ]
     if NON_PRIVATE in set(summary["engine"]):
         lines.append(f"{NON_PRIVATE} against itself is the noise floor.")

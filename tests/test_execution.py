@@ -13,11 +13,11 @@ import pytest
 from conftest import make_trial
 from test_store import WHERE
 
-from dpbench import analysis, cli, report, store, sweep
+from dpbench import analysis, report, store, sweep
 from dpbench.errors import BadInput
 from dpbench.execution import runner, sweeping
 from dpbench.execution.schedule import Claims
-from dpbench.measurement import environment
+from dpbench.measurement import devices, environment
 from dpbench.store import compaction
 from dpbench.trial import StepTiming, TimedName, Trial
 
@@ -50,7 +50,7 @@ def place(jobs: int, threads: int) -> OneByOne:
 def test_work_starts_when_trials_leave_a_core_idle(
     jobs: int, threads: int, ended: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "cores", lambda: 2)
+    monkeypatch.setattr(devices, "cores", lambda: 2)
     trials = [make_trial("non-private", seed=seed) for seed in range(3)]
     seen = []
 

@@ -8,12 +8,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpbench import analysis, cli, store
+from dpbench import analysis, console, store, strings
 from dpbench.datasets import catalogue
 from dpbench.execution import estimate
 from dpbench.execution.progress import Progress
 from dpbench.execution.runner import TIMED_PROCESSES, Place
 from dpbench.execution.schedule import Row
+from dpbench.measurement import devices
 from dpbench.processes import signals
 from dpbench.store import claim_locks, compaction
 from dpbench.trial import (
@@ -101,7 +102,7 @@ def run_trials(
     measured = measured_rates(out, device=place.device)
     cost = {trial.trial_id: estimate.training_seconds(trial, measured) for trial in todo}
     if not quiet:
-        cli.say(
+        console.say(
             f"{len(trials)} trials on {trials[0].dataset}"
             + (f", {done} of them done before" if done else "")
             + (f", {failed} failed before (--retry-failed tries them again)" if failed else "")
@@ -202,7 +203,7 @@ def _in_idle_core(work: Callable[[], None]) -> Iterator[Callable[[int], None]]:
     thread = threading.Thread(target=work)
 
     def tell(busy: int) -> None:
-        if thread.ident is None and busy < cli.cores():
+        if thread.ident is None and busy < devices.cores():
             with signals.blocked():  # the thread inherits that, and leaves Ctrl-C to this one
                 thread.start()
 
@@ -304,7 +305,7 @@ def _named(rows: Sequence[Row]) -> str:
 def timing_outcome(rows: Sequence[Mapping[str, Any]]) -> str:
     """What a timing came to, or why it failed, in a few words."""
     if rows[0]["status"] != "ok":
-        return f"{rows[0]['status']}: {cli.one_line(rows[0]['reason'])}"
+        return f"{rows[0]['status']}: {strings.one_line(rows[0]['reason'])}"
     ratios: dict[int | None, list[float]] = {}
     for row in rows:
         ratio = row["seconds_per_step"] / row["baseline_seconds_per_step"]
@@ -315,6 +316,6 @@ def timing_outcome(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _outcome(row: Mapping[str, Any]) -> str:
     if row["status"] != "ok":
-        return f"{row['status']} in epoch {row['epoch']}: {cli.one_line(row['reason'])}"
+        return f"{row['status']} in epoch {row['epoch']}: {strings.one_line(row['reason'])}"
     spent = "" if row["epsilon"] is None else f" at epsilon {row['epsilon']:.3g}"
     return f"{100 * row['test_accuracy']:.2f} %{spent}"

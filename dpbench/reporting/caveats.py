@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 
 import pandas as pd
 
-from dpbench import analysis, cli
+from dpbench import analysis, strings
 from dpbench.analysis.recommendation import Answer
 from dpbench.datasets import catalogue
 from dpbench.privacy import guarantee
@@ -35,7 +35,7 @@ def of_choice(answers: Collection[Answer]) -> Iterator[str]:
         )
     if fresh := sorted({seed for best in given for seed in best.confirmed_on}):
         yield (
-            f"Confirmed accuracies and losses are those of {cli.named('seed', fresh)}, which "
+            f"Confirmed accuracies and losses are those of {strings.named('seed', fresh)}, which "
             "had no part in the choice."
         )
     known = (best.setting.train_examples for best in given)
@@ -85,7 +85,7 @@ def of_noise(trials: pd.DataFrame) -> Iterator[str]:
     shared = noisy[noisy["noise_derivation"].isna()]["trial_id"].nunique()
     if shared:
         yield (
-            f"{cli.counted(shared, 'trial')} of an older dpbench drew the noise from the seed "
+            f"{strings.counted(shared, 'trial')} of an older dpbench drew the noise from the seed "
             "alone, so that arms of one seed share it: their accuracies hold, but no two of their "
             "models could be released together."
         )
@@ -125,7 +125,7 @@ def of_zero(trials: pd.DataFrame) -> Iterator[str]:
     """What a log axis of epsilon cannot show."""
     arms = analysis.over_seeds(analysis.private(analysis.final(trials)))
     if none := int((arms["epsilon"] == 0).sum()):
-        yield f"{cli.counted(none, 'arm')} at epsilon 0 cannot stand on a log axis."
+        yield f"{strings.counted(none, 'arm')} at epsilon 0 cannot stand on a log axis."
 
 
 def of_gains(points: pd.DataFrame) -> tuple[str, ...]:
@@ -149,7 +149,7 @@ def of_seeds(trials: pd.DataFrame) -> Iterator[str]:
     lost = analysis.failures(trials)[analysis.ARM].drop_duplicates()
     if fewer := len(arms.merge(lost)):
         yield (
-            f"Of {cli.counted(fewer, 'arm')} some seeds have failed: what is drawn and "
+            f"Of {strings.counted(fewer, 'arm')} some seeds have failed: what is drawn and "
             "answered is of the seeds that have not, and may flatter."
         )
     alone = int((arms["seeds"] < 2).sum())
@@ -166,7 +166,7 @@ def of_arms(trials: pd.DataFrame) -> Iterator[str]:
     """How much of the plane was looked at."""
     arms = analysis.over_seeds(analysis.private(analysis.final(trials)))
     if 0 < len(arms) < FEW_ARMS:
-        yield f"Only {cli.counted(len(arms), 'private arm')}: a better may be near."
+        yield f"Only {strings.counted(len(arms), 'private arm')}: a better may be near."
 
 
 def of_dataset(trials: pd.DataFrame) -> Iterator[str]:
@@ -194,11 +194,11 @@ def of_progress(trials: pd.DataFrame, asked: Collection[str]) -> Iterator[str]:
     waiting = set(asked) - finished - failed
     if waiting:
         yield (
-            f"{len(waiting):,} of {cli.counted(len(set(asked)), 'trial')} asked for are not "
+            f"{len(waiting):,} of {strings.counted(len(set(asked)), 'trial')} asked for are not "
             "there yet: the sweep is running, or was stopped."
         )
     if failed:
-        failures = cli.counted(len(failed), "trial")
+        failures = strings.counted(len(failed), "trial")
         yield f"{failures} failed: the table of failures says why."
 
 
@@ -227,11 +227,11 @@ def of_left_out(trials: pd.DataFrame, shown: pd.DataFrame) -> Iterator[str]:
         *(f"trials on {name}" for name in sorted(set(trials["dataset"]) - set(on["dataset"]))),
         *(f"trials with validation_examples {size:.0f}" for size in sorted(held_out - kept)),
         *(f"trials with delta {analysis.short(delta)}" for delta in sorted(deltas)),
-        *([f"{cli.counted(lone, 'arm')} of one seed, as others have several"] if lone else []),
+        *([f"{strings.counted(lone, 'arm')} of one seed, as others have several"] if lone else []),
         *(f"settings by {name} that another engine has trained, too" for name in engines),
         *(
             [
-                f"{cli.counted(other_noise, 'trial')} that draw their noise in another way "
+                f"{strings.counted(other_noise, 'trial')} that draw their noise in another way "
                 "than the arm's others (column noise_derivation)"
             ]
             if other_noise

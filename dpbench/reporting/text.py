@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from dpbench import analysis, cli
+from dpbench import analysis, strings
 from dpbench.analysis import Difference
 from dpbench.analysis.price import Price
 from dpbench.analysis.recommendation import Accuracy, Answer, Baseline, Best, Setting, StepTime
@@ -38,7 +38,7 @@ def baseline(found: Baseline | None) -> str:
         f"On {found.dataset}, the best non-private setting{chosen if found.arms > 1 else ''} "
         f"reaches {accuracy(found.accuracy)}{_fresh(found.confirmed_on)} with batch size "
         f"{found.batch_size}, learning rate {found.learning_rate:g} and "
-        f"{cli.counted(found.epochs, 'epoch')}{shuffled}."
+        f"{strings.counted(found.epochs, 'epoch')}{shuffled}."
     )
 
 
@@ -83,10 +83,10 @@ def remarks(answer: Answer) -> Iterator[str]:
 def _chosen(best: Best) -> Iterator[str]:
     """Among how many it was chosen, by what, and on which seeds its accuracy is."""
     of = _set(best.chosen_by)
-    among = f"It is the best of {cli.counted(best.arms, 'arm')} on the {of} set"
+    among = f"It is the best of {strings.counted(best.arms, 'arm')} on the {of} set"
     if best.confirmed_on:
         yield (
-            f"{among}. Its accuracy is that of {cli.named('seed', best.confirmed_on)}, which "
+            f"{among}. Its accuracy is that of {strings.named('seed', best.confirmed_on)}, which "
             f"had no part in the choice; those that had give {accuracy(best.accuracy_when_chosen)}."
         )
     elif best.arms > 1:
@@ -134,8 +134,8 @@ def _price(best: Best, price: Price) -> str:
     without = f" Not in that number: {' and '.join(left_out)}." if left_out else ""
     return (
         f"Its epsilon of {best.epsilon:.2g} is that of one training, but "
-        f"{cli.counted(price.settings, 'private setting')} in "
-        f"{cli.counted(price.trainings, 'training')} have seen this data{tuned}. No such bound "
+        f"{strings.counted(price.settings, 'private setting')} in "
+        f"{strings.counted(price.trainings, 'training')} have seen this data{tuned}. No such bound "
         "holds for the best of a fixed grid. The best of a random number of these settings drawn "
         f"at random, {price.settings} on average, spends {price.epsilon:.2g} (Papernot and Steinke "
         f"2022), which does not protect the examples that it is chosen by.{seeds}{without}"
@@ -144,7 +144,7 @@ def _price(best: Best, price: Price) -> str:
 
 def table(answers: Sequence[Answer]) -> str:
     """The answers as a small table for a terminal."""
-    return cli.table(_HEADER, [_row(answer) for answer in answers])
+    return strings.table(_HEADER, [_row(answer) for answer in answers])
 
 
 def by_sampling(answers: Sequence[Answer]) -> list[tuple[str, list[Answer]]]:
@@ -197,7 +197,7 @@ def setting(chosen: Setting) -> str:
         *([f"momentum {chosen.momentum:g}"] if chosen.momentum else []),
         *(["shuffled batches"] if chosen.sampling != "poisson" else []),
     ]
-    return f"{', '.join(parts)} and {cli.counted(chosen.epochs, 'epoch')}"
+    return f"{', '.join(parts)} and {strings.counted(chosen.epochs, 'epoch')}"
 
 
 def accuracy(seen: Accuracy, seeds: str = " ({} seeds)") -> str:
@@ -305,12 +305,12 @@ def unfinished(trials: pd.DataFrame, asked: Sequence[str]) -> Iterator[str]:
     failed = analysis.failures(trials)
     failed = failed[failed["trial_id"].isin(set(asked) - finished)]
     lost = len(set(asked) - finished - set(failed["trial_id"]))
-    every = cli.counted(len(asked), "trial")
+    every = strings.counted(len(asked), "trial")
     if len(failed):
         yield f"{len(failed)} of {every} failed; their rows have the tracebacks:"
         yield f"{'trial_id':<16}  {'status':<13}  epoch  reason"
     for row in failed.head(FAILURES_SHOWN).to_dict("records"):
-        reason = cli.one_line(row["reason"])
+        reason = strings.one_line(row["reason"])
         yield f"{row['trial_id']:<16}  {row['status']:<13}  {row['epoch']:>5}  {reason}"
     if len(failed) > FAILURES_SHOWN:
         yield f"... and {len(failed) - FAILURES_SHOWN} more"

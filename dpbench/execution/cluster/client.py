@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from dpbench import cli
+from dpbench import console
 from dpbench.errors import BadInput
 from dpbench.execution import runner, stacks
 from dpbench.execution.cluster import remote_calls
@@ -115,7 +115,7 @@ class Cluster:
             raise BadInput(f"Expected workers at {self._address} that answer, and none does.")
         self._unfit |= {worker: "it does not answer" for worker in silent if worker in still}
         if silent:
-            cli.say(f"Passed over, for they do not answer: {', '.join(silent)}.")
+            console.say(f"Passed over, for they do not answer: {', '.join(silent)}.")
         self._looked_at = -_LOOK_SECONDS  # workers may have come since the last look
         if not self._fit() and self._resources:
             raise BadInput(
@@ -355,7 +355,7 @@ class Cluster:
         if result.worker not in self._unfit:
             lack = result.lack.rstrip(".")
             self._unfit[result.worker] = lack
-            cli.say(f"No trial for the worker {result.worker}: {lack}.")
+            console.say(f"No trial for the worker {result.worker}: {lack}.")
             if not self._fit():
                 raise BadInput(f"No worker is left: {lack}.")
         return None
@@ -393,7 +393,7 @@ class Cluster:
         """Says why nothing goes on, once."""
         if line != self._told:
             self._told = line
-            cli.say(line)
+            console.say(line)
 
     def _room(self) -> int:
         """How many trials are to be out; where only unfit workers are there, none."""
