@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from dpbench import analysis, cli, console, report, store, strings
+from dpbench import analysis, cli, console, store, strings
 from dpbench.datasets import catalogue, resolution
 from dpbench.errors import BadInput
 from dpbench.execution import grid, sweeping
@@ -144,7 +144,9 @@ def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
         if len(frame):
             print(as_text(frame, dataset))
         print(f'raw times: pandas.read_parquet("{out}/timings")')
-        written = report.write(out)
+        from dpbench.reporting import store_report
+
+        written = store_report.write_report(out)
         if written is not None:
             print(f"page: {written.page}")
     if not summary["alone"].all():

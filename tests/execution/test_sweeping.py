@@ -13,11 +13,12 @@ import pytest
 from factories import WHERE, make_trial
 from remote_work import out_of_memory
 
-from dpbench import analysis, report, store, sweep
+from dpbench import analysis, store, sweep
 from dpbench.errors import BadInput
 from dpbench.execution import runner, sweeping
 from dpbench.execution.schedule import Claims
 from dpbench.measurement import devices, environment
+from dpbench.reporting import store_report
 from dpbench.store import compaction
 from dpbench.trial import StepTiming, TimedName, Trial
 
@@ -253,7 +254,7 @@ def test_a_timing_that_fails_is_recorded_and_tried_again(
     assert set(store.read_timings(tmp_path)["engine"]) == {"fused"}  # no ratio is read off it
     (row,) = store.failed_timings(tmp_path).to_dict("records")
     assert (row["engine"], row["status"]) == ("opacus-ew", "failed")
-    assert report.write(tmp_path) is not None
+    assert store_report.write_report(tmp_path) is not None
     # a failure takes the place of no measurement
     store.write_timings(tmp_path, "digits-fused-64-cpu", [place.failed("fused", 64)])
     assert set(store.read_timings(tmp_path)["engine"]) == {"fused"}
@@ -328,7 +329,7 @@ def test_a_report_is_of_the_timings_of_one_way(tmp_path: Path) -> None:
     old = timer(threads=2).row("fused", 64, "digits")
     old |= {"torch_version": "1.0", "started_at": WHERE.started_at.replace(year=2020)}
     store.write_timings(tmp_path, "digits-fused-64-cpu", [old])
-    written = report.write(tmp_path)
+    written = store_report.write_report(tmp_path)
     assert written is not None
     numbers = (tmp_path / "overhead.csv").read_text(encoding="utf-8").splitlines()
     ratios = {line.split(",")[numbers[0].split(",").index("overhead_ratio")] for line in numbers}
