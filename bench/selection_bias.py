@@ -22,7 +22,7 @@ import pandas as pd
 from scipy import special
 
 from dpbench import analysis, cli, store, strings
-from dpbench.question import ANSWER_AT
+from dpbench.privacy.budgets import ANSWER_AT
 from dpbench.store import history
 
 RESULTS = Path(__file__).parent.parent / "results" / "mnist"

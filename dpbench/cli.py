@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from dpbench import __version__
 from dpbench.errors import BadInput
 
 EXIT_FAILED_TRIALS, EXIT_USAGE, EXIT_REGRESSION, EXIT_NOTHING, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
@@ -25,6 +26,7 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             epilog=f"exit codes: {exit_codes}",
         )
+        self.add_argument("--version", action="version", version=f"dpbench {__version__}")
 
     def error(self, message: str) -> NoReturn:
         """Exits with the one line."""

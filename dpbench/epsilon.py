@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from dpbench import __version__, cli, strings
+from dpbench import cli, strings
 from dpbench.errors import BadInput
 from dpbench.privacy import guarantee
 from dpbench.trial import LEAST_NOISE, MOST_NOISE, SAMPLINGS, Sampling
@@ -77,7 +77,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> cli.Parser:
     parser = cli.Parser("python -m dpbench.epsilon", __doc__, "0 all well; 2 bad input")
-    parser.add_argument("--version", action="version", version=f"dpbench {__version__}")
     run = parser.add_argument_group("the run")
     run.add_argument("--examples", type=int, metavar="N", help="size of the training set")
     run.add_argument("--batch-size", type=int, metavar="N", help="expected size of a batch")

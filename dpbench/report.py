@@ -6,8 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dpbench import cli, question
+from dpbench import cli
 from dpbench.errors import BadInput
+from dpbench.privacy import budgets
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +36,7 @@ def _report(given: argparse.Namespace) -> int:
     root = given.store
     if not os.path.isdir(root):  # noqa: PTH112  # pathlib's raises where a name is too long
         raise BadInput(f"There is no folder {root}: name one that a sweep has written.")
-    answer_at = () if given.answer_at is None else question.epsilons(given.answer_at)
+    answer_at = () if given.answer_at is None else budgets.epsilons(given.answer_at)
 
     from dpbench.reporting import store_report, terminal
 

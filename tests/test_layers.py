@@ -17,7 +17,7 @@ LAYERS = (
     ("engines",),
     ("analysis", "models"),
     ("cli", "store"),
-    ("datasets", "privacy", "processes", "question"),
+    ("datasets", "privacy", "processes"),
     ("console", "strings"),
     ("trial",),
     ("plugins",),

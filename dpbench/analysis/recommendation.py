@@ -13,7 +13,7 @@ from dpbench.analysis import price as choosing
 from dpbench.analysis.price import Price
 from dpbench.datasets import catalogue
 from dpbench.privacy import guarantee
-from dpbench.question import ANSWER_AT
+from dpbench.privacy.budgets import ANSWER_AT
 from dpbench.trial import ENGINES, NON_PRIVATE_ENGINES
 
 Verdict = Literal["loses", "not-told-apart", "beats"]

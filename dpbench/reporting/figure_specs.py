@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from dpbench import analysis
 from dpbench.analysis import recommendation
-from dpbench.question import ANSWER_AT
+from dpbench.privacy.budgets import ANSWER_AT
 from dpbench.reporting import caveats, figures, text
 from dpbench.reporting.figures import parts
 from dpbench.trial import NON_PRIVATE

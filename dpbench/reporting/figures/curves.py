@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dpbench import analysis
-from dpbench.question import ANSWER_AT
+from dpbench.privacy.budgets import ANSWER_AT
 from dpbench.reporting.figures import parts
 
 _LINE = ["batch_size", "noise_multiplier", "sampling"]

@@ -15,7 +15,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import NullLocator
 
 from dpbench import analysis
-from dpbench.question import ANSWER_AT
+from dpbench.privacy.budgets import ANSWER_AT
 
 PANEL_INCHES = (3.2, 3.1)
 COLUMNS = 3  # of panels: more, and a figure is not readable at half its width
