@@ -307,12 +307,12 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
             _print_plan(plan, place, warnings, given)
         return 0
 
-    from dpbench.reporting import text
+    from dpbench.reporting import terminal
 
     record, failed = _run(plan, given, typed)
     rows = store.read_trials(out, store.set_aside)
     _print_answer(out, record, given)
-    unfinished = [*text.unfinished(rows, [*record.trial_ids, *record.confirming]), *failed]
+    unfinished = [*terminal.unfinished(rows, [*record.trial_ids, *record.confirming]), *failed]
     for line in unfinished:
         cli.say(line)
     return cli.EXIT_FAILED_TRIALS if unfinished else 0
