@@ -14,14 +14,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from dpbench import analysis, cli, console, store, strings
+from dpbench import cli, console, store, strings
+from dpbench.analysis import step_overhead
 from dpbench.datasets import catalogue, resolution
 from dpbench.errors import BadInput
 from dpbench.execution import grid, sweeping
 from dpbench.execution.progress import Progress
 from dpbench.execution.runner import TIMED_PAIRS, TIMED_PROCESSES, Workers
 from dpbench.measurement import devices
-from dpbench.reporting import caveats, text
+from dpbench.reporting import quantities, timing_caveats
 from dpbench.store import history
 from dpbench.trial import NON_PRIVATE, PRIVATE_ENGINES, TUTORIAL_ARMS, TimedName
 
@@ -137,7 +138,7 @@ def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
     store.create(out)
     history.write(out, history.asked("dpbench.timing", typed))
     frame, failed = _measure(every, dataset, data_root, given, out)
-    summary = analysis.overhead(frame) if len(frame) else frame.assign(alone=[])
+    summary = step_overhead.overhead(frame) if len(frame) else frame.assign(alone=[])
     if given.json:
         print(strings.json_text(schema_version=store.SCHEMA_VERSION, rows=summary))
     else:
@@ -228,7 +229,7 @@ def as_text(frame: "pd.DataFrame", dataset: str) -> str:
         dataset: They were measured on.
     """
     where = frame.iloc[0]
-    summary = analysis.overhead(frame).sort_values(
+    summary = step_overhead.overhead(frame).sort_values(
         ["device", "batch_size", "engine"],
         key=lambda column: column.map(NAMES.index) if column.name == "engine" else column,
     )
@@ -240,7 +241,7 @@ def as_text(frame: "pd.DataFrame", dataset: str) -> str:
     ]
     if NON_PRIVATE in set(summary["engine"]):
         lines.append(f"{NON_PRIVATE} against itself is the noise floor.")
-    lines += map(str, caveats.of_one_process(summary))
+    lines += map(str, timing_caveats.of_one_process(summary))
     shipped = summary[summary["engine"].isin(TUTORIAL_ARMS)].pivot(
         index=["batch_size", "device"], columns="engine", values="overhead_ratio"
     )
@@ -256,7 +257,7 @@ def as_text(frame: "pd.DataFrame", dataset: str) -> str:
 
 def _cells(row: "dict[str, float]") -> list[str]:
     memory = row["peak_memory_bytes"]
-    ratio, low, high = text.ratio(
+    ratio, low, high = quantities.ratio(
         row["overhead_ratio"], row["overhead_ratio_low"], row["overhead_ratio_high"]
     )
     return [

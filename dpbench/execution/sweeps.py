@@ -207,14 +207,14 @@ def _run_trials(
 
 
 def _result(out: Path, record: "Sweep", failed_timings: Sequence[str]) -> SweepResult:
-    from dpbench.reporting import store_report, text
+    from dpbench.reporting import store_report, terminal
 
     rows = store.read_trials(out, store.set_aside)
     ids = [*record.trial_ids, *record.confirming]
     return SweepResult(
         trials=rows[rows["trial_id"].isin(ids)].reset_index(drop=True),
         report=store_report.write_report(out, own=record),
-        unfinished=(*text.unfinished(rows, ids), *failed_timings),
+        unfinished=(*terminal.unfinished(rows, ids), *failed_timings),
     )
 
 

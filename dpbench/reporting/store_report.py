@@ -9,8 +9,9 @@ from pathlib import Path
 import matplotlib as mpl
 import pandas as pd
 
-from dpbench import analysis, store
-from dpbench.analysis.recommendation import Answer, Baseline
+from dpbench import store
+from dpbench.analysis import step_overhead, trial_rows
+from dpbench.analysis.answers import Answer, Baseline
 from dpbench.errors import BadInput
 from dpbench.privacy import accounting
 from dpbench.reporting import figure_specs, findings, page
@@ -93,8 +94,8 @@ def write_report(
         baseline=found.baseline,
         answers=found.answers,
         notes=found.notes,
-        finished=analysis.final(rows)["trial_id"].nunique(),
-        failed=analysis.failures(rows)["trial_id"].nunique(),
+        finished=trial_rows.final(rows)["trial_id"].nunique(),
+        failed=trial_rows.failures(rows)["trial_id"].nunique(),
         others=trials["trial_id"].nunique() - rows["trial_id"].nunique(),
     )
 
@@ -109,7 +110,7 @@ def _contents(
     """What the page shows; the figures' files are written."""
     trials, timings = read.trials, read.timings
     confirming = trials["trial_id"].isin(history.confirmations(sweeps))
-    timed = analysis.timed_alike(timings[timings["dataset"] == found.dataset])
+    timed = step_overhead.timed_alike(timings[timings["dataset"] == found.dataset])
     return page.Contents(
         name=root.resolve().name,
         facts=found.facts,

@@ -13,7 +13,8 @@ import pytest
 from factories import WHERE, make_trial
 from remote_work import out_of_memory
 
-from dpbench import analysis, store, sweep
+from dpbench import store, sweep
+from dpbench.analysis import step_overhead
 from dpbench.errors import BadInput
 from dpbench.execution import runner, sweeping
 from dpbench.execution.schedule import Claims
@@ -172,11 +173,11 @@ def test_what_was_timed_in_fewer_processes_is_timed_anew(
     rows = [timer().row("fused", 64, "digits", process) for process in processes]
     store.write_timings(tmp_path, sweeping.timing_name("digits", "fused", 64, "cpu"), rows)
     known = store.read_timings(tmp_path)
-    assert len(analysis.overhead(known)) == 1  # it is shown until then
+    assert len(step_overhead.overhead(known)) == 1  # it is shown until then
     assert sweeping.untimed(trials, known, {}) == sweeping.timed(trials)
     sweeping.run_timings(trials, timer(), tmp_path, quiet=True)
     known = store.read_timings(tmp_path)
-    assert set(analysis.overhead(known)["processes"]) == {runner.TIMED_PROCESSES}
+    assert set(step_overhead.overhead(known)["processes"]) == {runner.TIMED_PROCESSES}
     assert sweeping.untimed(trials, known, {}) == []
 
 
@@ -296,7 +297,7 @@ def test_engines_are_timed_in_fresh_processes_and_a_dead_one_takes_no_other_with
     ]
     assert len({row["steps"] for row in fused}) == 3
     assert os.getpid() not in {row["steps"] for row in fused}
-    assert len({row["started_at"] for row in fused}) == 1  # one timing, for `analysis.timed_alike`
+    assert len({row["started_at"] for row in fused}) == 1  # one timing, for `timed_alike`
     assert len({row["peak_memory_bytes"] for row in fused}) == 1
     assert fused[0]["peak_memory_bytes"] > 0
 
