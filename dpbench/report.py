@@ -11,15 +11,13 @@ from dpbench.errors import BadInput
 from dpbench.privacy import budgets
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m dpbench.report") -> int:
     """Runs the command; returns its exit code."""
-    return cli.run(_parser(), arguments, _report)
+    return cli.run(_parser(prog), arguments, _report)
 
 
-def _parser() -> cli.Parser:
-    parser = cli.Parser(
-        "python -m dpbench.report", __doc__, "0 all well; 2 bad input; 4 nothing to report on"
-    )
+def _parser(prog: str) -> cli.Parser:
+    parser = cli.Parser(prog, __doc__, "0 all well; 2 bad input; 4 nothing to report on")
     parser.add_argument("store", type=Path, metavar="results/NAME", help="a sweep's folder")
     parser.add_argument(
         "--answer-at",
