@@ -4,7 +4,6 @@ import importlib
 import pkgutil
 import subprocess
 import sys
-import typing
 from pathlib import Path
 
 import pandas as pd
@@ -67,7 +66,7 @@ def test_a_sweep_from_stdin_runs_its_trials(tmp_path: Path) -> None:
 
 def test_bad_arguments_raise_bad_input(tmp_path: Path) -> None:
     with pytest.raises(dpbench.BadInput, match="did you mean opacus-hooks"):
-        dpbench.Grid(engine=typing.cast("list[typing.Any]", ["opacus-hook"]))
+        dpbench.Grid(engine=["opacus-hook"])  # type: ignore[list-item]
     with pytest.raises(dpbench.BadInput, match="jobs=0 >= 1"):
         dpbench.run_sweep(dataset="digits", out=tmp_path / "a", jobs=0)
     with pytest.raises(dpbench.BadInput, match="at least one trial"):
