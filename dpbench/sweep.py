@@ -328,7 +328,7 @@ def _run(plan: _Plan, given: argparse.Namespace, typed: Sequence[str]) -> tuple[
     from dpbench.analysis import choice
     from dpbench.execution import sweeping
     from dpbench.execution.runner import Here
-    from dpbench.store import compaction, history
+    from dpbench.store import history
 
     trials, out = plan.trials, plan.out
     with _place(given, plan.dataset, plan.data_root) as place:
@@ -349,7 +349,6 @@ def _run(plan: _Plan, given: argparse.Namespace, typed: Sequence[str]) -> tuple[
             tuned_in=plan.question.tuned_in,
         )
         history.write(out, record)
-        compaction.compact(out)
         run = partial(
             sweeping.run_trials,
             place=place,
