@@ -13,6 +13,7 @@ COMMANDS = {
     "timing": "time training steps against the non-private one",
     "compare": "compare two results folders, as after an upgrade",
     "audit": "look for a step that is less private than it claims",
+    "compact": "put the trials of a large results folder into fewer files",
     "epsilon": "compute the epsilon of a run, or the noise for a target epsilon",
 }
 

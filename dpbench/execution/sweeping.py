@@ -17,7 +17,7 @@ from dpbench.execution.runner import TIMED_PROCESSES, Place
 from dpbench.execution.schedule import Row
 from dpbench.measurement import devices
 from dpbench.processes import signals
-from dpbench.store import claim_locks, compaction
+from dpbench.store import claims
 from dpbench.trial import (
     ENGINES,
     FAILURES,
@@ -113,16 +113,16 @@ def run_trials(
     longest_first = sorted(todo, key=lambda trial: -cost[trial.trial_id])
     with (
         Progress(len(todo), sum(cost.values()), quiet=quiet) as progress,
-        claim_locks.Claims(
+        claims.Claims(
             out,
             states,
             on_done=lambda trial: progress.done(
                 f"{trial}: by another sweep", work=cost[trial.trial_id], failed=False
             ),
-        ) as claims,
+        ) as claimed,
         _accounting(longest_first) as accounted,
         _in_idle_core(meanwhile) as tell,
-        closing(place.run(longest_first, claims)) as results,
+        closing(place.run(longest_first, claimed)) as results,
     ):
         tell(place.busy_cores(len(todo)))
         for count, trained in enumerate(results, start=1):
@@ -135,8 +135,6 @@ def run_trials(
                 work=cost[trial.trial_id],
                 failed=last["status"] != "ok",
             )
-            if count % compaction.MANY == 0:
-                compaction.compact(out)
             tell(place.busy_cores(len(todo) - count))
 
 

@@ -15,7 +15,7 @@ from dpbench.execution import sweeping
 from dpbench.execution.grid import Grid
 from dpbench.execution.resources import Resources, open_place
 from dpbench.execution.sweep_plan import SweepPlan, plan_sweep
-from dpbench.store import compaction, history
+from dpbench.store import history
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -176,7 +176,6 @@ def run(
         _check_dataset(plan, on_cluster=resources.on_cluster)
         store.create(plan.out)
         history.write(plan.out, record)
-        compaction.compact(plan.out)
         record = _run_trials(plan, place, record, retry_failed=retry_failed, quiet=quiet)
         failed = sweeping.run_timings(plan.timed, place, plan.out, quiet=quiet) if timings else []
     return _result(plan.out, record, failed)

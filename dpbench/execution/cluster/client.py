@@ -23,6 +23,7 @@ from dpbench.execution.cluster.errors import first_line, is_killed, whole, why_l
 from dpbench.execution.runner import Workers
 from dpbench.execution.schedule import Claims, Lost, Row, Unclaimed, by_trial
 from dpbench.execution.stacks import Stack
+from dpbench.store.claims import Claim
 from dpbench.trial import TimedName, Trial
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class Cluster:
                             suspects.append(trial)
                         else:
                             yield rows
-                            claims.give_back(trial)
+                            claims.release(trial)
         finally:
             with suppress(Exception):  # the scheduler may have gone
                 self._client.cancel([sent.future for sent in out.values()], force=True)
@@ -464,8 +465,8 @@ def _errand() -> Callable[[bytes], Any]:
 def _claimed(trials: Stack, claims: Claims, busy: deque[Stack]) -> Stack:
     """Those that this sweep is to run; those that others run now are put aside."""
     whose = {trial: claims.take(trial) for trial in trials}
-    busy.extend((trial,) for trial in trials if whose[trial] == "busy")
-    return tuple(trial for trial in trials if whose[trial] == "mine")
+    busy.extend((trial,) for trial in trials if whose[trial] is Claim.BUSY)
+    return tuple(trial for trial in trials if whose[trial] is Claim.MINE)
 
 
 def _by_process(rows: Sequence[Row]) -> list[list[Row]]:
