@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dpbench.datasets import catalogue
+from dpbench import datasets
 from dpbench.errors import BadInput
 
 EXIT_FAILED_TRIALS, EXIT_USAGE, EXIT_REGRESSION, EXIT_NOTHING, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
@@ -142,31 +142,33 @@ def dataset(asked: str, data_root: Path, *, dry_run: bool = False) -> str:
     Raises:
         BadInput: There is no such dataset.
     """
-    if asked != catalogue.AUTO:
-        catalogue.entry(asked)
+    if asked != datasets.AUTO:
+        datasets.spec(asked)
         return asked
-    if catalogue.present("mnist", data_root):
-        return "mnist"
+    first, fallback = datasets.DEFAULT, datasets.stand_in(datasets.DEFAULT)
+    if datasets.present(first, data_root) or fallback is None:
+        return first
+    title = datasets.spec(first).title
     if dry_run:
         print(
-            f"MNIST is not under {data_root}: a run would ask a mirror for it, and fall back to "
-            f"{catalogue.FALLBACK} (--dataset {catalogue.FALLBACK} shows that plan).",
+            f"{title} is not under {data_root}: a run would ask a mirror for it, and fall back to "
+            f"{fallback} (--dataset {fallback} shows that plan).",
             file=sys.stderr,
         )
-        return "mnist"
+        return first
     from dpbench.datasets import loading
 
     try:
-        loading.load("mnist", data_root, "cpu")
+        loading.load(first, data_root, "cpu")
     except BadInput:
-        size = catalogue.entry(catalogue.FALLBACK).train_examples
+        size = datasets.spec(fallback).train_examples
         print(
-            f"MNIST is not under {data_root} and no mirror answers: running on the embedded "
-            f"{catalogue.FALLBACK} ({size:,} training images) instead; for MNIST give --data-root.",
+            f"{title} is not under {data_root} and no mirror answers: running on the embedded "
+            f"{fallback} ({size:,} training images) instead; for {title} give --data-root.",
             file=sys.stderr,
         )
-        return catalogue.FALLBACK
-    return "mnist"
+        return fallback
+    return first
 
 
 def devices(names: Sequence[str]) -> tuple[str, ...]:

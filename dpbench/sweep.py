@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 
 # What takes long to import is imported where it is used: until `signals.handled`, Ctrl-C is a
 # traceback.
-from dpbench import __version__, cli, question
-from dpbench.datasets import catalogue
+from dpbench import __version__, cli, datasets, models, question
 from dpbench.errors import BadInput
 from dpbench.execution import stacks
 from dpbench.privacy import guarantee
@@ -72,6 +71,12 @@ def _parser() -> cli.Parser:
         "--seeds", "--seed", dest="seed", type=int, nargs="+", metavar="N", help="default: 0"
     )
     axes.add_argument(
+        "--model",
+        nargs="+",
+        metavar="NAME",
+        help=f"what is trained, of {', '.join(models.names())} (default: the dataset's)",
+    )
+    axes.add_argument(
         "--engine",
         nargs="+",
         metavar="NAME",
@@ -117,8 +122,9 @@ def _parser() -> cli.Parser:
     )
     shared.add_argument(
         "--dataset",
-        help=f"{catalogue.AUTO} or one of {', '.join(catalogue.DATASETS)} (default: "
-        f"{catalogue.AUTO}, which is mnist, or {catalogue.FALLBACK} where that cannot be had)",
+        help=f"{datasets.AUTO} or one of {', '.join(datasets.names())} (default: "
+        f"{datasets.AUTO}, which is {datasets.DEFAULT}, or "
+        f"{datasets.stand_in(datasets.DEFAULT)} where that cannot be had)",
     )
     shared.add_argument(
         "--data-root",
@@ -266,7 +272,7 @@ def _plan(given: argparse.Namespace) -> _Plan:
     text = grid.read_text(given.file) if given.file else ""
     top, tables = grid.parse(text, given.file)
     data_root = cli.data_root(given.data_root)
-    named = given.dataset or str(top.get("dataset", catalogue.AUTO))
+    named = given.dataset or str(top.get("dataset", datasets.AUTO))
     dataset = cli.dataset(named, data_root, dry_run=given.dry_run)
 
     flags = {name: getattr(given, name) for name in (*grid.AXES, *grid.SCALARS)}
@@ -332,7 +338,7 @@ def _run(plan: _Plan, given: argparse.Namespace, typed: Sequence[str]) -> tuple[
 
     trials, out = plan.trials, plan.out
     with _place(given, plan.dataset, plan.data_root) as place:
-        if isinstance(place, Here) and not catalogue.unpacked(plan.dataset, plan.data_root):
+        if isinstance(place, Here) and not datasets.unpacked(plan.dataset, plan.data_root):
             from dpbench.datasets import loading
 
             loading.load(
@@ -492,7 +498,7 @@ def _delta_warnings(trials: Sequence[Trial]) -> list[str]:
     """Of each delta that is not below one over the number of training examples."""
     private = [trial for trial in trials if trial.delta is not None]
     pairs = {
-        (trial.delta, catalogue.train_examples(trial.dataset, trial.validation_examples or 0))
+        (trial.delta, datasets.train_examples(trial.dataset, trial.validation_examples or 0))
         for trial in private
     }
     found = (guarantee.delta_warning(delta or 0.0, examples) for delta, examples in sorted(pairs))

@@ -14,15 +14,21 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from dpbench import analysis, cli, report, store
-from dpbench.datasets import catalogue
+from dpbench import analysis, cli, datasets, models, report, store
 from dpbench.errors import BadInput
 from dpbench.execution import grid, sweeping
 from dpbench.execution.progress import Progress
 from dpbench.execution.runner import TIMED_PAIRS, TIMED_PROCESSES, Workers
 from dpbench.reporting import caveats, text
 from dpbench.store import history
-from dpbench.trial import NON_PRIVATE, PRIVATE_ENGINES, TUTORIAL_ARMS, TimedName
+from dpbench.trial import (
+    DEFAULT_MODEL,
+    NON_PRIVATE,
+    PRIVATE_ENGINES,
+    TUTORIAL_ARMS,
+    TimedName,
+    Workload,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,8 +105,13 @@ def _parser() -> cli.Parser:
     )
     parser.add_argument(
         "--dataset",
-        default=catalogue.AUTO,
-        help=f"{catalogue.AUTO} or one of {', '.join(catalogue.DATASETS)}",
+        default=datasets.AUTO,
+        help=f"{datasets.AUTO} or one of {', '.join(datasets.names())}",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help=f"of {', '.join(models.names())} (default: the dataset's)",
     )
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="as the sweep's")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: results/DATASET-timing")
@@ -116,16 +127,18 @@ def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
             raise BadInput(f"Expected {name}={value} >= 1.")
     data_root = cli.data_root(given.data_root)
     dataset = cli.dataset(given.dataset, data_root)
-    names = _names(given.engine)
+    model = given.model or datasets.spec(dataset).model
+    models.refuse(model, dataset)
+    names = _names(given.engine, model)
     batch_sizes = given.batch_size or grid.defaults(dataset)["batch_size"]
     for batch_size in batch_sizes:
         if batch_size < 1:
             raise BadInput(f"Expected batch_size={batch_size} >= 1.")
-        catalogue.steps_per_epoch(dataset, batch_size)  # raises where the batch is too large
+        datasets.steps_per_epoch(dataset, batch_size)  # raises where the batch is too large
     devices = cli.devices(given.device)
     out = given.out or Path("results") / f"{dataset}-timing"
     every = [
-        (engines, batch_size, device)
+        (engines, Workload(dataset=dataset, model=model, batch_size=batch_size), device)
         for device in devices
         for batch_size in dict.fromkeys(batch_sizes)
         # the tutorial's loader feeds no GPU
@@ -135,7 +148,7 @@ def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
         raise BadInput(f"Expected an engine that runs on {', '.join(devices)}, not {names}.")
     store.create(out)
     history.write(out, history.asked("dpbench.timing", typed))
-    frame, failed = _measure(every, dataset, data_root, given, out)
+    frame, failed = _measure(every, data_root, given, out)
     summary = analysis.overhead(frame) if len(frame) else frame.assign(alone=[])
     if given.json:
         print(cli.one_object(schema_version=store.SCHEMA_VERSION, rows=summary))
@@ -157,16 +170,16 @@ def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
     return cli.EXIT_FAILED_TRIALS if failed else 0
 
 
-def _names(asked: Sequence[str] | None) -> tuple[TimedName, ...]:
+def _names(asked: Sequence[str] | None, model: str) -> tuple[TimedName, ...]:
     for name in asked or ():
         if name not in NAMES:
             raise BadInput(f"Expected engine={name!r} to be one of {', '.join(NAMES)}.")
-    return tuple(name for name in NAMES if name in (asked or DEFAULT))
+    of_model = [name for name in DEFAULT if model == DEFAULT_MODEL or name not in TUTORIAL_ARMS]
+    return tuple(name for name in NAMES if name in (asked or of_model))
 
 
 def _measure(
-    every: Sequence[tuple[Sequence[TimedName], int, str]],
-    dataset: str,
+    every: Sequence[tuple[Sequence[TimedName], Workload, str]],
     data_root: Path,
     given: argparse.Namespace,
     out: Path,
@@ -174,9 +187,8 @@ def _measure(
     """Times engines and writes their rows, in place of older ones under the same conditions.
 
     Args:
-        every: Engines with a batch size and a device.
-        dataset: What they train on.
-        data_root: Where that is.
+        every: Engines with a workload and a device.
+        data_root: Where the datasets' files are.
         given: The flags.
         out: The store.
 
@@ -190,7 +202,7 @@ def _measure(
     rows, failures = [], []
     count = sum(len(engines) for engines, _, _ in every)
     with Progress(count, count * given.processes, what="timings") as progress:
-        for engines, batch_size, device in every:
+        for engines, workload, device in every:
             workers = Workers(
                 data_root=data_root,
                 devices=(device,),
@@ -201,8 +213,7 @@ def _measure(
             )
             measured = runner.time_engines(
                 engines,
-                batch_size,
-                dataset,
+                workload,
                 workers,
                 processes=given.processes,
                 pairs=given.pairs,

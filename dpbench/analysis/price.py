@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from dpbench import analysis
-from dpbench.datasets import catalogue
+from dpbench import analysis, datasets
 from dpbench.errors import BadInput
 from dpbench.privacy import accounting
 
@@ -126,8 +125,8 @@ def _trainings(rows: pd.DataFrame) -> pd.DataFrame:
 def _of_catalogue(dataset: str, batch_size: int, held_out: float) -> pd.DataFrame:
     """The rate and steps of an epoch of which no training has finished one; none if not known."""
     try:
-        rate = catalogue.sample_rate(dataset, batch_size, int(held_out))
-        steps = catalogue.steps_per_epoch(dataset, batch_size, int(held_out))
+        rate = datasets.sample_rate(dataset, batch_size, int(held_out))
+        steps = datasets.steps_per_epoch(dataset, batch_size, int(held_out))
     except BadInput:
         return pd.DataFrame()
     values = (dataset, batch_size, held_out, rate, float(steps))

@@ -7,11 +7,10 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from dpbench import analysis
+from dpbench import analysis, datasets
 from dpbench.analysis import Difference, choice
 from dpbench.analysis import price as choosing
 from dpbench.analysis.price import Price
-from dpbench.datasets import catalogue
 from dpbench.privacy import guarantee
 from dpbench.question import ANSWER_AT
 from dpbench.trial import ENGINES, NON_PRIVATE_ENGINES
@@ -267,9 +266,14 @@ def _statement(arm: "pd.Series[Any]", settings: int) -> str:
             delta=float(arm["delta"]),
             accountant=str(arm["accountant"]),
             choice=guarantee.chosen(settings),
-            preprocessing=catalogue.preprocessing(str(arm["dataset"])),
+            preprocessing=_preprocessing(str(arm["dataset"])),
         )
     )
+
+
+def _preprocessing(dataset: str) -> str | None:
+    """A sentence on the constants that normalise the dataset's pixels; None if it is unknown."""
+    return datasets.spec(dataset).preprocessing if dataset in datasets.names() else None
 
 
 def _loss(

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpbench import question
-from dpbench.datasets import catalogue
+from dpbench import datasets, models, question
 from dpbench.errors import BadInput
 from dpbench.trial import (
     ENGINES,
@@ -41,6 +40,7 @@ class Grid:
         learning_rate: None takes `default_learning_rate` for each batch size.
         momentum: Of SGD.
         seed: Each arm is trained once with each.
+        model: What is trained; None takes the dataset's default model.
         engine: How steps are computed. Where a non-private engine is among them, `baseline` adds
             `non-private` alone, at the same learning rates.
         sampling: How batches are drawn.
@@ -65,6 +65,7 @@ class Grid:
     learning_rate: tuple[float, ...] | None = None
     momentum: tuple[float, ...] = (0.0,)
     seed: tuple[int, ...] = (0,)
+    model: tuple[str, ...] | None = None
     engine: tuple[EngineName, ...] = ("fused",)
     sampling: tuple[Sampling, ...] = ("poisson",)
     epochs: int
@@ -91,31 +92,20 @@ class Grid:
 
 FLOAT_AXES = ("noise_multiplier", "target_epsilon", "max_grad_norm", "learning_rate", "momentum")
 INTEGER_AXES = ("batch_size", "seed")
-WORD_AXES: Mapping[str, Sequence[str]] = {"engine": ENGINES, "sampling": SAMPLINGS}
+WORD_AXES: Mapping[str, Sequence[str]] = {
+    "model": models.names(),
+    "engine": ENGINES,
+    "sampling": SAMPLINGS,
+}
 AXES = (*FLOAT_AXES, *INTEGER_AXES, *WORD_AXES)
 SWITCHES = ("baseline", "clip_only", "fresh_noise")
 FASTEST_NON_PRIVATE: EngineName = "fused-non-private"  # with the gradients of `non-private`
 SCALARS = ("epochs", "validation_examples", "delta", *SWITCHES)
 
-# The smallest grids whose curves have their true shape: from a noise that costs little accuracy,
-# where the widest clip wins, to one that costs much, where the narrowest does.
-_MNIST = {
-    "noise_multiplier": [0.6, 1.5, 4.0],
-    "max_grad_norm": [0.5, 1.0, 2.0],
-    "batch_size": [256, 1024],
-    "epochs": 10,
-}
-_DIGITS = {
-    "noise_multiplier": [1.0, 2.0, 4.0],
-    "max_grad_norm": [1.0, 2.0, 4.0],
-    "batch_size": [64, 256],
-    "epochs": 20,
-}
-
 
 def defaults(dataset: str) -> Mapping[str, Any]:
     """The axes of the default sweep on a dataset."""
-    return _DIGITS if dataset == "digits" else _MNIST
+    return datasets.spec(dataset).sweep
 
 
 def default_learning_rate(batch_size: int, *, private: bool) -> float:
@@ -132,9 +122,9 @@ def default_learning_rate(batch_size: int, *, private: bool) -> float:
 def baseline_learning_rates(batch_size: int) -> Sequence[float]:
     """The rates at which the baseline is tried where no learning rate is asked for.
 
-    Measured for this model, ten epochs of MNIST and twenty of the digits, two or three seeds. The
-    best mean is at 0.1 for batch sizes of 64 and more; at 16, 0.025 to 0.1 are alike. At 0.2 some
-    seeds stay at chance, and some diverge at batch size 64 and less.
+    Measured for the tutorial's CNN, ten epochs of MNIST and twenty of the digits, two or three
+    seeds. The best mean is at 0.1 for batch sizes of 64 and more; at 16, 0.025 to 0.1 are alike.
+    At 0.2 some seeds stay at chance, and some diverge at batch size 64 and less.
     """
     return (0.025, 0.05, 0.1) if batch_size <= 64 else (0.05, 0.1)
 
@@ -212,23 +202,31 @@ def trials(grids: Iterable[Grid], dataset: str) -> list[Trial]:
     """The union of the grids' trials, each once, baselines first.
 
     Raises:
-        BadInput: A value is out of range, or a target epsilon cannot be reached.
+        BadInput: A value is out of range, a target epsilon cannot be reached, or a model cannot
+            take the dataset's inputs.
     """
     every = [trial for each in grids for trial in _product(each, dataset)]
+    for model in {trial.model for trial in every}:
+        models.refuse(model, dataset)
     for trial in every:
-        catalogue.steps_per_epoch(  # raises where the batch is too large
+        datasets.steps_per_epoch(  # raises where the batch is too large
             dataset, trial.batch_size, trial.validation_examples or 0
         )
     return sorted(dict.fromkeys(every), key=lambda trial: trial.private)
 
 
 def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
-    for sampling, batch_size, momentum, seed in itertools.product(
-        grid.sampling, grid.batch_size, grid.momentum, grid.seed
+    for model, sampling, batch_size, momentum, seed in itertools.product(
+        grid.model or (datasets.spec(dataset).model,),
+        grid.sampling,
+        grid.batch_size,
+        grid.momentum,
+        grid.seed,
     ):
         shared = functools.partial(
             Trial,
             dataset=dataset,
+            model=model,
             sampling=sampling,
             batch_size=batch_size,
             momentum=momentum,
@@ -299,8 +297,8 @@ def _noise_multipliers(
     return clip_only + [
         calibration.noise_multiplier_for(
             target_epsilon=target_epsilon,
-            sample_rate=catalogue.sample_rate(dataset, batch_size, held_out),
-            steps=grid.epochs * catalogue.steps_per_epoch(dataset, batch_size, held_out),
+            sample_rate=datasets.sample_rate(dataset, batch_size, held_out),
+            steps=grid.epochs * datasets.steps_per_epoch(dataset, batch_size, held_out),
             delta=grid.delta,
             shuffled_epochs=grid.epochs if sampling == "shuffle" else None,
         )
