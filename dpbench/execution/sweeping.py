@@ -8,7 +8,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpbench import analysis, cli, datasets, store
+from dpbench import cli, datasets, store
+from dpbench.analysis import trial_rows
 from dpbench.execution import estimate
 from dpbench.execution.progress import Progress
 from dpbench.execution.runner import TIMED_PROCESSES, Place
@@ -247,7 +248,7 @@ def untimed(
             threads or versions, does not count.
         conditions: Of each of TIMED_UNDER, or of those that are known.
     """
-    known = analysis.where(known, {"dataset": trials[0].dataset, **conditions})
+    known = trial_rows.where(known, {"dataset": trials[0].dataset, **conditions})
     processes = known.groupby(["engine", "model", "batch_size"])["process"].nunique()
     done = set(processes.index[processes >= TIMED_PROCESSES])
     return [
