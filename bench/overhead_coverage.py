@@ -29,7 +29,7 @@ from dpbench.datasets import resolution
 from dpbench.errors import BadInput
 from dpbench.execution import runner
 from dpbench.measurement import environment
-from dpbench.trial import TimedName
+from dpbench.trial import TimedName, Workload
 
 DATASET = "digits"
 PAIRS = 9  # in each process; an interval of several processes takes the first TIMED_PAIRS of them
@@ -122,10 +122,11 @@ def measured(plan: Plan) -> pd.DataFrame:
         threads=1,
         physical_batch_size=runner.usual_physical_batch_size("cpu"),
     )
+    workload = Workload(dataset=DATASET, model="tutorial-cnn", batch_size=plan.batch_size)
     count = plan.groups * plan.processes
     rows = []
     for part in runner.time_engines(
-        plan.engines, plan.batch_size, DATASET, workers, processes=count, pairs=plan.pairs
+        plan.engines, workload, workers, processes=count, pairs=plan.pairs
     ):
         if part[0]["status"] != "ok":
             raise BadInput(f"The timing of {part[0]['engine']} has failed: {part[0]['reason']}")

@@ -25,7 +25,7 @@ from dpbench.execution import runner, sweeping
 from dpbench.execution.cluster import Cluster, remote_calls
 from dpbench.execution.schedule import Claims, Row
 from dpbench.measurement import environment
-from dpbench.trial import Epoch, TimedName, Trial
+from dpbench.trial import Epoch, TimedName, Trial, Workload
 
 PLACES = (16, 64, 256, 1024)  # trials at a time, of the table
 REPORTS = 10  # readings of the memory
@@ -87,9 +87,9 @@ class Watched:
         return self._place.conditions()
 
     def time_engines(
-        self, engines: Sequence[TimedName], batch_size: int, dataset: str
+        self, engines: Sequence[TimedName], workload: Workload
     ) -> Generator[list[Row]]:
-        return self._place.time_engines(engines, batch_size, dataset)
+        return self._place.time_engines(engines, workload)
 
     def run(self, trials: Sequence[Trial], claims: Claims) -> Generator[list[Row]]:
         process = psutil.Process()

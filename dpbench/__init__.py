@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dpbench.analysis.comparison.stores import compare_stores
     from dpbench.auditing.audits import run_audit
+    from dpbench.datasets.data import Data
     from dpbench.errors import BadInput, DpbenchError
     from dpbench.execution.grid import Grid
     from dpbench.execution.step_times import time_steps
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "BadInput": "errors",
+    "Data": "datasets.data",
     "DpbenchError": "errors",
     "Grid": "execution.grid",
     "Trial": "trial",
@@ -40,6 +42,7 @@ _HOMES = {
 
 __all__ = [
     "BadInput",
+    "Data",
     "DpbenchError",
     "Grid",
     "Trial",

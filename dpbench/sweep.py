@@ -13,8 +13,8 @@ from pathlib import Path
 
 # Modules that are slow to import are imported where they are used: Ctrl-C before
 # `signals.handled` prints a traceback.
-from dpbench import cli, console
-from dpbench.datasets import catalogue, resolution
+from dpbench import cli, console, datasets
+from dpbench.datasets import resolution
 from dpbench.execution import grid, stacks, sweep_file
 from dpbench.execution.axes import Axis
 from dpbench.execution.resources import Resources
@@ -79,7 +79,7 @@ def _plan(given: argparse.Namespace, file: SweepFile) -> SweepPlan:
         if getattr(given, name) is not None:
             settings[name] = getattr(given, name)
     data_root = resolution.data_root(given.data_root)
-    named = str(settings.pop("dataset", catalogue.AUTO))
+    named = str(settings.pop("dataset", datasets.AUTO))
     flags = {name: getattr(given, name) for name in grid.AXES}
     return plan_sweep(
         file.grids({name: value for name, value in flags.items() if value is not None}),
@@ -143,8 +143,9 @@ def _add_grid_flags(parser: argparse.ArgumentParser) -> None:
         _add_axis(many if axis.many else shared, axis)
     shared.add_argument(
         "--dataset",
-        help=f"{catalogue.AUTO} or one of {', '.join(catalogue.DATASETS)} (default: "
-        f"{catalogue.AUTO}, which is mnist, or {catalogue.FALLBACK} where that cannot be had)",
+        help=f"{datasets.AUTO} or one of {', '.join(datasets.names())} (default: {datasets.AUTO}, "
+        f"which is {datasets.DEFAULT}, or {datasets.stand_in(datasets.DEFAULT)} where that cannot "
+        "be had)",
     )
     shared.add_argument(
         "--data-root",

@@ -11,8 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dpbench import cli, console, store, strings
-from dpbench.datasets import catalogue
+from dpbench import cli, console, datasets, models, store, strings
 from dpbench.execution import step_times
 from dpbench.execution.runner import TIMED_PAIRS, TIMED_PROCESSES
 from dpbench.store import history
@@ -35,6 +34,7 @@ def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
     plan = step_times.plan_timings(
         given.engine,
         dataset=given.dataset,
+        model=given.model,
         batch_size=given.batch_size,
         device=given.device,
         threads=given.threads,
@@ -110,8 +110,13 @@ def _parser(prog: str) -> cli.Parser:
     )
     parser.add_argument(
         "--dataset",
-        default=catalogue.AUTO,
-        help=f"{catalogue.AUTO} or one of {', '.join(catalogue.DATASETS)}",
+        default=datasets.AUTO,
+        help=f"{datasets.AUTO} or one of {', '.join(datasets.names())}",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help=f"of {', '.join(models.names())} (default: the dataset's)",
     )
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="as the sweep's")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: results/DATASET-timing")

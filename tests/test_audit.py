@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from factories import tutorial_cnn
 
 from bench import audit_seeds
-from dpbench import audit, models
+from dpbench import audit
 from dpbench.auditing import audits, bounds, canaries, one_run, residuals, trade_off
 from dpbench.auditing.audited_run import audited_run
 from dpbench.auditing.claim import BREAKS, PARAMETERS, Break, Claim, default_batch_size
@@ -132,7 +133,7 @@ def test_engines_are_audited_by_the_same_coins() -> None:
 @pytest.fixture(scope="module")
 def planted() -> tuple[canaries.Canaries, torch.Tensor]:
     """Canaries and their clipped gradients."""
-    model = models.tutorial_cnn(seed=1, device="cpu")
+    model = tutorial_cnn(seed=1, device="cpu")
     made = canaries.craft(model, count=256, scale=100.0, seed=2)
     return made, canaries.clipped_gradients(model, made, 1.0)
 
@@ -145,7 +146,7 @@ def test_canaries_are_clipped_in_every_layer_and_hardly_correlated(
     gram = gradients @ gradients.T
     alone = 1 / torch.linalg.inv(gram.double()).diagonal()  # what no other canary explains
     assert alone.median() > 0.85
-    model = models.tutorial_cnn(seed=0, device="cpu")
+    model = tutorial_cnn(seed=0, device="cpu")
     sizes = [parameter.numel() for parameter in model.parameters()]
     weights = [part for part in gradients.split(sizes, dim=1) if part.shape[1] > 300]
     for part in weights:
@@ -257,7 +258,7 @@ def test_no_noise_and_no_number_have_a_finding(squares: float, bound: str) -> No
 
 
 def test_the_model_has_as_many_parameters_as_a_claim_says() -> None:
-    model = models.tutorial_cnn(seed=0, device="cpu")
+    model = tutorial_cnn(seed=0, device="cpu")
     assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS
 
 

@@ -3,8 +3,7 @@
 import os
 from pathlib import Path
 
-from dpbench import console
-from dpbench.datasets import catalogue
+from dpbench import console, datasets
 from dpbench.errors import BadInput
 
 
@@ -18,38 +17,40 @@ def data_root(folder: Path | None) -> Path:
 
 
 def dataset(name: str, data_root: Path, *, dry_run: bool = False) -> str:
-    """The dataset's name; `auto` is MNIST, or the embedded digits where MNIST cannot be had.
+    """The dataset's name; `auto` is the default one, or its stand-in where it cannot be had.
 
     The fallback is announced on stderr.
 
     Args:
         name: A dataset, or `auto`.
         data_root: Where its files are.
-        dry_run: Do not download anything; `auto` is then MNIST.
+        dry_run: Do not download anything; `auto` is then the default one.
 
     Raises:
         BadInput: There is no such dataset.
     """
-    if name != catalogue.AUTO:
-        catalogue.entry(name)
+    if name != datasets.AUTO:
+        datasets.spec(name)
         return name
-    if catalogue.present("mnist", data_root):
-        return "mnist"
+    first, fallback = datasets.DEFAULT, datasets.stand_in(datasets.DEFAULT)
+    if datasets.present(first, data_root) or fallback is None:
+        return first
+    title = datasets.spec(first).title
     if dry_run:
         console.say(
-            f"MNIST is not under {data_root}: a run would ask a mirror for it, and fall back to "
-            f"{catalogue.FALLBACK} (--dataset {catalogue.FALLBACK} shows that plan)."
+            f"{title} is not under {data_root}: a run would ask a mirror for it, and fall back to "
+            f"{fallback} (--dataset {fallback} shows that plan)."
         )
-        return "mnist"
+        return first
     from dpbench.datasets import loading
 
     try:
-        loading.load("mnist", data_root, "cpu")
+        loading.load(first, data_root, "cpu")
     except BadInput:
-        size = catalogue.entry(catalogue.FALLBACK).train_examples
+        size = datasets.spec(fallback).train_examples
         console.say(
-            f"MNIST is not under {data_root} and no mirror answers: running on the embedded "
-            f"{catalogue.FALLBACK} ({size:,} training images) instead; for MNIST give --data-root."
+            f"{title} is not under {data_root} and no mirror answers: running on the embedded "
+            f"{fallback} ({size:,} training images) instead; for {title} give --data-root."
         )
-        return catalogue.FALLBACK
-    return "mnist"
+        return fallback
+    return first

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dpbench import store, strings
-from dpbench.datasets import catalogue
+from dpbench import datasets, store, strings
 from dpbench.execution import estimate, sweeping
 from dpbench.execution.progress import duration
 from dpbench.execution.runner import Here, Place
 from dpbench.privacy import accounting
-from dpbench.trial import Trial
+from dpbench.trial import Trial, Workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +22,7 @@ class Plan:
         epsilons: What each will have spent by its last epoch; None if non-private.
         states: Of each, as `store.states` has it; None where it has not run.
         todo: Those that will run.
-        timings: Engines and batch sizes that will be timed, after them.
+        timings: Engines and workloads that will be timed, after them.
         place: Where, and how many at a time.
         places: How many at a time.
         device: What they run on.
@@ -37,7 +36,7 @@ class Plan:
     epsilons: Sequence[float | None]
     states: Sequence[str | None]
     todo: Sequence[Trial]
-    timings: Sequence[tuple[str, int]]
+    timings: Sequence[tuple[str, Workload]]
     place: str
     places: int
     device: str
@@ -136,7 +135,10 @@ def one_object(planned: Plan) -> str:
         device=planned.device,
         places=planned.places,
         trials_to_run=len(planned.todo),
-        timings_to_run=[{"engine": engine, "batch_size": size} for engine, size in planned.timings],
+        timings_to_run=[
+            {"engine": engine, "model": workload.model, "batch_size": workload.batch_size}
+            for engine, workload in planned.timings
+        ],
         seconds=planned.seconds,
         confirming_seeds=list(planned.confirming),
         warnings=list(planned.warnings),
@@ -160,8 +162,8 @@ def _epsilon(trial: Trial) -> float | None:
     of = (trial.dataset, trial.batch_size, trial.validation_examples or 0)
     spent = accounting.spent_by(
         trial,
-        sample_rate=catalogue.sample_rate(*of),
-        steps=trial.epochs * catalogue.steps_per_epoch(*of),
+        sample_rate=datasets.sample_rate(*of),
+        steps=trial.epochs * datasets.steps_per_epoch(*of),
         epochs=trial.epochs,
     )
     return spent.epsilon

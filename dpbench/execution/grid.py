@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from dpbench.datasets import catalogue
+from dpbench import datasets, models
 from dpbench.errors import BadInput
 from dpbench.execution.axes import Axis, axes, axis
 from dpbench.trial import (
@@ -26,8 +26,8 @@ class Grid:
     """The axes of one grid. Its trials are the product of all axes.
 
     An axis takes one value or several, such as `noise_multiplier=[1.0, 2.0]` or `seed=range(3)`.
-    Where neither noise_multiplier nor target_epsilon is given, and for max_grad_norm, batch_size
-    and epochs, None takes those of the dataset's default sweep. A learning_rate of None takes
+    Where neither noise_multiplier nor target_epsilon is given, and for max_grad_norm, batch_size,
+    epochs and model, None takes those of the dataset's default sweep. A learning_rate of None takes
     `default_learning_rate` for each batch size.
 
     `baseline` adds the non-private trials of each batch size, momentum, seed and sampling: at
@@ -50,6 +50,11 @@ class Grid:
     learning_rate: Sequence[float] | None = axis(float, "default: grows with the batch size")
     momentum: Sequence[float] = axis(float, "of SGD (default: 0)", default=(0.0,))
     seed: Sequence[int] = axis(int, "default: 0", default=(0,), flags=("--seeds", "--seed"))
+    model: Sequence[str] | None = axis(
+        str,
+        f"what is trained, of {', '.join(models.names())} (default: the dataset's)",
+        choices=models.names(),
+    )
     engine: Sequence[EngineName] = axis(
         str,
         f"how steps are computed, of {', '.join(ENGINES)} (default: fused)",
@@ -123,25 +128,10 @@ def _brief(value: Any) -> str:
 AXES: Mapping[str, Axis] = {each.name: each for each in axes(Grid)}
 FASTEST_NON_PRIVATE: EngineName = "fused-non-private"  # with the gradients of `non-private`
 
-# The smallest grids whose curves have their true shape: from a noise that costs little accuracy,
-# where the widest clip wins, to one that costs much, where the narrowest does.
-_MNIST = {
-    "noise_multiplier": [0.6, 1.5, 4.0],
-    "max_grad_norm": [0.5, 1.0, 2.0],
-    "batch_size": [256, 1024],
-    "epochs": 10,
-}
-_DIGITS = {
-    "noise_multiplier": [1.0, 2.0, 4.0],
-    "max_grad_norm": [1.0, 2.0, 4.0],
-    "batch_size": [64, 256],
-    "epochs": 20,
-}
-
 
 def defaults(dataset: str) -> Mapping[str, Any]:
     """The axes of the default sweep on a dataset."""
-    return _DIGITS if dataset == "digits" else _MNIST
+    return datasets.spec(dataset).sweep
 
 
 def default_learning_rate(batch_size: int, *, private: bool) -> float:
@@ -158,9 +148,9 @@ def default_learning_rate(batch_size: int, *, private: bool) -> float:
 def baseline_learning_rates(batch_size: int) -> Sequence[float]:
     """The rates at which the baseline is tried where no learning rate is asked for.
 
-    Measured for this model, ten epochs of MNIST and twenty of the digits, two or three seeds. The
-    best mean is at 0.1 for batch sizes of 64 and more; at 16, 0.025 to 0.1 are alike. At 0.2 some
-    seeds stay at chance, and some diverge at batch size 64 and less.
+    Measured for the tutorial's CNN, ten epochs of MNIST and twenty of the digits, two or three
+    seeds. The best mean is at 0.1 for batch sizes of 64 and more; at 16, 0.025 to 0.1 are alike.
+    At 0.2 some seeds stay at chance, and some diverge at batch size 64 and less.
     """
     return (0.025, 0.05, 0.1) if batch_size <= 64 else (0.05, 0.1)
 
@@ -191,11 +181,14 @@ def trials(grids: Iterable[Grid], dataset: str) -> list[Trial]:
     """The union of the grids' trials, each once, baselines first.
 
     Raises:
-        BadInput: A value is out of range, or a target epsilon cannot be reached.
+        BadInput: A value is out of range, a target epsilon cannot be reached, or a model cannot
+            take the dataset's inputs.
     """
     every = [trial for each in grids for trial in _product(each.with_defaults(dataset), dataset)]
+    for model in {trial.model for trial in every}:
+        models.refuse(model, dataset)
     for trial in every:
-        catalogue.steps_per_epoch(  # raises where the batch is too large
+        datasets.steps_per_epoch(  # raises where the batch is too large
             dataset, trial.batch_size, trial.validation_examples or 0
         )
     return sorted(dict.fromkeys(every), key=lambda trial: trial.private)
@@ -205,12 +198,17 @@ def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
     assert grid.batch_size is not None
     assert grid.max_grad_norm is not None
     assert grid.epochs is not None
-    for sampling, batch_size, momentum, seed in itertools.product(
-        grid.sampling, grid.batch_size, grid.momentum, grid.seed
+    for model, sampling, batch_size, momentum, seed in itertools.product(
+        grid.model or (datasets.spec(dataset).model,),
+        grid.sampling,
+        grid.batch_size,
+        grid.momentum,
+        grid.seed,
     ):
         shared = functools.partial(
             Trial,
             dataset=dataset,
+            model=model,
             sampling=sampling,
             batch_size=batch_size,
             momentum=momentum,
@@ -282,8 +280,8 @@ def _noise_multipliers(
     return clip_only + [
         calibration.noise_multiplier_for(
             target_epsilon=target_epsilon,
-            sample_rate=catalogue.sample_rate(dataset, batch_size, held_out),
-            steps=grid.epochs * catalogue.steps_per_epoch(dataset, batch_size, held_out),
+            sample_rate=datasets.sample_rate(dataset, batch_size, held_out),
+            steps=grid.epochs * datasets.steps_per_epoch(dataset, batch_size, held_out),
             delta=grid.delta,
             shuffled_epochs=grid.epochs if sampling == "shuffle" else None,
         )

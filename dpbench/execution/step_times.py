@@ -6,16 +6,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from dpbench import console, store
+from dpbench import console, datasets, models, store
 from dpbench.analysis import step_overhead
-from dpbench.datasets import catalogue, resolution
+from dpbench.datasets import resolution
 from dpbench.errors import BadInput
 from dpbench.execution import grid, runner, sweeping
 from dpbench.execution.progress import Progress
 from dpbench.execution.runner import TIMED_PAIRS, TIMED_PROCESSES, Workers
 from dpbench.measurement import devices
 from dpbench.store import history
-from dpbench.trial import NON_PRIVATE, PRIVATE_ENGINES, TUTORIAL_ARMS, TimedName
+from dpbench.trial import (
+    DEFAULT_MODEL,
+    NON_PRIVATE,
+    PRIVATE_ENGINES,
+    TUTORIAL_ARMS,
+    TimedName,
+    Workload,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +39,7 @@ class TimingPlan:
     Attributes:
         engines: Each once, in the order of NAMES.
         dataset: Its name, not `auto`.
+        model: What is trained.
         data_root: Where the dataset's files are.
         batch_sizes: Expected sizes of Poisson batches.
         devices: As typed; each is measured in its turn.
@@ -42,11 +50,13 @@ class TimingPlan:
         out: The store.
 
     Raises:
-        BadInput: An engine is unknown, or a number is out of range.
+        BadInput: An engine is unknown, the model cannot take the dataset's inputs, or a number is
+            out of range.
     """
 
     engines: Sequence[TimedName]
     dataset: str
+    model: str
     data_root: Path
     batch_sizes: Sequence[int]
     devices: Sequence[str]
@@ -64,21 +74,22 @@ class TimingPlan:
         for name in self.engines:
             if name not in NAMES:
                 raise BadInput(f"Expected engine={name!r} to be one of {', '.join(NAMES)}.")
+        models.refuse(self.model, self.dataset)
         for batch_size in self.batch_sizes:
             if batch_size < 1:
                 raise BadInput(f"Expected batch_size={batch_size} >= 1.")
-            catalogue.steps_per_epoch(self.dataset, batch_size)  # refuses a batch that is too large
+            datasets.steps_per_epoch(self.dataset, batch_size)  # refuses a batch that is too large
 
-    def rounds(self) -> list[tuple[Sequence[TimedName], int, str]]:
-        """Engines that are timed together, with their batch size and device.
+    def rounds(self) -> list[tuple[Sequence[TimedName], Workload, str]]:
+        """Engines that are timed together, with their workload and device.
 
         Raises:
             BadInput: A device is missing, or no engine runs on it.
         """
         resolved = devices.resolve(self.devices)
         names = [name for name in NAMES if name in self.engines]
-        found: list[tuple[Sequence[TimedName], int, str]] = [
-            (engines, batch_size, device)
+        found: list[tuple[Sequence[TimedName], Workload, str]] = [
+            (engines, self._workload(batch_size), device)
             for device in resolved
             for batch_size in dict.fromkeys(self.batch_sizes)
             # the tutorial's loader feeds no GPU
@@ -88,11 +99,15 @@ class TimingPlan:
             raise BadInput(f"Expected an engine that runs on {', '.join(resolved)}, not {names}.")
         return found
 
+    def _workload(self, batch_size: int) -> Workload:
+        return Workload(dataset=self.dataset, model=self.model, batch_size=batch_size)
+
 
 def plan_timings(
     engines: Sequence[str] | None = None,
     *,
-    dataset: str = catalogue.AUTO,
+    dataset: str = datasets.AUTO,
+    model: str | None = None,
     batch_size: Sequence[int] | None = None,
     device: Sequence[str] = ("auto",),
     threads: int = 1,
@@ -109,9 +124,12 @@ def plan_timings(
     """
     root = resolution.data_root(data_root)
     name = resolution.dataset(dataset, root)
+    model = model or datasets.spec(name).model
+    usual = [each for each in DEFAULT if model == DEFAULT_MODEL or each not in TUTORIAL_ARMS]
     return TimingPlan(
-        engines=engines or DEFAULT,  # type: ignore[arg-type]  # checked there
+        engines=engines or usual,  # type: ignore[arg-type]  # checked there
         dataset=name,
+        model=model,
         data_root=root,
         batch_sizes=batch_size or grid.defaults(name)["batch_size"],
         devices=device,
@@ -126,7 +144,8 @@ def plan_timings(
 def time_steps(
     engines: str | Sequence[str] | None = None,
     *,
-    dataset: str = catalogue.AUTO,
+    dataset: str = datasets.AUTO,
+    model: str | None = None,
     batch_size: int | Sequence[int] | None = None,
     device: str | Sequence[str] = "auto",
     threads: int = 1,
@@ -148,6 +167,7 @@ def time_steps(
     Args:
         engines: None for all but `fused-non-private`.
         dataset: A dataset, or `auto`.
+        model: What is trained; None for the dataset's default model.
         batch_size: Expected sizes of Poisson batches; None for those of the default sweep.
         device: `auto`, `cpu`, `cuda`, or several; each is measured in its turn.
         threads: Of each process.
@@ -168,6 +188,7 @@ def time_steps(
     plan = plan_timings(
         [engines] if isinstance(engines, str) else engines,
         dataset=dataset,
+        model=model,
         batch_size=[batch_size] if isinstance(batch_size, int) else batch_size,
         device=[device] if isinstance(device, str) else device,
         threads=threads,
@@ -221,11 +242,10 @@ def measure(plan: TimingPlan, record: history.Sweep, *, quiet: bool = False) -> 
     rows, failed = [], []
     count = sum(len(engines) for engines, _, _ in rounds)
     with Progress(count, count * plan.processes, what="timings", quiet=quiet) as progress:
-        for engines, batch_size, device in rounds:
+        for engines, workload, device in rounds:
             measured = runner.time_engines(
                 engines,
-                batch_size,
-                plan.dataset,
+                workload,
                 _workers(plan, device),
                 processes=plan.processes,
                 pairs=plan.pairs,

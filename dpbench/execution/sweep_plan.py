@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpbench.datasets import catalogue
+from dpbench import datasets
 from dpbench.errors import BadInput
 from dpbench.execution import grid
 from dpbench.execution.grid import Grid
@@ -42,7 +42,7 @@ class SweepPlan:
     def warnings(self) -> list[str]:
         """A sentence for each delta that is not below one over the number of training examples."""
         pairs = {
-            (trial.delta, catalogue.train_examples(trial.dataset, trial.validation_examples or 0))
+            (trial.delta, datasets.train_examples(trial.dataset, trial.validation_examples or 0))
             for trial in self.trials
             if trial.delta is not None
         }

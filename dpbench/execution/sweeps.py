@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dpbench import console, store, strings
-from dpbench.datasets import catalogue, resolution
+from dpbench import console, datasets, store, strings
+from dpbench.datasets import resolution
 from dpbench.errors import BadInput
 from dpbench.execution import sweeping
 from dpbench.execution.grid import Grid
@@ -43,7 +43,7 @@ class SweepResult:
 def run_sweep(
     grids: Grid | Sequence[Grid] | None = None,
     *,
-    dataset: str = catalogue.AUTO,
+    dataset: str = datasets.AUTO,
     out: str | Path | None = None,
     data_root: str | Path | None = None,
     answer_at: float | Sequence[float] | None = None,
@@ -233,7 +233,7 @@ def refuse_other_dataset(plan: SweepPlan) -> None:
 
 def _check_dataset(plan: SweepPlan, *, on_cluster: bool) -> None:
     """Loads a dataset that may be missing or damaged, so that it is refused once and early."""
-    if on_cluster or catalogue.unpacked(plan.dataset, plan.data_root):
+    if on_cluster or datasets.unpacked(plan.dataset, plan.data_root):
         return
     from dpbench.datasets import loading
 

@@ -4,10 +4,9 @@ from collections.abc import Collection, Iterator
 
 import pandas as pd
 
-from dpbench import strings
+from dpbench import datasets, strings
 from dpbench.analysis import comparability, trial_rows
 from dpbench.analysis.answers import Answer
-from dpbench.datasets import catalogue
 from dpbench.privacy import guarantee
 from dpbench.reporting import quantities
 from dpbench.reporting.figure_caveats import OTHER_NEIGHBOURS
@@ -89,14 +88,16 @@ def of_noise(trials: pd.DataFrame) -> Iterator[str]:
 
 def of_dataset(trials: pd.DataFrame) -> Iterator[str]:
     """What the dataset stands for."""
-    if catalogue.FALLBACK in set(trials["dataset"]):
-        entry = catalogue.entry(catalogue.FALLBACK)
+    stand_ins = {name for name in datasets.names() if datasets.spec(name).stands_in_for}
+    for name in sorted(stand_ins & set(trials["dataset"])):
+        spec = datasets.spec(name)
+        original = datasets.spec(str(spec.stands_in_for)).title
         held_out = trials["validation_examples"].fillna(0).max()
         kept = f", {held_out:,.0f} more held out" if held_out else ""
         yield (
-            f"These are the embedded digits ({entry.train_examples - held_out:,.0f} to train on"
-            f"{kept}), which stand in where MNIST cannot be had: the curves have the shape, but "
-            "not the height, of MNIST's."
+            f"These are the embedded {spec.title} ({spec.train_examples - held_out:,.0f} to train "
+            f"on{kept}), which stand in where {original} cannot be had: the curves have the shape, "
+            f"but not the height, of {original}'s."
         )
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from factories import tutorial_cnn
 
 from bench import launches
 from bench.peers import race, stacks, tutorial
-from dpbench import models
-from dpbench.datasets import loading
+from dpbench.datasets import Data
 from dpbench.execution import grid, sweep_file
 
 
@@ -42,7 +42,7 @@ def test_what_needs_a_gpu_says_so(
 
 
 def test_what_launches_are_counted_of_takes_steps(
-    digits: loading.Dataset, monkeypatch: pytest.MonkeyPatch
+    digits: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launches, "STEPS", 2)
     found = list(launches._arms(16, digits))
@@ -53,7 +53,10 @@ def test_what_launches_are_counted_of_takes_steps(
 
 
 def test_its_network_is_ours() -> None:
-    theirs, ours = tutorial.SampleConvNet(), models.tutorial_cnn(seed=0, device="cpu")
+    theirs, ours = (
+        tutorial.SampleConvNet(),
+        tutorial_cnn(seed=0, device="cpu"),
+    )
     for mine, its in zip(ours.parameters(), theirs.parameters(), strict=True):
         its.data.copy_(mine.data)
     images = torch.randn(4, 1, 28, 28)

@@ -43,18 +43,6 @@ def test_a_learning_rate_or_a_non_private_engine_that_is_named_is_the_baselines(
     assert old.trial_id == "839c93f250ec63e6"
 
 
-def test_the_default_grids_are_large_enough() -> None:
-    for dataset in ("mnist", "digits"):
-        default = grid.grid(grid.defaults(dataset))
-        assert default.noise_multiplier is not None
-        assert default.max_grad_norm is not None
-        assert default.batch_size is not None
-        assert len(default.noise_multiplier) >= 3
-        assert len(default.max_grad_norm) >= 3
-        assert len(default.batch_size) >= 2
-        assert default.baseline
-
-
 def test_the_first_layer_that_names_an_axis_wins() -> None:
     merged = grid.grid({"epochs": 7}, {"epochs": 5, "seed": [3]}, SMALL)
     assert merged.epochs == 7

@@ -24,7 +24,7 @@ from dpbench.execution.runner import Workers
 from dpbench.execution.schedule import Claims, Lost, Row, Unclaimed, by_trial
 from dpbench.execution.stacks import Stack
 from dpbench.store.claims import Claim
-from dpbench.trial import TimedName, Trial
+from dpbench.trial import TimedName, Trial, Workload
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -227,18 +227,18 @@ class Cluster:
         return self._timer
 
     def time_engines(
-        self, engines: Sequence[TimedName], batch_size: int, dataset: str
+        self, engines: Sequence[TimedName], workload: Workload
     ) -> Generator[list[Row]]:
         """As `Place.time_engines`, when all are there; on the same worker, as long as that is.
 
         Raises:
             BadInput: The scheduler has gone, or no worker can measure them.
         """
-        assert dataset == self._kit.dataset
+        assert workload.dataset == self._kit.dataset
         for _ in range(_TRIES):
             future = self._submit(
                 remote_calls.time_engines,
-                *(engines, batch_size, self._workers, self._kit),
+                *(engines, workload, self._workers, self._kit),
                 (runner.TIMED_PROCESSES, runner.TIMED_PAIRS),
                 on=[self._timing_worker()],
             )
@@ -252,7 +252,7 @@ class Cluster:
                 return
         raise BadInput(
             f"Workers have gone {_TRIES} times while they measured {', '.join(engines)} at batch "
-            f"size {batch_size}; --no-timing leaves timings out."
+            f"size {workload.batch_size}; --no-timing leaves timings out."
         )
 
     def _timed(self, future: "Future") -> list[Row] | None:
