@@ -12,8 +12,9 @@ from factories import ROOT
 
 from bench import efficiency, launches
 from bench.peers import race, stacks
-from dpbench import analysis, audit, compare, epsilon, report, store, sweep, timing
-from dpbench.reporting import text
+from dpbench import audit, compare, epsilon, report, store, sweep, timing
+from dpbench.analysis import step_overhead
+from dpbench.reporting import quantities
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FLAT = " ".join(README.split())
@@ -78,13 +79,13 @@ def test_the_steps_of_peers_are_those_measured() -> None:
 
 
 def test_the_timings_on_a_gpu_are_those_measured() -> None:
-    summary = analysis.overhead(store.read_timings(CUDA)).sort_values("batch_size")
+    summary = step_overhead.overhead(store.read_timings(CUDA)).sort_values("batch_size")
     engines = set(summary["engine"]) - {"non-private"}
     assert len(engines) == 5
     for name in engines:
         rows = summary[summary["engine"] == name].to_dict("records")
         ends = ("overhead_ratio", "overhead_ratio_low", "overhead_ratio_high")
-        ratios = [text.ratio(*(row[end] for end in ends))[0] for row in rows]
+        ratios = [quantities.ratio(*(row[end] for end in ends))[0] for row in rows]
         assert f"| {name} | {' | '.join(ratios)} |" in README
 
 
