@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dpbench import analysis, cli, engines, store
-from dpbench.datasets import loading
-from dpbench.measurement import environment
+from dpbench import cli, engines, store, strings
+from dpbench.analysis import trial_rows
+from dpbench.datasets import loading, resolution
+from dpbench.measurement import devices, environment
 
 WANTED = 0.85  # of a sweep of two minutes or more
 
@@ -54,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    jobs = cli.cores()
-    dataset, root = "digits" if given.short else "mnist", cli.data_root(given.data_root)
+    jobs = devices.cores()
+    dataset, root = "digits" if given.short else "mnist", resolution.data_root(given.data_root)
     loading.load(dataset, root, "cpu")  # says what is missing, before the sweep
     engines.prepare()
     with tempfile.TemporaryDirectory() as folder:
@@ -67,7 +68,7 @@ def _run(given: argparse.Namespace) -> int:
         start = time.perf_counter()
         subprocess.run([sys.executable, "-m", "dpbench.sweep", *asked], check=True)  # noqa: S603
         wall = time.perf_counter() - start
-        trials = analysis.final(store.read_trials(Path(folder)))
+        trials = trial_rows.final(store.read_trials(Path(folder)))
     measured = Measured(
         trials=len(trials),
         workers=jobs,
@@ -76,7 +77,7 @@ def _run(given: argparse.Namespace) -> int:
     )
     if given.json:
         found = asdict(measured) | {"share": measured.share, "wanted": WANTED}
-        print(cli.one_object(seeds=given.seeds, machine=environment.machine(), **found))
+        print(strings.json_text(seeds=given.seeds, machine=environment.machine(), **found))
     else:
         print(measured)
     return 0 if given.short or measured.share >= WANTED else cli.EXIT_REGRESSION

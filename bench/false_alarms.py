@@ -29,9 +29,11 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from dpbench import analysis, cli, engines, store
-from dpbench.analysis import ARM, CONFIDENCE
+from dpbench import cli, engines, store, strings
+from dpbench.analysis import trial_rows
 from dpbench.analysis.comparison import differences
+from dpbench.analysis.statistics import CONFIDENCE
+from dpbench.analysis.trial_rows import ARM
 from dpbench.measurement import environment
 from dpbench.store import history
 
@@ -98,7 +100,7 @@ class Rate:
 
 def model(trials: pd.DataFrame) -> Model:
     """The model of a store's arms that have several seeds."""
-    last = analysis.final(trials)
+    last = trial_rows.final(trials)
     arms = last.groupby(ARM, dropna=False, sort=False)
     seen = arms["test_accuracy"].agg(["mean", "std"]).reset_index()
     own = (last["test_accuracy"] - arms["test_accuracy"].transform("mean")) / arms[
@@ -251,7 +253,9 @@ def text(found: Sequence[Rate]) -> str:
                 f"[{low:.2f}, {high:.2f}]",
             )
         )
-    return cli.table(("what fell", "seeds", "after", "regressions", "rate", "95 % interval"), rows)
+    return strings.table(
+        ("what fell", "seeds", "after", "regressions", "rate", "95 % interval"), rows
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

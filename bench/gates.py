@@ -12,9 +12,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from dpbench import analysis, engines, models
-from dpbench.datasets.loading import Dataset
+from dpbench import engines, models
+from dpbench.analysis import step_overhead
+from dpbench.datasets import Data
 from dpbench.measurement import environment, step_timing
+from dpbench.trial import Workload
 
 LIMITS: Mapping[str, Any] = tomllib.loads(
     (Path(__file__).parent / "limits.toml").read_text(encoding="utf-8")
@@ -74,13 +76,18 @@ def look_twice(look: Callable[[int], Look], limit: float, pairs: int) -> Look:
     return first if first.ratio <= limit else look(LONGER * pairs)
 
 
-def overhead(engine: str, batch_size: int, dataset: Dataset, pairs: int) -> Look:
+def workload(batch_size: int) -> Workload:
+    """What engines are timed on: the tutorial's CNN and the digits."""
+    return Workload(dataset="digits", model="tutorial-cnn", batch_size=batch_size)
+
+
+def overhead(engine: str, batch_size: int, dataset: Data, pairs: int) -> Look:
     """The engine's step against the non-private one."""
     timings = step_timing.measure(
-        engine, batch_size, dataset, pairs=pairs, physical_batch_size=PHYSICAL_BATCH_SIZE
+        engine, workload(batch_size), dataset, pairs=pairs, physical_batch_size=PHYSICAL_BATCH_SIZE
     )
     rows = pd.DataFrame([asdict(timing) for timing in timings]).assign(device="cpu")
-    (row,) = analysis.overhead(rows).to_dict("records")
+    (row,) = step_overhead.overhead(rows).to_dict("records")
     return Look(
         ratio=row["overhead_ratio"],
         low=row["overhead_ratio_low"],
@@ -105,8 +112,8 @@ def against(ours: Callable[[], object], plain: Callable[[], object], pairs: int)
 
 def where(engine: str = "fused") -> dict[str, Any]:
     """Versions, hardware and threads, for `benchmark.extra_info`."""
-    model = models.tutorial_cnn(seed=0, device="cpu")
-    trial = step_timing.trial_of(engine, 64, "digits")
+    model = models.build("tutorial-cnn", "mnist", seed=0, device="cpu")
+    trial = step_timing.trial_of(engine, workload(64))
     implementation = engines.implementation(trial, model)
     row = asdict(
         environment.describe(

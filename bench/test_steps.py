@@ -7,7 +7,7 @@ import pytest
 
 from bench import gates
 from dpbench import engines
-from dpbench.datasets.loading import Dataset
+from dpbench.datasets import Data
 from dpbench.measurement import memory, step_timing
 
 MEBIBYTE = 2**20
@@ -21,9 +21,7 @@ def test_every_private_engine_has_its_limits() -> None:
 
 
 @pytest.mark.parametrize("case", gates.cases("overhead"))
-def test_overhead(
-    case: tuple[str, int, float], digits: Dataset, pairs: int, benchmark: Any
-) -> None:
+def test_overhead(case: tuple[str, int, float], digits: Data, pairs: int, benchmark: Any) -> None:
     engine, batch_size, expected = case
     limit = gates.HEADROOM * expected
     look = gates.look_twice(
@@ -31,7 +29,7 @@ def test_overhead(
     )
     benchmark.extra_info.update(gates.where(engine), limit=limit, **asdict(look))
     arm = step_timing.arm(
-        engine, batch_size, digits, 3, physical_batch_size=gates.PHYSICAL_BATCH_SIZE
+        engine, gates.workload(batch_size), digits, 3, physical_batch_size=gates.PHYSICAL_BATCH_SIZE
     )
     benchmark.pedantic(arm.run, args=(3,), rounds=3, warmup_rounds=1)
     assert look.ratio <= limit, f"{engine} at batch size {batch_size} costs {look}, not {limit:.2f}"
@@ -41,7 +39,7 @@ def test_overhead(
 def test_memory(case: tuple[str, int, float]) -> None:
     engine, batch_size, expected = case
     held = memory.resident_growth(
-        engine, batch_size, threads=1, physical_batch_size=gates.PHYSICAL_BATCH_SIZE
+        engine, gates.workload(batch_size), threads=1, physical_batch_size=gates.PHYSICAL_BATCH_SIZE
     )
     if held is None:
         pytest.skip("the system does not tell a process' peak memory")

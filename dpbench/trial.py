@@ -18,6 +18,7 @@ from typing import Literal, get_args
 from dpbench import plugins
 from dpbench.errors import BadInput
 
+DEFAULT_MODEL = "tutorial-cnn"
 NON_PRIVATE = "non-private"  # the engine of the baseline
 
 Sampling = Literal["poisson", "shuffle"]
@@ -51,19 +52,19 @@ class Trial:
     gradient (zero-out), so that the number of examples, and with it the batches, stay as they are.
 
     Attributes:
-        dataset: A name from `catalogue.DATASETS`.
-        model: The network; `tutorial-cnn` is that of the Opacus MNIST tutorial.
-        engine: How the training step is computed: a file of `engines`.
+        dataset: A name from `datasets.names`.
+        model: A name from `models.names`; `tutorial-cnn` is that of the Opacus MNIST tutorial.
+        engine: How the training step is computed: a name from `engines.names`.
         sampling: How batches are drawn. `poisson`: every example joins every batch independently
             with probability batch_size / N. `shuffle`: each epoch cuts a fresh permutation of the
             examples into its steps' batches, as even as can be.
         noise_multiplier: Standard deviation of the noise over max_grad_norm, from 1e-12 to 1e6; 0
             clips without noise. None for a non-private engine.
         max_grad_norm: L2 bound on each example's gradient. None for a non-private engine.
-        clipping: How examples' gradients are scaled to max_grad_norm: a file of `clipping`. `flat`
-            for a non-private engine.
+        clipping: How examples' gradients are scaled to max_grad_norm: a name from
+            `clipping.names`. `flat` for a non-private engine.
         batch_size: Expected size of a Poisson batch, and the divisor of the summed gradients.
-        optimizer: A file of `optimizers`, which takes the step along the noisy mean.
+        optimizer: A name from `optimizers.names`: takes the step along the noisy mean.
         learning_rate: Of the optimizer.
         momentum: Of SGD, in [0, 1).
         epochs: An epoch is round(N / batch_size) steps.
@@ -82,7 +83,7 @@ class Trial:
     """
 
     dataset: str
-    model: str = "tutorial-cnn"
+    model: str = DEFAULT_MODEL
     engine: str
     sampling: Sampling = "poisson"
     noise_multiplier: float | None
@@ -171,6 +172,8 @@ class Trial:
 
     def __str__(self) -> str:
         parts: list[str] = [self.engine]
+        if self.model != DEFAULT_MODEL:
+            parts.append(self.model)
         if self.private:
             parts.append(f"noise {self.noise_multiplier:g} clip {self.max_grad_norm:g}")
         parts.append(f"batch {self.batch_size} lr {self.learning_rate:g}")
@@ -281,6 +284,21 @@ class Epoch:
     status: Status = "ok"
     reason: str | None = None
     traceback: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """The task whose step is timed, whatever the engine.
+
+    Attributes:
+        dataset: A name from `datasets.names`.
+        model: A name from `models.names`.
+        batch_size: Expected size of the Poisson batches.
+    """
+
+    dataset: str
+    model: str
+    batch_size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,14 +5,11 @@ import signal
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from dpbench import engines
-from dpbench.datasets import loading
-from dpbench.trial import Trial
+from dpbench.datasets import Data, loading
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -28,8 +25,14 @@ def interrupts_are_heard() -> None:
 
 
 @pytest.fixture(scope="session")
-def digits() -> loading.Dataset:
+def digits() -> Data:
     return loading.load("digits", Path("unused"), "cpu")
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The data root that DPBENCH_DATA names; a folder that is not there where none is named."""
+    return Path(os.environ.get("DPBENCH_DATA", "nowhere"))
 
 
 @pytest.fixture(scope="session")
@@ -53,19 +56,3 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[Pa
         return root
 
     return render
-
-
-def make_trial(engine: str = "opacus-hooks", **changed: Any) -> Trial:
-    """A small trial on digits, with some fields changed."""
-    private = engines.spec(engine).private
-    asked: dict[str, Any] = {
-        "dataset": "digits",
-        "engine": engine,
-        "noise_multiplier": 1.0 if private else None,
-        "max_grad_norm": 1.0 if private else None,
-        "delta": 1e-5 if private else None,
-        "batch_size": 64,
-        "learning_rate": 0.1,
-        "epochs": 1,
-    }
-    return Trial(**(asked | changed))

@@ -12,16 +12,15 @@ from xml.etree import ElementTree
 import pandas as pd
 import pyarrow as pa
 import pytest
-from conftest import make_trial
-from test_store import WHERE
-from test_sweep import imports_torch
+from factories import ROOT, WHERE, make_trial
+from interpreters import imports_torch
 
 from dpbench import compare, store
+from dpbench.analysis.comparison.stores import compare_stores
 from dpbench.privacy import accounting
 from dpbench.store import files
 from dpbench.trial import Epoch, StepTiming, Trial
 
-ROOT = Path(__file__).parent.parent
 QUICK = ROOT / "results" / "mnist-quick"
 TABLE = ROOT / "results" / "opacus-table"
 
@@ -447,7 +446,7 @@ def test_comparing_does_not_import_torch(tmp_path: Path) -> None:
 
 def test_an_older_accountant_is_no_change_of_privacy(tmp_path: Path) -> None:
     """The same trials, accounted for by PRV before and by PLD after, and the other way round."""
-    old = Path(__file__).parents[1] / "results" / "mnist-quick"
+    old = ROOT / "results" / "mnist-quick"
     rows = store.read_trials(old)
     if rows["dp_accounting_version"].notna().any():
         rows["dp_accounting_version"] = None
@@ -459,7 +458,7 @@ def test_an_older_accountant_is_no_change_of_privacy(tmp_path: Path) -> None:
             table = pa.Table.from_pandas(trial, schema=store.TRIALS, preserve_index=False)
             files.write(root, root / "trials" / f"{trial['trial_id'].iloc[0]}.parquet", table)
     for one, other in ((before, after), (after, before)):
-        found = compare.compare(one, other, tolerance=0.002, headroom=1.5)
+        found = compare_stores(one, other, tolerance=0.002, headroom=1.5)
         assert found.regressions == ()
         assert (found.epsilon["epsilon_before"] == found.epsilon["epsilon_after"]).all()
         assert len(found.epsilon) == 18

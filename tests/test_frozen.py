@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import make_trial
+from factories import ROOT, make_trial
 
 from dpbench import engines, report
-from dpbench.datasets import loading
+from dpbench.datasets import Data
 from dpbench.training import loop
 
-QUICK = Path(__file__).parent.parent / "results" / "mnist-quick"
+QUICK = ROOT / "results" / "mnist-quick"
 
 # Two epochs of digits, seed 1: train loss of either, test loss and test accuracy after the second.
 # At other seeds two pixels tie in a max-pooling to rounding, and engines part by 3e-4 at most. The
@@ -24,7 +24,7 @@ NON_PRIVATE = (2.2953012, 2.2476314, 2.2095013, 116 / 360)
 
 
 @pytest.mark.parametrize("engine", engines.names())
-def test_the_trajectory_of_an_engine(engine: str, digits: loading.Dataset) -> None:
+def test_the_trajectory_of_an_engine(engine: str, digits: Data) -> None:
     private = engines.spec(engine).private
     rate = 0.1 if private else 0.02
     trial = make_trial(engine, epochs=2, batch_size=64, seed=1, learning_rate=rate)

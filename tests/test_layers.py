@@ -9,15 +9,16 @@ PACKAGE = Path(dpbench.__file__).parent
 
 # From the commands down to the nouns; a package imports only packages on lower lines.
 LAYERS = (
-    ("__main__", "audit", "compare", "epsilon", "sweep", "timing"),
-    ("report",),
+    ("__main__", "audit", "compact", "compare", "epsilon", "report", "sweep", "timing"),
     ("execution",),
-    ("auditing", "measurement", "reporting"),
+    ("auditing", "reporting"),
+    ("measurement",),
     ("analysis", "training"),
     ("engines",),
     ("clipping", "models", "optimizers"),
     ("cli", "store"),
-    ("datasets", "privacy", "processes", "question"),
+    ("datasets", "privacy", "processes"),
+    ("console", "strings"),
     ("trial",),
     ("plugins",),
     ("errors",),

@@ -4,18 +4,18 @@ import dataclasses
 import json
 import re
 import shlex
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import stores
+from factories import ROOT
 
 from bench import efficiency, launches
 from bench.peers import race, stacks
-from dpbench import analysis, audit, compare, epsilon, report, store, sweep, timing
-from dpbench.reporting import text
+from dpbench import audit, compare, epsilon, report, store, sweep, timing
+from dpbench.analysis import step_overhead
+from dpbench.reporting import quantities, timing_table
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FLAT = " ".join(README.split())
 MNIST = ROOT / "results" / "mnist"
@@ -37,13 +37,13 @@ def test_the_answers_are_those_of_the_grid() -> None:
 
 def test_the_timings_are_printed_as_they_were_measured(timings: pd.DataFrame) -> None:
     at = timings[timings["batch_size"] == 256]
-    lines = timing.as_text(at, "mnist").splitlines()
+    lines = timing_table.as_text(at, "mnist").splitlines()
     assert len(lines) > 10
     assert [line for line in lines if line not in README] == []
 
 
 def test_what_the_tutorials_reader_pays_is_what_was_measured(timings: pd.DataFrame) -> None:
-    for line in timing.as_text(timings, "mnist").splitlines():
+    for line in timing_table.as_text(timings, "mnist").splitlines():
         if line.startswith("opacus-as-shipped takes"):
             assert line.rstrip(".") in FLAT
 
@@ -79,13 +79,13 @@ def test_the_steps_of_peers_are_those_measured() -> None:
 
 
 def test_the_timings_on_a_gpu_are_those_measured() -> None:
-    summary = analysis.overhead(store.read_timings(CUDA)).sort_values("batch_size")
+    summary = step_overhead.overhead(store.read_timings(CUDA)).sort_values("batch_size")
     engines = set(summary["engine"]) - {"non-private"}
     assert len(engines) == 5
     for name in engines:
         rows = summary[summary["engine"] == name].to_dict("records")
         ends = ("overhead_ratio", "overhead_ratio_low", "overhead_ratio_high")
-        ratios = [text.ratio(*(row[end] for end in ends))[0] for row in rows]
+        ratios = [quantities.ratio(*(row[end] for end in ends))[0] for row in rows]
         assert f"| {name} | {' | '.join(ratios)} |" in README
 
 

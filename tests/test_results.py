@@ -9,14 +9,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import stores
+from factories import ROOT
 
 from bench import selection_bias
-from dpbench import analysis, engines, store
-from dpbench.execution import grid
-from dpbench.reporting import caveats, findings
+from dpbench import engines, store
+from dpbench.analysis import step_overhead, trial_rows
+from dpbench.execution import grid, sweep_file
+from dpbench.reporting import answer_caveats, findings
 from dpbench.store import history
 
-ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "results" / "opacus-table"
 QUICK = ROOT / "results" / "mnist-quick"
 CUDA = ROOT / "results" / "mnist-cuda"
@@ -32,11 +33,11 @@ def test_a_default_sweep_is_whole(root: Path) -> None:
     found = store.read_trials(root)
     default = grid.trials([grid.grid(grid.defaults("mnist"))], "mnist")
     private = {trial.trial_id for trial in default if trial.private}
-    assert set(analysis.private(found)["trial_id"]) == private
+    assert set(trial_rows.private(found)["trial_id"]) == private
     # the sweep on a GPU is of a dpbench that tried one learning rate without privacy
     baselines = {trial.trial_id for trial in default if not trial.private}
     assert set(found["trial_id"]) >= (baselines if root == QUICK else set())
-    assert len(analysis.final(analysis.non_private(found))) == 2
+    assert len(trial_rows.final(trial_rows.non_private(found))) == 2
     assert (found["status"] == "ok").all()
     assert store.finished(root) == set(found["trial_id"])
     assert not found["dpbench_commit"].str.contains("dirty").any()
@@ -47,7 +48,7 @@ def test_the_sweep_on_a_gpu_was_stacked_and_spent_the_same(trials: pd.DataFrame)
     assert set(found["implementation"]) == {"stacked"}
     assert set(found["device"]) == {"cuda:0"}
     same = ["trial_id", "epoch"]
-    both = analysis.private(found).merge(analysis.private(trials), on=same)
+    both = trial_rows.private(found).merge(trial_rows.private(trials), on=same)
     assert len(both) == 180
     assert (both["epsilon_x"] - both["epsilon_y"]).abs().max() < 1e-7
 
@@ -61,10 +62,10 @@ def test_its_steps_and_rates_are_those_of_60_000_examples(trials: pd.DataFrame) 
 
 def test_its_curves_have_their_true_shape(trials: pd.DataFrame) -> None:
     """Less noise is better, no noise is best, and the narrowest clip bears the most noise best."""
-    last = analysis.final(trials)
+    last = trial_rows.final(trials)
     for _, here in last.groupby("batch_size"):
-        baseline = analysis.non_private(here)["test_accuracy"].item()
-        private = analysis.private(here)
+        baseline = trial_rows.non_private(here)["test_accuracy"].item()
+        private = trial_rows.private(here)
         by_noise = private.groupby("noise_multiplier")["test_accuracy"].max()
         assert by_noise.is_monotonic_decreasing
         assert by_noise.max() < baseline
@@ -86,7 +87,9 @@ def test_its_timings_hold_every_engine_and_batch_size(trials: pd.DataFrame) -> N
 
 
 def test_the_nominal_rates_are_within_a_factor_of_two_of_it() -> None:
-    rates = analysis.overhead(store.read_timings(QUICK)).groupby("engine")["examples_per_second"]
+    rates = step_overhead.overhead(store.read_timings(QUICK)).groupby("engine")[
+        "examples_per_second"
+    ]
     for engine, measured in rates.median().items():
         nominal = engines.spec(str(engine)).examples_per_second
         assert 0.5 < measured / nominal < 2, engine
@@ -106,10 +109,7 @@ def test_the_figures_that_readmes_show_are_there() -> None:
 @pytest.mark.parametrize("name", ["opacus-table", "mnist-tuning", "mnist"])
 def test_a_store_is_the_whole_of_its_sweep_file(name: str) -> None:
     root = ROOT / "results" / name
-    top, tables = grid.parse(grid.read_text(root / "sweep.toml"), root / "sweep.toml")
-    asked = grid.trials(
-        [grid.grid(table, grid.shared(top), grid.defaults("mnist")) for table in tables], "mnist"
-    )
+    asked = grid.trials(sweep_file.read(root / "sweep.toml").grids({}), "mnist")
     confirming = history.confirmations(history.read(root))
     assert store.finished(root) - confirming == {trial.trial_id for trial in asked}
     assert confirming <= store.finished(root)
@@ -154,9 +154,11 @@ def test_how_much_choosing_flatters_is_what_was_simulated() -> None:
     ):
         biases = [each.bias_points for each in worlds]
         covers = [100 * each.coverage for each in worlds]
-        assert said.format(min(biases), max(biases), min(covers), max(covers)) in caveats.BIAS
+        assert (
+            said.format(min(biases), max(biases), min(covers), max(covers)) in answer_caveats.BIAS
+        )
     arms = [each.arms for each in found]
-    assert f"{min(arms)} to {max(arms)} settings" in caveats.BIAS
+    assert f"{min(arms)} to {max(arms)} settings" in answer_caveats.BIAS
     assert {each.seeds for each in found} == {3}
     assert all(abs(each.fresh_bias_points) < 0.02 for each in found)
 
@@ -195,7 +197,7 @@ def test_opacus_tables_readme_says_what_its_script_prints() -> None:
 
 
 def test_one_seed_of_run_c_is_the_same_by_opacus() -> None:
-    last = analysis.final(store.read_trials(TABLE))
+    last = trial_rows.final(store.read_trials(TABLE))
     last = last[(last["sampling"] == "poisson") & (last["batch_size"] == 240)]
     run_c = last[(last["noise_multiplier"] == 1.3) & (last["seed"] == 0)].set_index("engine")
     ours, theirs = (run_c.loc[name, "test_accuracy"] for name in ("fused", "opacus-hooks"))

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from dpbench import engines
-from dpbench.datasets import catalogue
+from dpbench import datasets, engines
 from dpbench.trial import Trial
 
 START_SECONDS = 10.0  # imports in the driver and its workers, and the report
@@ -12,7 +11,7 @@ TIMING_SECONDS = 13.0  # of each engine and batch size, in all its processes
 
 def examples(trial: Trial) -> int:
     """Expected number of examples that the trial draws."""
-    steps = catalogue.steps_per_epoch(
+    steps = datasets.steps_per_epoch(
         trial.dataset, trial.batch_size, trial.validation_examples or 0
     )
     return trial.epochs * steps * trial.batch_size

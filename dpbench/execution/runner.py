@@ -1,7 +1,6 @@
 """Trials to workers, and their rows back as each trial ends."""
 
 import logging
-import os
 import sysconfig
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from dpbench import engines
+from dpbench import engines, models
 from dpbench.engines import EngineSpec
 from dpbench.errors import BadInput, TrainingError
 from dpbench.execution import stacks
@@ -18,7 +17,7 @@ from dpbench.execution.schedule import Claims, Lost, Row, Schedule, Unclaimed
 from dpbench.execution.stacks import Stack
 from dpbench.execution.timing_passes import Part, passes
 from dpbench.processes.worker_pool import Crew
-from dpbench.trial import TUTORIAL_ARMS, Environment, Epoch, Status, Trial
+from dpbench.trial import TUTORIAL_ARMS, Environment, Epoch, Status, Trial, Workload
 
 TIMED_PROCESSES = 6  # of each timing: the range of six medians is an interval of 96.9 %
 TIMED_PAIRS = 3  # in each process
@@ -88,9 +87,7 @@ class Place(Protocol):
     def conditions(self) -> Mapping[str, object]:
         """What a timing is recorded with, of each of TIMED_UNDER."""
 
-    def time_engines(
-        self, engines: Sequence[str], batch_size: int, dataset: str
-    ) -> Generator[list[Row]]:
+    def time_engines(self, engines: Sequence[str], workload: Workload) -> Generator[list[Row]]:
         """Times each engine in TIMED_PROCESSES processes, while no trial of this sweep runs.
 
         Yields the rows of one engine in one process at a time. What fails is one row that says why,
@@ -129,11 +126,9 @@ class Here:
         """As `Place.conditions`."""
         return conditions(self.workers)
 
-    def time_engines(
-        self, engines: Sequence[str], batch_size: int, dataset: str
-    ) -> Generator[list[Row]]:
+    def time_engines(self, engines: Sequence[str], workload: Workload) -> Generator[list[Row]]:
         """As `Place.time_engines`."""
-        return time_engines(engines, batch_size, dataset, self.workers)
+        return time_engines(engines, workload, self.workers)
 
 
 def run(
@@ -161,13 +156,7 @@ def run(
 def crew(workers: Workers) -> Crew:
     """Processes that are to run trials; those that the context's end leaves are ended."""
     threads = dict.fromkeys(_THREAD_VARIABLES, str(workers.threads))
-    return Crew(partial(_prepare, _needs_kernel(workers)), _task, threads | _large_pages())
-
-
-def _large_pages() -> dict[str, str]:
-    """Variables for large pages where Linux lets them: of PyTorch's large blocks, and of malloc."""
-    tunables = filter(None, (os.environ.get("GLIBC_TUNABLES"), "glibc.malloc.hugetlb=1"))
-    return {"THP_MEM_ALLOC_ENABLE": "1", "GLIBC_TUNABLES": ":".join(tunables)}
+    return Crew(partial(_prepare, _needs_kernel(workers)), _task, threads)
 
 
 def run_by(
@@ -216,10 +205,10 @@ def run_trial(trial: Trial, workers: Workers, *, beside: int) -> Iterator[Row]:
     try:
         where = _where(trial, workers, beside=beside)
         where = replace(where, stacked_trials=1)
-        dataset = loading.load(
+        data = loading.load(
             trial.dataset, workers.data_root, device, trial.validation_examples or 0
         )
-        for epoch in loop.train(trial, dataset, physical_batch_size=workers.physical_batch_size):
+        for epoch in loop.train(trial, data, physical_batch_size=workers.physical_batch_size):
             yield store.trial_row(trial, _with_prv(trial, epoch), where)
             done += 1
     except Exception as error:  # whatever it is, it is this trial's result
@@ -238,21 +227,22 @@ def run_stack(trials: Stack, workers: Workers, *, beside: int) -> list[Row]:
     from dpbench.training import loop
 
     (device,) = workers.devices
+    first = trials[0]
     torch.set_num_threads(workers.threads)
     rows: list[Row] = []
     try:
         where = replace(
-            _where(trials[0], workers, beside=beside),
+            _where(first, workers, beside=beside),
             implementation="stacked",
             memory_format="contiguous",
             stacked_trials=len(trials),
         )
-        dataset = loading.load(
-            trials[0].dataset, workers.data_root, device, trials[0].validation_examples or 0
+        data = loading.load(
+            first.dataset, workers.data_root, device, first.validation_examples or 0
         )
         ended: set[str] = set()
         for whole in loop.train_stack(
-            trials, dataset, physical_batch_size=workers.physical_batch_size
+            trials, data, physical_batch_size=workers.physical_batch_size
         ):
             for trial, seen in zip(trials, whole, strict=True):
                 if trial.trial_id in ended:
@@ -335,7 +325,8 @@ def lost_row(lost: Lost, workers: Workers) -> Row:
         reason=lost.reason,
         traceback=lost.stack and _without_folders(lost.stack),
     )
-    where = _unseen(lost.trial, workers, beside=lost.beside)
+    trial = lost.trial
+    where = _unseen(trial, workers, beside=lost.beside)
     return store.trial_row(lost.trial, seen, where)
 
 
@@ -349,8 +340,7 @@ def _without_folders(text: str) -> str:
 
 def time_engines(
     names: Sequence[str],
-    batch_size: int,
-    dataset: str,
+    workload: Workload,
     workers: Workers,
     *,
     processes: int = TIMED_PROCESSES,
@@ -368,11 +358,11 @@ def time_engines(
     _compile(workers)
     shared: dict[str, Row] = {}  # engine -> what all its rows have in common
     given_up: set[int] = set()
-    tasks = [(engine, batch_size, dataset, workers, pairs) for engine in names]
+    tasks = [(engine, workload, workers, pairs) for engine in names]
     with Crew(partial(_prepare, _needs_kernel(workers)), _timing_task, environment={}) as hands:
         for part in passes(tasks, hands, processes, given_up):
             engine = names[part.task]
-            rows = _timed(part, engine, batch_size, dataset, workers)
+            rows = _timed(part, engine, workload, workers)
             if rows[0]["status"] == "ok":
                 common = {name: rows[0][name] for name in ("started_at", "peak_memory_bytes")}
                 yield [row | shared.setdefault(engine, common) for row in rows]
@@ -389,9 +379,9 @@ def _timing_task(process: int, *task: Any) -> Iterator[list[Row] | BadInput]:
         yield error
 
 
-def _timed(part: Part, engine: str, batch_size: int, dataset: str, workers: Workers) -> list[Row]:
+def _timed(part: Part, engine: str, workload: Workload, workers: Workers) -> list[Row]:
     """The rows of an engine in one process, with the step's memory in those of the first one."""
-    of = (engine, batch_size, dataset, workers)
+    of = (engine, workload, workers)
     if part.died is not None:
         reason = f"the process that timed it died: {part.died}"
         return [_failed_timing(*of, Epoch(epoch=0, status="crashed", reason=reason))]
@@ -405,7 +395,7 @@ def _timed(part: Part, engine: str, batch_size: int, dataset: str, workers: Work
     try:
         held = memory.resident_growth(
             engine,
-            batch_size,
+            workload,
             threads=workers.threads,
             physical_batch_size=workers.physical_batch_size,
         )
@@ -415,7 +405,12 @@ def _timed(part: Part, engine: str, batch_size: int, dataset: str, workers: Work
 
 
 def time_engine(
-    engine: str, batch_size: int, dataset: str, workers: Workers, pairs: int, *, process: int
+    engine: str,
+    workload: Workload,
+    workers: Workers,
+    pairs: int,
+    *,
+    process: int,
 ) -> list[Row]:
     """The rows of one timing in this process, which is the one of that number.
 
@@ -434,45 +429,47 @@ def time_engine(
     torch.set_num_threads(workers.threads)
     device = workers.devices[0]
     physical = workers.physical_batch_size
-    loaded = loading.load(dataset, workers.data_root, device)
+    data = loading.load(workload.dataset, workers.data_root, device)
     held = None
     try:
-        where = _where(_timed_trial(engine, batch_size, dataset), workers, beside=0)
+        where = _where(_timed_trial(engine, workload), workers, beside=0)
         timings = step_timing.measure(
-            engine, batch_size, loaded, pairs=pairs, physical_batch_size=physical
+            engine,
+            workload,
+            data,
+            pairs=pairs,
+            physical_batch_size=physical,
         )
         if device != "cpu" and process == 0:
-            held = memory.allocated_growth(engine, batch_size, device, physical_batch_size=physical)
+            held = memory.allocated_growth(engine, workload, device, physical_batch_size=physical)
     except Exception as error:  # whatever it is, it is this timing's result
-        return [_failed_timing(engine, batch_size, dataset, workers, _failure(0, error))]
+        return [_failed_timing(engine, workload, workers, _failure(0, error))]
     return [
         store.timing_row(replace(each, process=process, peak_memory_bytes=held), where)
         for each in timings
     ]
 
 
-def _failed_timing(
-    engine: str, batch_size: int, dataset: str, workers: Workers, seen: Epoch
-) -> Row:
+def _failed_timing(engine: str, workload: Workload, workers: Workers, seen: Epoch) -> Row:
     """The row that says why."""
     from dpbench import store
 
     return store.failed_timing_row(
-        _unseen(_timed_trial(engine, batch_size, dataset), workers, beside=0),
-        dataset=dataset,
-        model="tutorial-cnn",
+        _unseen(_timed_trial(engine, workload), workers, beside=0),
+        dataset=workload.dataset,
+        model=workload.model,
         engine=engine,
-        batch_size=batch_size,
+        batch_size=workload.batch_size,
         status=seen.status,
         reason=str(seen.reason),
     )
 
 
-def _timed_trial(name: str, batch_size: int, dataset: str) -> Trial | str:
+def _timed_trial(name: str, workload: Workload) -> Trial | str:
     """The trial whose steps are timed; the name, of the tutorial's loop."""
     from dpbench.measurement import step_timing
 
-    return name if name in TUTORIAL_ARMS else step_timing.trial_of(name, batch_size, dataset)
+    return name if name in TUTORIAL_ARMS else step_timing.trial_of(name, workload)
 
 
 def conditions(workers: Workers) -> dict[str, str | int | None]:
@@ -508,11 +505,9 @@ def _unseen(asked: Trial | str, workers: Workers, *, beside: int) -> Environment
 
 def _where(asked: Trial | str, workers: Workers, *, beside: int) -> Environment:
     """Where the trial, or the tutorial's loop of that name, runs in this process."""
-    from dpbench import models
-
     if not isinstance(asked, Trial):
         return _described(asked, workers, beside=beside)
-    model = models.build(asked.model, seed=0, device=workers.devices[0])
+    model = models.build(asked.model, asked.dataset, seed=0, device=workers.devices[0])
     return _described(engines.implementation(asked, model), workers, beside=beside)
 
 

@@ -18,17 +18,20 @@ if TYPE_CHECKING:
     from dpbench.engines.bookkeeping.step import Bookkeeping
 
 
-def supports(trial: Trial, _device: str | None) -> str | None:
-    """Any optimizer and clipping rule; the model must have layers that it knows."""
-    return _unknown(trial.model)
+def supports(trial: Trial, device: str | None) -> str | None:
+    """Any optimizer and clipping rule; the model must have layers that it knows.
+
+    Where the device is known the model is there, and `refuses` looks at that.
+    """
+    return _unknown(trial.model, trial.dataset) if device is None else None
 
 
 @cache
-def _unknown(model: str) -> str | None:
+def _unknown(model: str, dataset: str) -> str | None:
     from dpbench import models
 
     try:
-        built = models.build(model, seed=0, device="cpu")
+        built = models.build(model, dataset, seed=0, device="cpu")
     except BadInput as error:
         return f"cannot build the model ({error})"
     return refuses(built)
