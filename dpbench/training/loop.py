@@ -18,7 +18,6 @@ from dpbench import engines, models
 from dpbench.datasets import Data
 from dpbench.errors import BadInput, TrainingError
 from dpbench.privacy import sampling
-from dpbench.training import malloc
 from dpbench.trial import Epoch, NoiseDerivation, Trial
 
 EVALUATION_BATCH = 1_000  # test examples in one forward pass
@@ -249,16 +248,15 @@ def evaluate(
 
 @contextmanager
 def at_full_speed() -> Iterator[None]:
-    """Makes this process' steps fast: keeps freed memory, and flushes denormal floats to zero.
+    """Flushes denormal floats to zero, in this thread and not in PyTorch's other ones.
 
-    Denormals are flushed in this thread, not in PyTorch's other ones. They slow a processor down
+    They slow a processor down
     many times, and the softmax outputs of a trial whose weights explode are full of them.
     """
     before = bool(torch.full((), 1e-20) * 1e-20 == 0)
     torch.set_flush_denormal(True)
     try:
-        with malloc.kept():
-            yield
+        yield
     finally:
         torch.set_flush_denormal(before)
 

@@ -1,6 +1,3 @@
-import platform
-import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +7,8 @@ from factories import make_trial
 
 from dpbench.execution import runner
 from dpbench.execution.schedule import Lost
-from dpbench.processes.worker_pool import Event
 from dpbench.trial import Trial
 
-HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-LIBC = platform.libc_ver()
 WHERE_COLUMNS = {"train_seconds", "examples_per_second", "workers_beside", "started_at"}
 
 
@@ -86,57 +80,6 @@ def test_a_trial_lost_on_a_gpu_is_a_row_where_there_is_none() -> None:
     assert (row["implementation"], row["memory_format"]) == ("bookkeeping", "contiguous")
     (row,) = runner.run_trial(make_trial("fused"), on_gpu, beside=0)
     assert (row["status"], row["device"]) == ("failed", "cuda:0")
-
-
-def large_pages(_task: object) -> Iterator[int]:
-    """KiB of this process' memory that lies in large pages, while PyTorch has a block of 64 MiB."""
-    block = torch.ones(64 << 18)
-    rolled_up = Path("/proc/self/smaps_rollup").read_text(encoding="ascii")
-    (line,) = (line for line in rolled_up.splitlines() if line.startswith("AnonHugePages"))
-    yield int(line.split()[1]) if len(block) else 0
-
-
-needs_large_pages = pytest.mark.skipif(
-    not HUGE_PAGES.exists() or "[madvise]" not in HUGE_PAGES.read_text(encoding="ascii"),
-    reason="needs a Linux that gives large pages to those who ask",
-)
-
-
-@needs_large_pages
-def test_workers_take_large_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "_task", large_pages)
-    with runner.crew(workers()) as crew:
-        crew.hire(0)
-        found: list[Event] = []
-        while not any(event.kind == "end" for event in found):
-            events = list(crew.events(60))
-            assert events
-            if any(event.kind == "ready" for event in events):
-                crew.give(0, None)
-            found += events
-    (item,) = (event.value for event in found if event.kind == "item")
-    assert item >= 2 << 10  # one of them; without the switch there is none
-
-
-@needs_large_pages
-@pytest.mark.skipif(
-    LIBC[0] != "glibc" or [int(part) for part in LIBC[1].split(".")] < [2, 35],
-    reason="malloc asks for large pages since glibc 2.35",
-)
-def test_workers_have_large_pages_beside_what_the_user_tells_malloc(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.tcache_count=5")
-    with runner.crew(workers()) as crew:
-        crew.hire(0)
-        assert [event.kind for event in crew.events(60)] == ["ready"]
-        process = Path("/proc") / str(crew._workers[0].process.pid)
-        variables = (process / "environ").read_bytes()
-        heap = (process / "smaps").read_text(encoding="utf-8").split("[heap]")[1]
-    assert b"GLIBC_TUNABLES=glibc.malloc.tcache_count=5" in variables
-    flags = re.search("VmFlags:(.*)", heap)
-    assert flags is not None
-    assert "hg" in flags[1].split()  # advised to be of huge pages
 
 
 @pytest.mark.parametrize("stack", [1, 2])
