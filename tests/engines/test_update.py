@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from factories import make_trial
 from torch import Tensor, nn
 
+from dpbench import optimizers
 from dpbench.engines.non_private.step import NonPrivate
 from dpbench.engines.update import Update, noisy_mean
 
@@ -72,3 +73,28 @@ def test_steps_follow_parameters_whose_memory_is_exchanged() -> None:
     layer.to(memory_format=torch.contiguous_format)
     update.step([torch.ones_like(each) for each in layer.parameters()])
     torch.testing.assert_close(layer.weight.detach(), before - 0.1)
+
+
+@pytest.mark.parametrize("optimizer", optimizers.names())
+def test_the_state_is_whole_and_at_its_start_before_the_first_step(optimizer: str) -> None:
+    """As a CUDA graph needs it: a copy of the state, put back, takes the same steps again."""
+    trial = make_trial("non-private", optimizer=optimizer, learning_rate=0.3)
+    ours, theirs = nn.Linear(3, 4), nn.Linear(3, 4)
+    ours.load_state_dict(theirs.state_dict())
+    plain = optimizers.spec(optimizer).build(theirs.parameters(), trial)
+    update = Update(ours.parameters(), trial)
+    before = [each.clone() for each in update.state]
+    gradients = [[torch.randn_like(each) for each in theirs.parameters()] for _ in range(3)]
+    for _ in range(2):
+        for each in gradients:
+            update.step(each)
+        after = [each.clone() for each in update.state]
+        assert not any(map(torch.equal, before, after))
+        for one, start in zip(update.state, before, strict=True):
+            one.copy_(start)
+    for each in gradients:
+        for parameter, gradient in zip(theirs.parameters(), each, strict=True):
+            parameter.grad = gradient
+        plain.step()
+    for our, their in zip(after, theirs.parameters(), strict=False):
+        torch.testing.assert_close(our, their.detach())
