@@ -44,7 +44,8 @@ def test_the_columns_are_those_of_the_design() -> None:
         == (
             "schema_version trial_id dataset model engine sampling noise_multiplier "
             "max_grad_norm clipping batch_size optimizer learning_rate momentum epochs "
-            "validation_examples seed delta noise_source epoch steps sample_rate examples_seen train_loss test_loss "
+            "validation_examples seed delta noise_source epoch steps sample_rate examples_seen "
+            "train_loss test_loss "
             "test_accuracy validation_loss validation_accuracy epsilon accountant epsilon_pld "
             "epsilon_rdp epsilon_prv epsilon_gdp epsilon_if_poisson epsilon_note "
             "dp_accounting_version noise_derivation system_seed train_seconds examples_per_second "
