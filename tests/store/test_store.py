@@ -221,6 +221,7 @@ def test_a_file_that_lacks_a_column_is_never_set_aside(
     assert store.finished(tmp_path) == {make_trial(epochs=2).trial_id}
     pd.testing.assert_frame_equal(frame.drop(columns=missing), whole.drop(columns=missing))
     kept = {"model": "tutorial-cnn", "sampling": "poisson", "momentum": 0.0, "seed": 0}
+    kept |= {"optimizer": "sgd", "clipping": "flat"}
     kept["status"] = "ok"
     if missing in kept:
         assert set(frame[missing]) == {kept[missing]}
