@@ -1,9 +1,9 @@
-"""Train with canaries and report lower bounds on epsilon: an audit that could find us wrong.
+"""Train with canaries and report lower bounds on epsilon: a test that a correct engine passes.
 
 An engine claims an epsilon. An audited run trains it on canaries, each in or out by a coin, and
-looks at every iterate. It measures the noise where no canary's gradient reaches, tests that the
-noise of different steps is independent, and guesses coins: privacy as claimed bounds how many
-guesses can be right. Audited runs are separate from accuracy runs, and write nothing.
+reads every iterate. It measures the noise in the directions that no canary's gradient has, tests
+that the noise of different steps is uncorrelated, and guesses coins: the claimed privacy bounds how
+many guesses can be right. Audited runs are separate from accuracy runs, and write nothing.
 """
 
 import argparse

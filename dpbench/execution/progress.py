@@ -86,7 +86,7 @@ def _in_notebook() -> bool:
     return "ipykernel" in sys.modules
 
 
-def _bar_class() -> type[tqdm[Any]]:
+def _bar_class() -> "type[tqdm[Any]]":
     """A widget in a notebook, text in a terminal."""
     if not _in_notebook():
         return tqdm
