@@ -21,7 +21,7 @@ from torch.profiler import ProfilerActivity, profile
 from dpbench import cli, engines, models
 from dpbench.datasets import loading
 from dpbench.errors import BadInput
-from dpbench.execution import runner
+from dpbench.execution import backend
 from dpbench.measurement import environment, step_timing
 from dpbench.training.loop import synchronise
 from dpbench.trial import EngineName
@@ -96,7 +96,7 @@ def _arms(
     """Names, with steps launched one by one, and captured where they can be."""
     device = str(dataset.train_labels.device)
     batches = step_timing.batches(batch_size, STEPS, dataset)
-    most = runner.usual_physical_batch_size(device)
+    most = backend.usual_physical_batch_size(device)
 
     def stacked(noise: torch.Generator) -> engines.Engine:
         return engines.stacked(

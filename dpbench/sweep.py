@@ -8,7 +8,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,8 +25,8 @@ from dpbench.processes import signals
 from dpbench.trial import ENGINES, Trial
 
 if TYPE_CHECKING:
+    from dpbench.execution.backend import Backend, Workers
     from dpbench.execution.grid import Grid
-    from dpbench.execution.runner import Place, Workers
     from dpbench.store.history import Sweep
 
 
@@ -303,8 +303,8 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
     for line in () if given.quiet else warnings:
         cli.say(f"Warning: {line}")
     if given.dry_run:
-        with _place(given, plan.dataset, plan.data_root, cli.planned_devices) as place:
-            _print_plan(plan, place, warnings, given)
+        with _backend(given, plan.dataset, plan.data_root, cli.planned_devices) as backend:
+            _print_plan(plan, backend, warnings, given)
         return 0
 
     from dpbench.reporting import terminal
@@ -326,13 +326,15 @@ def _run(plan: _Plan, given: argparse.Namespace, typed: Sequence[str]) -> tuple[
     """
     from dpbench import store
     from dpbench.analysis import choice
-    from dpbench.execution import sweeping
-    from dpbench.execution.runner import Here
+    from dpbench.execution import timing_sweep, trial_sweep
+    from dpbench.execution.local import LocalBackend
     from dpbench.store import history
 
     trials, out = plan.trials, plan.out
-    with _place(given, plan.dataset, plan.data_root) as place:
-        if isinstance(place, Here) and not catalogue.unpacked(plan.dataset, plan.data_root):
+    with _backend(given, plan.dataset, plan.data_root) as backend:
+        if isinstance(backend, LocalBackend) and not catalogue.unpacked(
+            plan.dataset, plan.data_root
+        ):
             from dpbench.datasets import loading
 
             loading.load(
@@ -350,13 +352,13 @@ def _run(plan: _Plan, given: argparse.Namespace, typed: Sequence[str]) -> tuple[
         )
         history.write(out, record)
         run = partial(
-            sweeping.run_trials,
-            place=place,
+            trial_sweep.run_trials,
+            backend=backend,
             out=out,
             retry_failed=given.retry_failed,
             quiet=given.quiet,
         )
-        run(trials, meanwhile=_import_page)
+        run(trials)
         if plan.fresh:
             rows = store.read_trials(out, store.set_aside)
             again = choice.again(trials, rows, plan.question.answer_at, plan.fresh)
@@ -369,7 +371,7 @@ def _run(plan: _Plan, given: argparse.Namespace, typed: Sequence[str]) -> tuple[
         if given.no_timing:
             return record, []
         timed = _timed(trials, plan.grids)
-        return record, sweeping.run_timings(timed, place, out, quiet=given.quiet)
+        return record, timing_sweep.run_timings(timed, backend, out, quiet=given.quiet)
 
 
 def _refuse_other_dataset(out: Path, dataset: str) -> None:
@@ -408,14 +410,14 @@ def _timed(trials: Sequence[Trial], grids: "Sequence[Grid]") -> list[Trial]:
 
 
 @contextmanager
-def _place(
+def _backend(
     given: argparse.Namespace,
     dataset: str,
     data_root: Path,
     devices_of: Callable[[Sequence[str]], tuple[str, ...]] = cli.devices,
-) -> Iterator["Place"]:
+) -> Iterator["Backend"]:
     """Where the trials run: on this machine, or on the cluster that is named."""
-    from dpbench.execution.runner import Here
+    from dpbench.execution.local import LocalBackend
 
     asked = (given.scheduler, given.scheduler_file)
     for name in ("tls_ca_file", "tls_cert", "tls_key", "gpu_share"):
@@ -426,7 +428,7 @@ def _place(
     if asked == (None, None):
         devices = devices_of(given.device)
         jobs = given.jobs or (cli.cores() if devices == ("cpu",) else 1)
-        yield Here(_workers(given, data_root, devices, jobs))
+        yield LocalBackend(_workers(given, data_root, devices, jobs))
         return
     if given.jobs is not None:
         raise BadInput(f"Expected no jobs={given.jobs} with a scheduler: workers' threads say it.")
@@ -448,24 +450,24 @@ def _place(
         tls_key=given.tls_key,
     )
     with cluster.connected(address) as client:
-        place = cluster.Cluster(
+        backend = cluster.DaskBackend(
             client,
             _workers(given, data_root, ("cuda:0" if on_gpu else "cpu",), jobs=1),
-            remote_calls.Kit(
+            remote_calls.Requirements(
                 dataset=dataset,
                 versions=None if given.other_versions else remote_calls.versions(),
                 device="cuda" if on_gpu else "cpu",
             ),
             gpu_share=share if on_gpu else None,
         )
-        place.check()
-        yield place
+        backend.check()
+        yield backend
 
 
 def _workers(
     given: argparse.Namespace, data_root: Path, devices: tuple[str, ...], jobs: int
 ) -> "Workers":
-    from dpbench.execution.runner import Workers, usual_physical_batch_size
+    from dpbench.execution.backend import Workers, usual_physical_batch_size
 
     return Workers(
         data_root=data_root,
@@ -499,28 +501,22 @@ def _delta_warnings(trials: Sequence[Trial]) -> list[str]:
 
 
 def _print_plan(
-    plan: _Plan, place: "Place", warnings: Sequence[str], given: argparse.Namespace
+    plan: _Plan, backend: "Backend", warnings: Sequence[str], given: argparse.Namespace
 ) -> None:
     """Prints the trials, what each will spend, and the time that the missing ones will take."""
     from dpbench.execution import dry_run
 
     planned = dry_run.plan(
         plan.trials,
-        place,
+        backend,
         plan.out,
         given.retry_failed,
         timed=() if given.no_timing else _timed(plan.trials, plan.grids),
-        stacked=_stack(given.stack, (place.device,)) > 1,
+        stacked=_stack(given.stack, (backend.device,)) > 1,
         confirming=plan.fresh,
         warnings=warnings,
     )
     print(dry_run.one_object(planned) if given.json else dry_run.text(planned))
-
-
-def _import_page() -> None:
-    """What draws and writes the page takes a second to import; what fails, fails again there."""
-    with suppress(Exception):
-        from dpbench.reporting import store_report  # noqa: F401
 
 
 def _print_answer(out: Path, own: "Sweep", given: argparse.Namespace) -> None:

@@ -18,9 +18,10 @@ from dpbench import cli, store
 from dpbench.analysis import step_overhead
 from dpbench.datasets import catalogue
 from dpbench.errors import BadInput
-from dpbench.execution import grid, sweeping
+from dpbench.execution import grid, timing_sweep, timing_task
+from dpbench.execution.backend import Workers, usual_physical_batch_size
 from dpbench.execution.progress import Progress
-from dpbench.execution.runner import TIMED_PAIRS, TIMED_PROCESSES, Workers
+from dpbench.execution.timing_task import TIMED_PAIRS, TIMED_PROCESSES
 from dpbench.reporting import quantities, timing_caveats
 from dpbench.store import history
 from dpbench.trial import NON_PRIVATE, PRIVATE_ENGINES, TUTORIAL_ARMS, TimedName
@@ -188,8 +189,6 @@ def _measure(
     """
     import pandas as pd
 
-    from dpbench.execution import runner
-
     rows, failures = [], []
     count = sum(len(engines) for engines, _, _ in every)
     with Progress(count, count * given.processes, what="timings") as progress:
@@ -199,10 +198,9 @@ def _measure(
                 devices=(device,),
                 jobs=1,
                 threads=given.threads,
-                physical_batch_size=given.physical_batch_size
-                or runner.usual_physical_batch_size(device),
+                physical_batch_size=given.physical_batch_size or usual_physical_batch_size(device),
             )
-            measured = runner.time_engines(
+            measured = timing_task.time_engines(
                 engines,
                 batch_size,
                 dataset,
@@ -211,10 +209,10 @@ def _measure(
                 pairs=given.pairs,
             )
             with closing(measured) as parts:
-                for timed in sweeping.whole_timings(parts, given.processes, progress):
-                    sweeping.write_timing(out, timed)
+                for timed in timing_sweep.whole_timings(parts, given.processes, progress):
+                    timing_sweep.write_timing(out, timed)
                     if timed[0]["status"] != "ok":
-                        failures.append(sweeping.failed_timing(timed))
+                        failures.append(timing_sweep.failed_timing(timed))
                     else:
                         rows += timed
     return pd.DataFrame(rows), failures
