@@ -46,11 +46,11 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
         return cli.EXIT_NOTHING
     if given.dry_run:
         return _dry_run(plan, resources, given)
-    from dpbench.execution import sweeps
+    from dpbench.execution.sweep_run import run_planned
     from dpbench.reporting import terminal
     from dpbench.store import history
 
-    result = sweeps.run(
+    result = run_planned(
         plan,
         resources,
         history.asked(
@@ -94,7 +94,7 @@ def _dry_run(plan: SweepPlan, resources: Resources, given: argparse.Namespace) -
     """Prints the trials, what each will spend, and the time that the missing ones will take."""
     from dpbench.execution import dry_run
     from dpbench.execution.resources import open_backend
-    from dpbench.execution.sweeps import refuse_other_dataset
+    from dpbench.execution.sweep_run import refuse_other_dataset
     from dpbench.measurement import devices
 
     refuse_other_dataset(plan)
