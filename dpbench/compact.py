@@ -8,18 +8,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dpbench import __version__, cli
+from dpbench import cli
 from dpbench.errors import BadInput
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m dpbench.compact") -> int:
     """Runs the command; returns its exit code."""
-    return cli.run(_parser(), arguments, _compact)
+    return cli.run(_parser(prog), arguments, _compact)
 
 
-def _parser() -> cli.Parser:
-    parser = cli.Parser("python -m dpbench.compact", __doc__, "0 all well; 2 bad input")
-    parser.add_argument("--version", action="version", version=f"dpbench {__version__}")
+def _parser(prog: str) -> cli.Parser:
+    parser = cli.Parser(prog, __doc__, "0 all well; 2 bad input")
     parser.add_argument("folder", type=Path, help="a results folder")
     return parser
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
-from dpbench.datasets import catalogue
+from dpbench import datasets
 from dpbench.execution.schedule import Row
 from dpbench.processes import signals
 from dpbench.trial import Trial
@@ -62,7 +62,7 @@ def _account_for(trial: Trial, ended: threading.Event) -> None:
             return
         accounting.spent_by(
             trial,
-            sample_rate=catalogue.sample_rate(*of),
-            steps=epoch * catalogue.steps_per_epoch(*of),
+            sample_rate=datasets.sample_rate(*of),
+            steps=epoch * datasets.steps_per_epoch(*of),
             epochs=epoch,
         )

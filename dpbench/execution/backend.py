@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dpbench.execution.schedule import Claims, Row
-from dpbench.trial import TimedName, Trial
+from dpbench.trial import TimedName, Trial, Workload
 
 
 def usual_physical_batch_size(device: str) -> int:
@@ -78,7 +78,7 @@ class Backend(Protocol):
         """What a timing is recorded with, of each of TIMED_UNDER."""
 
     def time_engines(
-        self, engines: Sequence[TimedName], batch_size: int, dataset: str
+        self, engines: Sequence[TimedName], workload: Workload
     ) -> Generator[list[Row]]:
         """Times each engine in TIMED_PROCESSES processes, while no trial of this sweep runs.
 

@@ -11,7 +11,7 @@ from dpbench.execution.backend import Workers
 from dpbench.execution.schedule import Claims, Row, Schedule, Unclaimed
 from dpbench.execution.stacks import Stack
 from dpbench.processes.worker_pool import WorkerPool
-from dpbench.trial import Epoch, TimedName, Trial
+from dpbench.trial import Epoch, TimedName, Trial, Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,10 @@ class LocalBackend:
         return provenance.conditions(self.workers)
 
     def time_engines(
-        self, engines: Sequence[TimedName], batch_size: int, dataset: str
+        self, engines: Sequence[TimedName], workload: Workload
     ) -> Generator[list[Row]]:
         """As `Backend.time_engines`."""
-        return timing_task.time_engines(engines, batch_size, dataset, self.workers)
+        return timing_task.time_engines(engines, workload, self.workers)
 
 
 def run(

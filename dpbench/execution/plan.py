@@ -13,6 +13,7 @@ from dpbench.trial import (
     PRIVATE_ENGINES,
     EngineName,
     Trial,
+    Workload,
 )
 
 if TYPE_CHECKING:
@@ -34,20 +35,28 @@ def missing(
     return [trial for trial in trials if states.get(trial.trial_id) in (None, *again)]
 
 
-def timed(trials: Sequence[Trial]) -> list[tuple[EngineName, int]]:
-    """The engines and batch sizes to time: every private engine, and non-private against itself.
+def timed(trials: Sequence[Trial]) -> list[tuple[EngineName, Workload]]:
+    """The engines to time, and what to time them on.
 
-    The latter shows the noise of the machine.
+    Those are every private engine, and non-private against itself, which shows the noise of the
+    machine.
     """
     engines = {NON_PRIVATE, *PRIVATE_ENGINES, *(trial.engine for trial in trials)}
+    models = dict.fromkeys(trial.model for trial in trials)
     batch_sizes = sorted({trial.batch_size for trial in trials})
-    return [(engine, size) for engine in ENGINES if engine in engines for size in batch_sizes]
+    return [
+        (engine, Workload(dataset=trials[0].dataset, model=model, batch_size=size))
+        for model in models
+        for engine in ENGINES
+        if engine in engines
+        for size in batch_sizes
+    ]
 
 
 def untimed(
     trials: Sequence[Trial], known: "pd.DataFrame", conditions: Mapping[str, object]
-) -> list[tuple[EngineName, int]]:
-    """The engines and batch sizes of the trials that are still to be timed.
+) -> list[tuple[EngineName, Workload]]:
+    """The engines that are still to be timed, and what to time them on.
 
     Those that an older dpbench has timed in fewer processes are among them.
 
@@ -58,6 +67,10 @@ def untimed(
         conditions: Of each of TIMED_UNDER, or of those that are known.
     """
     known = trial_rows.where(known, {"dataset": trials[0].dataset, **conditions})
-    processes = known.groupby(["engine", "batch_size"])["process"].nunique()
+    processes = known.groupby(["engine", "model", "batch_size"])["process"].nunique()
     done = set(processes.index[processes >= TIMED_PROCESSES])
-    return [each for each in timed(trials) if each not in done]
+    return [
+        (engine, workload)
+        for engine, workload in timed(trials)
+        if (engine, workload.model, workload.batch_size) not in done
+    ]

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from dpbench import models
+from dpbench.errors import BadInput
 from dpbench.execution.backend import Workers
 from dpbench.trial import Environment, TimedName
 
@@ -9,17 +11,18 @@ _ON_A_GPU = {"fused": "bookkeeping", "fused-non-private": "non-private"}  # as e
 
 
 def environment(
-    engine: TimedName, workers: Workers, *, concurrent: int, model: str = "tutorial-cnn"
+    engine: TimedName, dataset: str, model: str, workers: Workers, *, concurrent: int
 ) -> Environment:
     """The environment of a trial or timing on the first of the devices.
 
     Args:
         engine: How steps are computed.
+        dataset: What is trained on.
+        model: What is trained.
         workers: How trials are run.
         concurrent: Trials that run at the same time.
-        model: What is trained.
     """
-    from dpbench import engines, models
+    from dpbench import engines
     from dpbench.measurement import environment as machine
 
     device = workers.devices[0]
@@ -28,7 +31,7 @@ def environment(
             implementation, memory_format = str(engine), "contiguous"
         case _:
             implementation = engines.implementation(
-                engine, models.build(model, seed=0, device=device)
+                engine, models.build(model, dataset, seed=0, device=device)
             )
             memory_format = engines.memory_format(implementation, device)
     return machine.describe(
@@ -41,12 +44,23 @@ def environment(
     )
 
 
-def without_gpu(engine: TimedName, workers: Workers, *, concurrent: int) -> Environment:
-    """As `environment`, without access to the GPU, which may be another machine's or be lost."""
+def without_gpu(
+    engine: TimedName, dataset: str, model: str, workers: Workers, *, concurrent: int
+) -> Environment:
+    """As `environment`, without access to the GPU, which may be another machine's or be lost.
+
+    For a model that cannot be built it is that of the tutorial's.
+    """
+    try:
+        models.refuse(model, dataset)
+    except BadInput:
+        dataset, model = "mnist", "tutorial-cnn"
     device = workers.devices[0]
+    on_cpu = environment(
+        engine, dataset, model, replace(workers, devices=("cpu",)), concurrent=concurrent
+    )
     if device == "cpu":
-        return environment(engine, workers, concurrent=concurrent)
-    on_cpu = environment(engine, replace(workers, devices=("cpu",)), concurrent=concurrent)
+        return on_cpu
     return replace(
         on_cpu,
         implementation=_ON_A_GPU.get(engine, engine),

@@ -6,18 +6,24 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from dpbench import cli, store
+from dpbench import store, strings
 from dpbench.execution import plan
 from dpbench.execution.backend import Backend
 from dpbench.execution.progress import Progress
 from dpbench.execution.schedule import Row
 from dpbench.execution.timing_task import TIMED_PROCESSES
-from dpbench.trial import EngineName, Trial
+from dpbench.trial import DEFAULT_MODEL, EngineName, Trial, Workload
 
 
-def timing_name(dataset: str, engine: str, batch_size: int, device: str) -> str:
-    """Begins the name of a timing's file: see `store.write_timings`."""
-    return f"{dataset}-{engine}-{batch_size}-{device.replace(':', '-')}"
+def timing_name(engine: str, workload: Workload, device: str) -> str:
+    """Begins the name of a timing's file: see `store.write_timings`.
+
+    The default model is left out, as in the files of older versions.
+    """
+    data = workload.dataset
+    if workload.model != DEFAULT_MODEL:
+        data += f"-{workload.model}"
+    return f"{data}-{engine}-{workload.batch_size}-{device.replace(':', '-')}"
 
 
 def run_timings(trials: Sequence[Trial], backend: Backend, out: Path, *, quiet: bool) -> list[str]:
@@ -27,16 +33,15 @@ def run_timings(trials: Sequence[Trial], backend: Backend, out: Path, *, quiet: 
         A line for each that has failed. The next run tries it again.
     """
     known = store.read_timings(out)
-    dataset = trials[0].dataset
     todo = plan.untimed(trials, known, {} if known.empty else backend.conditions())
-    engines: dict[int, list[EngineName]] = {}
-    for engine, batch_size in todo:
-        engines.setdefault(batch_size, []).append(engine)
+    engines: dict[Workload, list[EngineName]] = {}
+    for engine, workload in todo:
+        engines.setdefault(workload, []).append(engine)
     failed = []
     work = len(todo) * TIMED_PROCESSES
     with Progress(len(todo), work, what="timings", quiet=quiet) as progress:
-        for batch_size, names in engines.items():
-            with closing(backend.time_engines(names, batch_size, dataset)) as parts:
+        for workload, names in engines.items():
+            with closing(backend.time_engines(names, workload)) as parts:
                 for rows in whole_timings(parts, TIMED_PROCESSES, progress):
                     write_timing(out, rows)
                     if rows[0]["status"] != "ok":
@@ -71,8 +76,9 @@ def whole_timings(
 
 def write_timing(out: Path, rows: Sequence[Row]) -> None:
     """Writes a whole timing into the store; see `store.write_timings`."""
-    of = (rows[0][name] for name in ("dataset", "engine", "batch_size", "device"))
-    store.write_timings(out, timing_name(*of), rows)
+    row = rows[0]
+    workload = Workload(dataset=row["dataset"], model=row["model"], batch_size=row["batch_size"])
+    store.write_timings(out, timing_name(row["engine"], workload, row["device"]), rows)
 
 
 def failed_timing(rows: Sequence[Row]) -> str:
@@ -87,7 +93,7 @@ def _named(rows: Sequence[Row]) -> str:
 def timing_outcome(rows: Sequence[Mapping[str, Any]]) -> str:
     """What a timing came to, or why it failed, in a few words."""
     if rows[0]["status"] != "ok":
-        return f"{rows[0]['status']}: {cli.one_line(rows[0]['reason'])}"
+        return f"{rows[0]['status']}: {strings.one_line(rows[0]['reason'])}"
     ratios: dict[int | None, list[float]] = {}
     for row in rows:
         ratio = row["seconds_per_step"] / row["baseline_seconds_per_step"]

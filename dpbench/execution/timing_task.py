@@ -12,7 +12,7 @@ from dpbench.execution import provenance, trial_task
 from dpbench.execution.backend import Workers
 from dpbench.execution.schedule import Row
 from dpbench.processes.worker_pool import Death, WorkerPool
-from dpbench.trial import Epoch, TimedName
+from dpbench.trial import Epoch, TimedName, Workload
 
 TIMED_PROCESSES = 6  # of each timing: the range of six medians is an interval of 96.9 %
 TIMED_PAIRS = 3  # in each process
@@ -24,23 +24,20 @@ class Timing:
 
     Attributes:
         engine: How steps are computed.
-        batch_size: Of the steps.
-        dataset: Whose examples they take.
+        workload: What steps are timed on.
         workers: On the first of their devices.
         pairs: Of the engine and the non-private step, in each process.
     """
 
     engine: TimedName
-    batch_size: int
-    dataset: str
+    workload: Workload
     workers: Workers
     pairs: int = TIMED_PAIRS
 
 
 def time_engines(
     engines: Sequence[TimedName],
-    batch_size: int,
-    dataset: str,
+    workload: Workload,
     workers: Workers,
     *,
     processes: int = TIMED_PROCESSES,
@@ -65,8 +62,7 @@ def time_engines(
                     continue
                 timing = Timing(
                     engine=engine,
-                    batch_size=batch_size,
-                    dataset=dataset,
+                    workload=workload,
                     workers=workers,
                     pairs=pairs,
                 )
@@ -93,15 +89,17 @@ def _task(timing: Timing, process: int) -> Iterator[Row]:
     from dpbench.datasets import loading
     from dpbench.measurement import memory, step_timing
 
-    workers, asked = timing.workers, (timing.engine, timing.batch_size)
+    workers, asked = timing.workers, (timing.engine, timing.workload)
     device, physical = workers.devices[0], workers.physical_batch_size
     torch.set_num_threads(workers.threads)
-    dataset = loading.load(timing.dataset, workers.data_root, device)
+    data = loading.load(timing.workload.dataset, workers.data_root, device)
     held = None
     try:
-        where = provenance.environment(timing.engine, workers, concurrent=0)
+        where = provenance.environment(
+            timing.engine, timing.workload.dataset, timing.workload.model, workers, concurrent=0
+        )
         measured = step_timing.measure(
-            *asked, dataset, pairs=timing.pairs, physical_batch_size=physical
+            *asked, data, pairs=timing.pairs, physical_batch_size=physical
         )
         if device != "cpu" and process == 0:
             held = memory.allocated_growth(*asked, device, physical_batch_size=physical)
@@ -125,7 +123,7 @@ def _with_memory(sent: list[Row] | Death, timing: Timing, process: int) -> list[
     try:
         held = memory.resident_growth(
             timing.engine,
-            timing.batch_size,
+            timing.workload,
             threads=workers.threads,
             physical_batch_size=workers.physical_batch_size,
         )
@@ -138,12 +136,15 @@ def failed_row(timing: Timing, seen: Epoch) -> Row:
     """The row of a timing that failed."""
     from dpbench import store
 
+    workload = timing.workload
     return store.failed_timing_row(
-        provenance.without_gpu(timing.engine, timing.workers, concurrent=0),
-        dataset=timing.dataset,
-        model="tutorial-cnn",
+        provenance.without_gpu(
+            timing.engine, workload.dataset, workload.model, timing.workers, concurrent=0
+        ),
+        dataset=workload.dataset,
+        model=workload.model,
         engine=timing.engine,
-        batch_size=timing.batch_size,
+        batch_size=workload.batch_size,
         status=seen.status,
         reason=str(seen.reason),
     )

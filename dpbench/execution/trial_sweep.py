@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from dpbench import cli, store
+from dpbench import console, store, strings
 from dpbench.execution import estimate, plan
 from dpbench.execution.accounting_thread import accounting_thread
 from dpbench.execution.backend import Backend
@@ -38,7 +38,7 @@ def run_trials(
     measured = estimate.measured_rates(out, device=backend.device)
     cost = {trial.trial_id: estimate.training_seconds(trial, measured) for trial in todo}
     if not quiet:
-        cli.say(
+        console.say(
             f"{len(trials)} trials on {trials[0].dataset}"
             + (f", {done} of them done before" if done else "")
             + (f", {failed} failed before (--retry-failed tries them again)" if failed else "")
@@ -72,6 +72,6 @@ def run_trials(
 
 def _outcome(row: Mapping[str, Any]) -> str:
     if row["status"] != "ok":
-        return f"{row['status']} in epoch {row['epoch']}: {cli.one_line(row['reason'])}"
+        return f"{row['status']} in epoch {row['epoch']}: {strings.one_line(row['reason'])}"
     spent = "" if row["epsilon"] is None else f" at epsilon {row['epsilon']:.3g}"
     return f"{100 * row['test_accuracy']:.2f} %{spent}"

@@ -15,7 +15,7 @@ from typing import Any
 
 from dpbench import __version__
 from dpbench.errors import StoreError
-from dpbench.question import ANSWER_AT
+from dpbench.privacy.budgets import ANSWER_AT
 from dpbench.store import files
 
 _FOLDER = "sweeps"

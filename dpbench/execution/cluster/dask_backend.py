@@ -23,7 +23,7 @@ from dpbench.execution.cluster.submission import Killed, Submission
 from dpbench.execution.schedule import Claims, Row, Unclaimed, by_trial
 from dpbench.execution.stacks import Stack
 from dpbench.store.claims import Claim
-from dpbench.trial import PASSING_FAILURES, Epoch, TimedName, Trial
+from dpbench.trial import PASSING_FAILURES, Epoch, TimedName, Trial, Workload
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -250,21 +250,21 @@ class DaskBackend:
         return self._timer
 
     def time_engines(
-        self, engines: Sequence[TimedName], batch_size: int, dataset: str
+        self, engines: Sequence[TimedName], workload: Workload
     ) -> Generator[list[Row]]:
         """As `Backend.time_engines`, all at the end; on one worker, as long as it is there.
 
         Raises:
             ClusterError: The scheduler has gone, or no worker can measure them.
         """
-        assert dataset == self._requirements.dataset
+        assert workload.dataset == self._requirements.dataset
         for _ in range(_TRIES):
             worker = self._timing_worker()
             with self._there.scheduler_errors():
                 future = submission.submit(
                     self._client,
                     remote_calls.time_engines,
-                    *(engines, batch_size, self._workers, self._requirements),
+                    *(engines, workload, self._workers, self._requirements),
                     (timing_task.TIMED_PROCESSES, timing_task.TIMED_PAIRS),
                     allowed=[worker],
                     resources=self._there.resources,
@@ -279,7 +279,7 @@ class DaskBackend:
                 return
         raise ClusterError(
             f"Workers have gone {_TRIES} times while they measured {', '.join(engines)} at batch "
-            f"size {batch_size}; --no-timing leaves timings out."
+            f"size {workload.batch_size}; --no-timing leaves timings out."
         )
 
     def _timed(self, future: "Future") -> list[Row] | None:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from dpbench import cli
+from dpbench import console
 from dpbench.errors import ClusterError
 from dpbench.execution.cluster import remote_calls
 from dpbench.execution.cluster.messages import first_line
@@ -67,7 +67,7 @@ class DaskWorkers:
             raise ClusterError(f"Expected workers at {self._address} that answer, and none does.")
         self._unfit |= {worker: "it does not answer" for worker in silent if worker in still}
         if silent:
-            cli.say(f"Passed over, for they do not answer: {', '.join(silent)}.")
+            console.say(f"Passed over, for they do not answer: {', '.join(silent)}.")
         self._refreshed_at = -_REFRESH_SECONDS  # workers may have come meanwhile
         if not self.fit() and self.resources:
             raise ClusterError(
@@ -119,7 +119,7 @@ class DaskWorkers:
         if unfit.worker not in self._unfit:
             lack = unfit.lack.rstrip(".")
             self._unfit[unfit.worker] = lack
-            cli.say(f"No trial for the worker {unfit.worker}: {lack}.")
+            console.say(f"No trial for the worker {unfit.worker}: {lack}.")
             if not self.fit():
                 raise ClusterError(f"No worker is left: {lack}.")
 
@@ -145,7 +145,7 @@ class DaskWorkers:
         """Prints the line, unless it was the last one."""
         if line != self._said:
             self._said = line
-            cli.say(line)
+            console.say(line)
 
     @contextmanager
     def scheduler_errors(self) -> Iterator[None]:

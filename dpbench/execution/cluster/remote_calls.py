@@ -10,8 +10,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
-from dpbench import __version__, cli
-from dpbench.datasets import catalogue
+from dpbench import __version__, datasets
+from dpbench.datasets import resolution
 from dpbench.errors import BadInput
 from dpbench.execution import local, timing_task
 from dpbench.execution.backend import Workers
@@ -19,7 +19,7 @@ from dpbench.execution.schedule import Row
 from dpbench.execution.stacks import Stack
 from dpbench.measurement import environment
 from dpbench.processes.worker_pool import WorkerPool
-from dpbench.trial import TimedName
+from dpbench.trial import TimedName, Workload
 
 PACKAGES = ("torch", "opacus")  # whose versions change results
 _COMMIT = "dpbench of commit"
@@ -62,7 +62,7 @@ def versions() -> dict[str, str]:
 
 def lacks(requirements: Requirements) -> str | None:
     """What this process' machine lacks of them, for a reader; None if nothing."""
-    root = cli.data_root(None)
+    root = resolution.data_root(None)
     own = versions()
     for name, wanted in (requirements.versions or {}).items():
         if own.get(name, wanted) != wanted:  # a commit is not known everywhere
@@ -74,9 +74,9 @@ def lacks(requirements: Requirements) -> str | None:
             return "it has no CUDA device"
     dataset = requirements.dataset
     try:
-        if not catalogue.present(dataset, root):
+        if not datasets.present(dataset, root):
             return f"{dataset} is not under its data root {root} (DPBENCH_DATA names another)"
-        if not catalogue.unpacked(dataset, root):
+        if not datasets.unpacked(dataset, root):
             from dpbench.datasets import loading
 
             loading.load(dataset, root, "cpu")
@@ -96,7 +96,7 @@ def run_trials(trials: Stack, workers: Workers, requirements: Requirements) -> l
     problem = lacks(requirements)
     if problem is not None:
         return Unfit(worker=_address(), lack=problem)
-    own = replace(workers, data_root=cli.data_root(None))
+    own = replace(workers, data_root=resolution.data_root(None))
     try:
         found = local.run_in_pool(
             _pool(own), trials, own, cancelled=_cancelled(), on_refusal=_raise
@@ -150,7 +150,7 @@ def _allow_processes() -> None:
 
 def time_engines(
     engines: Sequence[TimedName],
-    batch_size: int,
+    workload: Workload,
     workers: Workers,
     requirements: Requirements,
     times: tuple[int, int],
@@ -159,7 +159,7 @@ def time_engines(
 
     Args:
         engines: Which.
-        batch_size: Of their steps.
+        workload: On what.
         workers: How; its data root is this machine's own.
         requirements: What this machine must have.
         times: How many processes each is timed in, and how many pairs each of them takes.
@@ -167,14 +167,12 @@ def time_engines(
     problem = lacks(requirements)
     if problem is not None:
         return Unfit(worker=_address(), lack=problem)
-    own = replace(workers, data_root=cli.data_root(None))
+    own = replace(workers, data_root=resolution.data_root(None))
     processes, pairs = times
     _allow_processes()
     cancelled = _cancelled()
     rows: list[Row] = []
-    timings = timing_task.time_engines(
-        engines, batch_size, requirements.dataset, own, processes=processes, pairs=pairs
-    )
+    timings = timing_task.time_engines(engines, workload, own, processes=processes, pairs=pairs)
     try:
         with closing(timings):
             for part in timings:

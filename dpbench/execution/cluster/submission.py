@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dpbench import cli
+from dpbench import strings
 from dpbench.execution.cluster import remote_calls
 from dpbench.execution.schedule import Row
 from dpbench.execution.stacks import Stack
@@ -45,7 +45,7 @@ class Killed:
     workers: int
 
     def __str__(self) -> str:
-        count = cli.counted(self.workers, "worker")
+        count = strings.counted(self.workers, "worker")
         return f"took down {count} of the cluster, twice, the second time with nothing else sent"
 
 
