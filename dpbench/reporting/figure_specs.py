@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from dpbench import plugins
 from dpbench.analysis import comparability
 from dpbench.analysis.answers import Answer
-from dpbench.question import ANSWER_AT
+from dpbench.privacy.budgets import ANSWER_AT
 
 _PACKAGE = "reporting.figures"
 
