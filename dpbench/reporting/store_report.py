@@ -10,7 +10,7 @@ import matplotlib as mpl
 import pandas as pd
 
 from dpbench import store
-from dpbench.analysis import step_overhead, trial_rows
+from dpbench.analysis import comparability, step_overhead, trial_rows
 from dpbench.analysis.answers import Answer, Baseline
 from dpbench.errors import BadInput
 from dpbench.privacy import accounting
@@ -111,6 +111,7 @@ def _contents(
     trials, timings = read.trials, read.timings
     confirming = trials["trial_id"].isin(history.confirmations(sweeps))
     timed = step_overhead.timed_alike(timings[timings["dataset"] == found.dataset])
+    timed = comparability.of_most(timed, "model")
     return page.Contents(
         name=root.resolve().name,
         facts=found.facts,
