@@ -19,11 +19,11 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from dpbench import cli, engines, models
-from dpbench.datasets import Data, loading
+from dpbench import cli, engines, models, strings
+from dpbench.datasets import Data, loading, resolution
 from dpbench.errors import BadInput
 from dpbench.execution import runner
-from dpbench.measurement import environment, step_timing
+from dpbench.measurement import devices, environment, step_timing
 from dpbench.training.loop import synchronise
 from dpbench.trial import EngineName, Workload
 
@@ -69,10 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    (device,) = cli.devices([given.device])
+    (device,) = devices.resolve([given.device])
     if device == "cpu":
         raise BadInput(f"Expected device={given.device} to be a CUDA device: a CPU launches none.")
-    dataset = loading.load("mnist", cli.data_root(given.data_root), device)
+    dataset = loading.load("mnist", resolution.data_root(given.data_root), device)
     rows = []
     for batch_size in given.batch_size[:1] if given.short else given.batch_size:
         for name, plain, captured in _arms(batch_size, dataset):
@@ -85,7 +85,7 @@ def _run(given: argparse.Namespace) -> int:
     ]
     if given.json:
         machine = environment.machine(device)
-        print(cli.one_object(dataset="mnist", machine=machine, rows=found))
+        print(strings.json_text(dataset="mnist", machine=machine, rows=found))
     else:
         print(text(found))
     return 0
@@ -173,7 +173,7 @@ def _way(arm: step_timing.Arm, milliseconds: float, device: str) -> Way:
 
 def text(rows: Sequence[dict[str, Any]]) -> str:
     """What is printed of the object's rows."""
-    return cli.table(HEADER, map(_cells, rows))
+    return strings.table(HEADER, map(_cells, rows))
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from dpbench import cli, store
+from dpbench import cli, store, strings
 from dpbench.errors import BadInput
 from dpbench.execution import runner, sweeping
 from dpbench.execution.cluster import Cluster, remote_calls
@@ -148,7 +148,7 @@ def _run(given: argparse.Namespace) -> int:
     table = [{"places": count, "shortest_trial_milliseconds": count * each} for count in PLACES]
     if given.json:
         print(
-            cli.one_object(
+            strings.json_text(
                 trials=given.trials,
                 trial_milliseconds=given.milliseconds,
                 places=places,
@@ -173,7 +173,7 @@ def _run(given: argparse.Namespace) -> int:
         (f"{row['places']:,}", f"{row['shortest_trial_milliseconds'] / 1000:.2f} s")
         for row in table
     ]
-    print(cli.table(("trials at a time", "busy while a trial takes at least"), rows))
+    print(strings.table(("trials at a time", "busy while a trial takes at least"), rows))
     return 0
 
 

@@ -30,7 +30,7 @@ except ImportError:
     )
     sys.exit(2)
 
-from dpbench import cli, models
+from dpbench import cli, models, strings
 from dpbench.datasets import Data, loading
 from dpbench.measurement import environment, step_timing
 from dpbench.trial import EngineName
@@ -158,11 +158,11 @@ def _time(given: argparse.Namespace) -> int:
             )
     machine = environment.machine() | {"jax_version": jax.__version__}
     if given.json:
-        print(cli.one_object(dataset="digits", threads=1, machine=machine, rows=rows))
+        print(strings.json_text(dataset="digits", threads=1, machine=machine, rows=rows))
     else:
         print(f"digits, one thread, jax {jax.__version__}, torch {torch.__version__}")
         header = ("step", "batch", "over non-private", "range")
-        print(cli.table(header, map(_cells, rows)))
+        print(strings.table(header, map(_cells, rows)))
     return 0
 
 

@@ -28,7 +28,7 @@ from dpbench.analysis.answers import (
 from dpbench.analysis.price import Price
 from dpbench.analysis.statistics import Difference
 from dpbench.privacy import guarantee
-from dpbench.question import ANSWER_AT
+from dpbench.privacy.budgets import ANSWER_AT
 from dpbench.trial import ENGINES, NON_PRIVATE_ENGINES
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dpbench import cli, datasets, store
+from dpbench import datasets, store, strings
 from dpbench.execution import estimate, sweeping
 from dpbench.execution.progress import duration
 from dpbench.execution.runner import Here, Place
@@ -106,14 +106,14 @@ def text(planned: Plan) -> str:
         done = "" if trial.trial_id in running else f"  ({'done' if state == 'ok' else state})"
         lines.append(f"{epsilon:>9}  {trial.epochs:>6}  {trial}{done}")
     lines.append(
-        f"{cli.counted(len(planned.trials), 'trial')}, {len(planned.todo)} to run into "
-        f"{planned.out}, and {cli.counted(len(planned.timings), 'timing')}: about "
+        f"{strings.counted(len(planned.trials), 'trial')}, {len(planned.todo)} to run into "
+        f"{planned.out}, and {strings.counted(len(planned.timings), 'timing')}: about "
         f"{duration(planned.seconds)}, {planned.place}"
     )
     if planned.confirming:
         lines.append(
             "and then the best setting of each answer, and the best non-private one, again on "
-            f"{cli.named('seed', planned.confirming)}"
+            f"{strings.named('seed', planned.confirming)}"
         )
     return "\n".join(lines)
 
@@ -129,7 +129,7 @@ def one_object(planned: Plan) -> str:
             planned.trials, planned.epsilons, planned.states, strict=True
         )
     ]
-    return cli.one_object(
+    return strings.json_text(
         schema_version=store.SCHEMA_VERSION,
         out=str(planned.out),
         device=planned.device,

@@ -8,14 +8,15 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpbench import cli, datasets, store
+from dpbench import console, datasets, store, strings
 from dpbench.analysis import trial_rows
 from dpbench.execution import estimate
 from dpbench.execution.progress import Progress
 from dpbench.execution.runner import TIMED_PROCESSES, Place
 from dpbench.execution.schedule import Row
+from dpbench.measurement import devices
 from dpbench.processes import signals
-from dpbench.store import claim_locks, compaction
+from dpbench.store import claims
 from dpbench.trial import (
     DEFAULT_MODEL,
     ENGINES,
@@ -112,7 +113,7 @@ def run_trials(
     measured = measured_rates(out, device=place.device)
     cost = {trial.trial_id: estimate.training_seconds(trial, measured) for trial in todo}
     if not quiet:
-        cli.say(
+        console.say(
             f"{len(trials)} trials on {trials[0].dataset}"
             + (f", {done} of them done before" if done else "")
             + (f", {failed} failed before (--retry-failed tries them again)" if failed else "")
@@ -122,16 +123,16 @@ def run_trials(
     longest_first = sorted(todo, key=lambda trial: -cost[trial.trial_id])
     with (
         Progress(len(todo), sum(cost.values()), quiet=quiet) as progress,
-        claim_locks.Claims(
+        claims.Claims(
             out,
             states,
             on_done=lambda trial: progress.done(
                 f"{trial}: by another sweep", work=cost[trial.trial_id], failed=False
             ),
-        ) as claims,
+        ) as claimed,
         _accounting(longest_first) as accounted,
         _in_idle_core(meanwhile) as tell,
-        closing(place.run(longest_first, claims)) as results,
+        closing(place.run(longest_first, claimed)) as results,
     ):
         tell(place.busy_cores(len(todo)))
         for count, trained in enumerate(results, start=1):
@@ -144,8 +145,6 @@ def run_trials(
                 work=cost[trial.trial_id],
                 failed=last["status"] != "ok",
             )
-            if count % compaction.MANY == 0:
-                compaction.compact(out)
             tell(place.busy_cores(len(todo) - count))
 
 
@@ -213,7 +212,7 @@ def _in_idle_core(work: Callable[[], None]) -> Iterator[Callable[[int], None]]:
     thread = threading.Thread(target=work)
 
     def tell(busy: int) -> None:
-        if thread.ident is None and busy < cli.cores():
+        if thread.ident is None and busy < devices.cores():
             with signals.blocked():  # the thread inherits that, and leaves Ctrl-C to this one
                 thread.start()
 
@@ -325,7 +324,7 @@ def _named(rows: Sequence[Row]) -> str:
 def timing_outcome(rows: Sequence[Mapping[str, Any]]) -> str:
     """What a timing came to, or why it failed, in a few words."""
     if rows[0]["status"] != "ok":
-        return f"{rows[0]['status']}: {cli.one_line(rows[0]['reason'])}"
+        return f"{rows[0]['status']}: {strings.one_line(rows[0]['reason'])}"
     ratios: dict[int | None, list[float]] = {}
     for row in rows:
         ratio = row["seconds_per_step"] / row["baseline_seconds_per_step"]
@@ -336,6 +335,6 @@ def timing_outcome(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _outcome(row: Mapping[str, Any]) -> str:
     if row["status"] != "ok":
-        return f"{row['status']} in epoch {row['epoch']}: {cli.one_line(row['reason'])}"
+        return f"{row['status']} in epoch {row['epoch']}: {strings.one_line(row['reason'])}"
     spent = "" if row["epsilon"] is None else f" at epsilon {row['epsilon']:.3g}"
     return f"{100 * row['test_accuracy']:.2f} %{spent}"

@@ -57,6 +57,8 @@ def test_a_spec_agrees_with_itself(name: str) -> None:
 def test_its_default_sweep_is_large_enough(name: str) -> None:
     default = grid.grid(grid.defaults(name))
     assert default.noise_multiplier is not None
+    assert default.max_grad_norm is not None
+    assert default.batch_size is not None
     assert len(default.noise_multiplier) >= 3
     assert len(default.max_grad_norm) >= 3
     assert len(default.batch_size) >= 2

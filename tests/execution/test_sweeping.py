@@ -13,14 +13,13 @@ import pytest
 from factories import WHERE, make_trial, make_workload
 from remote_work import out_of_memory
 
-from dpbench import cli, store, sweep
+from dpbench import store, sweep
 from dpbench.analysis import step_overhead
 from dpbench.errors import BadInput
 from dpbench.execution import runner, sweeping
 from dpbench.execution.schedule import Claims
-from dpbench.measurement import environment
+from dpbench.measurement import devices, environment
 from dpbench.reporting import store_report
-from dpbench.store import compaction
 from dpbench.trial import StepTiming, TimedName, Trial, Workload
 
 
@@ -52,7 +51,7 @@ def place(jobs: int, threads: int) -> OneByOne:
 def test_work_starts_when_trials_leave_a_core_idle(
     jobs: int, threads: int, ended: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "cores", lambda: 2)
+    monkeypatch.setattr(devices, "cores", lambda: 2)
     trials = [make_trial("non-private", seed=seed) for seed in range(3)]
     seen = []
 
@@ -187,14 +186,14 @@ def test_a_timing_measured_again_takes_the_place_of_the_first(tmp_path: Path) ->
         store.write_timings(tmp_path, name, [place.row("fused", make_workload())])
     folder = tmp_path / "timings"
     for path in list(folder.iterdir()):
-        path.rename(path.with_name(f"{path.stem}-g1.parquet"))  # as `tidy` does
+        path.rename(path.with_name(f"{path.stem}-g1.parquet"))  # as an older dpbench
+    store.create(tmp_path)
     before = {path.name for path in folder.iterdir()}
     for place in (timer(), timer(threads=2)):
         row = place.row("fused", make_workload())
         store.write_timings(tmp_path, name, [row | {"steps": 99}])
     assert {path.name for path in folder.iterdir()} == before
     assert store.read_timings(tmp_path)["steps"].tolist() == [99, 99]
-    compaction.compact(tmp_path)
     assert len(store.read_timings(tmp_path)) == 2
 
 

@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from dpbench import __version__, cli, datasets, store
+from dpbench.datasets import resolution
 from dpbench.errors import BadInput
 from dpbench.execution import runner
 from dpbench.execution.runner import Workers
@@ -75,7 +76,7 @@ def versions() -> dict[str, str]:
 
 def lacks(kit: Kit) -> str | None:
     """What this process' machine lacks of it, in words; None if nothing."""
-    root = cli.data_root(None)
+    root = resolution.data_root(None)
     own = versions()
     for name, wanted in (kit.versions or {}).items():
         if own.get(name, wanted) != wanted:  # a commit is not known everywhere
@@ -108,7 +109,7 @@ def run_trials(trials: Stack, workers: Workers, kit: Kit) -> list[Row] | Unfit:
     problem = lacks(kit)
     if problem is not None:
         return Unfit(worker=_address(), lack=problem)
-    own = replace(workers, data_root=cli.data_root(None))
+    own = replace(workers, data_root=resolution.data_root(None))
     try:
         found = runner.run_by(_crew(own), trials, own, given_up=_given_up())
         rows = [row for rows in found for row in rows]
@@ -178,7 +179,7 @@ def time_engines(
             "--batch-size": workload.batch_size,
             "--dataset": workload.dataset,
             "--model": workload.model,
-            "--data-root": cli.data_root(None),
+            "--data-root": resolution.data_root(None),
             "--device": workers.devices[0],
             "--threads": workers.threads,
             "--processes": processes,

@@ -194,7 +194,10 @@ def test_a_worker_that_stalls_is_passed_over(processes: Processes, tmp_path: Pat
     assert rows(out).groupby("seed").size().tolist() == [20] * 6
 
 
-def test_what_workers_lack_is_said_at_once(processes: Processes, tmp_path: Path) -> None:
+def test_what_workers_lack_is_said_at_once(
+    processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "TIMED_PROCESSES", 2)
     processes.scheduler()
     without = {"DPBENCH_DATA": str(tmp_path / "empty")}
     processes.worker(environment=without)
