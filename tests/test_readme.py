@@ -14,7 +14,7 @@ from bench import efficiency, launches
 from bench.peers import race, stacks
 from dpbench import audit, compare, epsilon, report, store, sweep, timing
 from dpbench.analysis import step_overhead
-from dpbench.reporting import quantities
+from dpbench.reporting import quantities, timing_table
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FLAT = " ".join(README.split())
@@ -37,13 +37,13 @@ def test_the_answers_are_those_of_the_grid() -> None:
 
 def test_the_timings_are_printed_as_they_were_measured(timings: pd.DataFrame) -> None:
     at = timings[timings["batch_size"] == 256]
-    lines = timing.as_text(at, "mnist").splitlines()
+    lines = timing_table.as_text(at, "mnist").splitlines()
     assert len(lines) > 10
     assert [line for line in lines if line not in README] == []
 
 
 def test_what_the_tutorials_reader_pays_is_what_was_measured(timings: pd.DataFrame) -> None:
-    for line in timing.as_text(timings, "mnist").splitlines():
+    for line in timing_table.as_text(timings, "mnist").splitlines():
         if line.startswith("opacus-as-shipped takes"):
             assert line.rstrip(".") in FLAT
 
