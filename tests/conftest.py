@@ -5,13 +5,11 @@ import signal
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from dpbench.datasets import loading
-from dpbench.trial import NON_PRIVATE_ENGINES, EngineName, Trial
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -52,19 +50,3 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[Pa
         return root
 
     return render
-
-
-def make_trial(engine: EngineName = "opacus-hooks", **changed: Any) -> Trial:
-    """A small trial on digits, with some fields changed."""
-    private = engine not in NON_PRIVATE_ENGINES
-    asked: dict[str, Any] = {
-        "dataset": "digits",
-        "engine": engine,
-        "noise_multiplier": 1.0 if private else None,
-        "max_grad_norm": 1.0 if private else None,
-        "delta": 1e-5 if private else None,
-        "batch_size": 64,
-        "learning_rate": 0.1,
-        "epochs": 1,
-    }
-    return Trial(**(asked | changed))

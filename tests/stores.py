@@ -6,8 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from conftest import make_trial
-from test_store import WHERE
+from factories import WHERE, make_trial
 
 from dpbench import store
 from dpbench.execution import sweeping

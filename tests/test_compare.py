@@ -12,16 +12,14 @@ from xml.etree import ElementTree
 import pandas as pd
 import pyarrow as pa
 import pytest
-from conftest import make_trial
-from test_store import WHERE
-from test_sweep import imports_torch
+from factories import ROOT, WHERE, make_trial
+from interpreters import imports_torch
 
 from dpbench import compare, store
 from dpbench.privacy import accounting
 from dpbench.store import files
 from dpbench.trial import Epoch, StepTiming, Trial
 
-ROOT = Path(__file__).parent.parent
 QUICK = ROOT / "results" / "mnist-quick"
 TABLE = ROOT / "results" / "opacus-table"
 
@@ -447,7 +445,7 @@ def test_comparing_does_not_import_torch(tmp_path: Path) -> None:
 
 def test_an_older_accountant_is_no_change_of_privacy(tmp_path: Path) -> None:
     """The same trials, accounted for by PRV before and by PLD after, and the other way round."""
-    old = Path(__file__).parents[1] / "results" / "mnist-quick"
+    old = ROOT / "results" / "mnist-quick"
     rows = store.read_trials(old)
     if rows["dp_accounting_version"].notna().any():
         rows["dp_accounting_version"] = None

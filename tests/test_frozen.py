@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import make_trial
+from factories import ROOT, make_trial
 
 from dpbench import report
 from dpbench.datasets import loading
 from dpbench.training import loop
 from dpbench.trial import ENGINES, NON_PRIVATE_ENGINES, EngineName
 
-QUICK = Path(__file__).parent.parent / "results" / "mnist-quick"
+QUICK = ROOT / "results" / "mnist-quick"
 
 # Two epochs of digits: train loss of either, test loss and test accuracy after the second
 PRIVATE = (2.2759626, 2.1861134, 2.1311837, 190 / 360)

@@ -12,10 +12,10 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 import yaml
+from factories import ROOT
 
 from dpbench import store
 
-ROOT = Path(__file__).parent.parent
 QUICK = ROOT / "results" / "mnist-quick"
 
 

@@ -4,18 +4,17 @@ import dataclasses
 import json
 import re
 import shlex
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import stores
+from factories import ROOT
 
 from bench import efficiency, launches
 from bench.peers import race, stacks
 from dpbench import analysis, audit, compare, epsilon, report, store, sweep, timing
 from dpbench.reporting import text
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FLAT = " ".join(README.split())
 MNIST = ROOT / "results" / "mnist"

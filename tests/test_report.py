@@ -15,8 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import stores
-from conftest import make_trial
-from test_store import WHERE
+from factories import WHERE, make_trial
 
 from dpbench import report, store
 from dpbench.reporting.page import tables

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import stores
+from factories import ROOT
 
 from bench import selection_bias
 from dpbench import analysis, store
@@ -17,7 +18,6 @@ from dpbench.reporting import caveats, findings
 from dpbench.store import history
 from dpbench.trial import ENGINES
 
-ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "results" / "opacus-table"
 QUICK = ROOT / "results" / "mnist-quick"
 CUDA = ROOT / "results" / "mnist-cuda"

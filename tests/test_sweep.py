@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
+from interpreters import imports_torch
 
 from dpbench import report, store, sweep
 from dpbench.trial import PRIVATE_ENGINES
@@ -376,15 +377,6 @@ LIGHT = (
     ("--dry-run", "--dataset", "mnist"),
     ("--dry-run", "--dataset", "mnist", "--device", "cpu", "--json"),
 )
-
-
-def imports_torch(code: str, cwd: Path) -> bool:
-    """Whether a fresh interpreter has imported torch at the end of the code."""
-    probe = f"import sys\ntry:\n {code}\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", probe], cwd=cwd, capture_output=True, text=True, check=True
-    )
-    return done.stdout.splitlines()[-1] == "True"
 
 
 @pytest.mark.parametrize("arguments", LIGHT, ids=" ".join)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import make_trial
+from factories import make_trial
 
 from dpbench import store, timing
 from dpbench.execution import sweeping
@@ -55,7 +55,7 @@ def test_one_object_and_the_raw_times_in_a_store(tmp_path: Path) -> None:
 
 def planted(alone: bool) -> list[list[dict[str, object]]]:
     """Rows of one timing in each of two processes, twice the baseline's time."""
-    from test_store import WHERE
+    from factories import WHERE
 
     from dpbench import store
 
@@ -180,6 +180,6 @@ def test_bad_input_is_one_line_with_the_value(
 
 
 def test_help_does_not_import_torch(tmp_path: Path) -> None:
-    from test_sweep import imports_torch
+    from interpreters import imports_torch
 
     assert not imports_torch("import dpbench.timing; dpbench.timing.main(['--help'])", tmp_path)

@@ -1,15 +1,14 @@
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_trial
+from factories import ROOT, make_trial
 
 from dpbench import store
 from dpbench.errors import BadInput
 from dpbench.trial import Trial
 
-RESULTS = Path(__file__).parent.parent / "results"
+RESULTS = ROOT / "results"
 
 
 def _mnist(

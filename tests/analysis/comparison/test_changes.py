@@ -1,0 +1,83 @@
+import math
+
+import pandas as pd
+import pytest
+from factories import BEFORE, arm, moved
+
+from dpbench import cli
+from dpbench.analysis.comparison import changes, differences
+
+
+def test_a_regression_is_said_in_words_and_marked_in_its_table() -> None:
+    accuracy = changes.labelled(differences.accuracy(arm(BEFORE), moved([-0.02] * 4)))
+    (row,) = changes.worse(accuracy)
+    assert row["label"] == "opacus-hooks noise 1 clip 1 batch 64 lr 0.1 epochs 1"
+    assert changes.fell(row) == "accuracy -2.00 points over 4 seeds"
+    (row,) = changes.worse(differences.epsilon(arm([0.9]), arm([0.9], epsilon=3.0)))
+    assert changes.spends(row) == "epsilon 2 -> 3"
+    assert changes.worse(differences.trials(arm([0.9]), arm([0.9]))) == []
+    header, rows = changes.accuracy_table(accuracy)
+    assert rows[0][1:6] == ("4", "90.30", "88.30", "-2.00", "[-2.00, -2.00]")
+    assert cli.table(header, rows).splitlines()[1].endswith("REGRESSION")
+
+
+def test_only_epsilons_that_differ_are_in_the_table() -> None:
+    same = changes.labelled(differences.epsilon(arm([0.9]), arm([0.9])))
+    assert changes.epsilon_table(same)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"dataset": "mnist"}, "epochs 1 mnist"),
+        ({"delta": 1e-6}, "epochs 1 delta 1e-06"),
+        ({"validation_examples": 300.0}, "epochs 1 300 held out"),
+        ({"momentum": 0.9}, "epochs 1 momentum 0.9"),
+        ({"sampling": "shuffle"}, "epochs 1 shuffle"),
+    ],
+)
+def test_arms_that_differ_are_named_apart(changed: dict[str, object], words: str) -> None:
+    both = pd.concat([arm(BEFORE), arm(BEFORE).assign(**changed)])
+    found = changes.labelled(differences.accuracy(both, both))
+    labels = found.loc[found["arms"] == 1, "label"]
+    assert labels.is_unique
+    assert labels.iloc[1].endswith(words)
+    assert found["label"].is_unique
+
+
+def test_an_epsilon_that_is_lost_is_said_to_be_none() -> None:
+    lost = arm([0.9], epsilon=math.nan).assign(accountant=None)
+    found = changes.labelled(differences.epsilon(arm([0.9]), lost))
+    assert changes.epsilon_table(found)[1][0][1:] == ("2 (pld)", "none", "", "REGRESSION")
+    (row,) = changes.worse(found)
+    assert changes.spends(row) == "epsilon 2 -> none"
+    same = changes.labelled(differences.epsilon(lost, lost))
+    assert not same["regression"].any()
+
+
+def test_arms_that_did_not_move_are_left_out() -> None:
+    before = pd.concat([arm([0.9, 0.91], noise) for noise in (1, 2, 3)])
+    after = before.assign(test_accuracy=[0.9, 0.91, 0.901, 0.91, 0.9, 0.91])
+    found = differences.accuracy(before, before)
+    assert changes.moved(found)["arms"].tolist() == [3]
+    found = changes.labelled(differences.accuracy(before, after))
+    assert changes.moved(found)["label"].tolist() == [
+        "opacus-hooks noise 2 clip 1 batch 64 lr 0.1 epochs 1",
+        "opacus-hooks, all 3 arms",
+    ]
+    there_and_back = differences.accuracy(arm([0.9, 0.91]), arm([0.91, 0.9]))
+    assert len(changes.moved(there_and_back)) == 1
+
+
+def test_the_worst_of_many_are_the_means_the_regressions_and_the_largest_falls() -> None:
+    frame = pd.DataFrame(
+        {
+            "arms": [1, 1, 1, 1, 9],
+            "difference": [-0.1, -0.3, 0.2, -0.2, 0.0],
+            "regression": [True, False, False, False, False],
+        }
+    )
+    assert changes.worst(frame, 3).index.tolist() == [0, 1, 4]
+    assert changes.worst(frame, 5) is frame
+    growth = pd.DataFrame({"growth": [1.0, 3.0, 2.0], "regression": [True, False, False]})
+    assert changes.worst(growth, 2).index.tolist() == [0, 1]

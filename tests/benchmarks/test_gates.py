@@ -1,0 +1,140 @@
+"""The gates fail when they must: each by something planted, in a run of its own."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from factories import ROOT
+
+PLANTED = """
+import time
+from dataclasses import replace
+from dpbench import engines
+from dpbench.measurement import memory
+from dpbench.privacy import accounting
+from dpbench.store import files
+from dpbench.engines import opacus_grad_sample
+
+# every private step costs twice, by taking it twice
+build = engines.build
+
+class Twice:
+    def __init__(self, engine):
+        self.engine = engine
+
+    def step(self, images, labels):
+        self.engine.step(images, labels)
+        return self.engine.step(images, labels)
+
+def slow(trial, model, **knobs):
+    engine = build(trial, model, **knobs)
+    return Twice(engine) if trial.private else engine
+
+engines.build = slow
+
+# memory is lost
+memory.resident_growth = lambda *_, **__: 10**9
+
+# an accountant is off by two millionths
+spent = accounting.spent
+accounting.spent = lambda **asked: replace(
+    spent(**asked), epsilon_rdp=spent(**asked).epsilon_rdp * (1 + 2e-6)
+)
+
+# the store writes everything five times
+write = files.write
+
+def often(root, path, table):
+    for _ in range(5):
+        write(root, path, table)
+
+files.write = often
+
+# an engine learns nothing
+opacus_grad_sample.OpacusGradSample.step = lambda self, images, labels: images.new_ones(())
+"""
+GATES = (
+    "overhead.fused.64",
+    "memory.fused.64",
+    "epsilon.opacus-tests",
+    "test_write_trial",
+    "test_accuracy_on_digits",
+)
+
+
+def bench(
+    *arguments: str, plugin: str = "", folder: Path, cwd: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """Runs the gates with a plugin that changes the program before they look at it."""
+    (folder / "planted.py").write_text(plugin, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-p", "planted", "--short", "-q", *arguments]
+    path = os.pathsep.join([str(cwd), str(folder), os.environ.get("PYTHONPATH", "")])
+    # pytest-benchmark measures nothing in a worker of pytest-xdist, for which it would take this
+    alone = {name: value for name, value in os.environ.items() if "PYTEST_XDIST" not in name}
+    return subprocess.run(
+        [*command, "-p", "no:cacheprovider"],
+        cwd=cwd,
+        env=alone | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_gates_pass_and_their_figures_carry_versions_threads_and_ratios(tmp_path: Path) -> None:
+    saved = tmp_path / "bench.json"
+    done = bench("bench", "-k", " or ".join(GATES), f"--benchmark-json={saved}", folder=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert f"{len(GATES)} passed" in done.stdout
+    figures = json.loads(saved.read_text(encoding="utf-8"))["benchmarks"]
+    assert len(figures) == 2  # those that are timed
+    for figure in figures:
+        info = figure["extra_info"]
+        assert {"torch_version", "opacus_version", "dpbench_commit", "threads"} <= set(info)
+        assert info["low"] <= info["ratio"] <= info["high"]
+        assert info["ratio"] <= info["limit"]
+
+
+def test_each_gate_fails_by_what_is_planted(tmp_path: Path) -> None:
+    """A step that costs twice, memory lost, an epsilon off, a slow store, an idle engine."""
+    done = bench("bench", "-k", " or ".join(GATES), plugin=PLANTED, folder=tmp_path)
+    assert done.returncode == 1, done.stdout
+    assert f"{len(GATES)} failed" in done.stdout
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A folder with the gates and what configures them, to be spoilt."""
+    shutil.copytree(ROOT / "bench", tmp_path / "bench")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def test_all_gates_are_here(copy: Path) -> None:
+    done = bench("bench", "--collect-only", folder=copy, cwd=copy)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_gate_that_has_disappeared_fails(copy: Path) -> None:
+    """One with its file, and one that a mark leaves out."""
+    (copy / "bench" / "test_harness.py").unlink()
+    steps = copy / "bench" / "test_steps.py"
+    text = steps.read_text(encoding="utf-8")
+    text = text.replace("def test_memory", "@pytest.mark.slow\ndef test_memory")
+    steps.write_text(text, encoding="utf-8")
+    done = bench("bench", "--collect-only", folder=copy, cwd=copy)
+    assert done.returncode == 1, done.stdout
+    assert "GATE DISAPPEARED memory.fused.64" in done.stdout
+    assert "GATE DISAPPEARED sweep.efficiency" in done.stdout
+
+
+def test_an_engine_without_its_limit_fails(copy: Path) -> None:
+    limits = copy / "bench" / "limits.toml"
+    text = limits.read_text(encoding="utf-8")
+    limits.write_text(text.replace("fused = { 64", "none = { 64"), encoding="utf-8")
+    done = bench("bench", "-k", "every_private_engine", folder=copy, cwd=copy)
+    assert done.returncode == 1, done.stdout

@@ -1,0 +1,750 @@
+"""Every engine owes the same: clipping, noise of the right spread, and the others' trajectory."""
+
+import copy
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from factories import make_trial
+from torch import Tensor, nn
+from torch.nn.utils import prune
+
+from dpbench import engines, models, store
+from dpbench.datasets import loading
+from dpbench.engines import backward, bookkeeping, fused
+from dpbench.engines.fused import kernel, simd
+from dpbench.engines.opacus_grad_sample import OpacusGradSample
+from dpbench.errors import BadInput
+from dpbench.training import loop
+from dpbench.trial import ENGINES, NON_PRIVATE_ENGINES, EngineName, Trial
+
+PRIVATE = [engine for engine in ENGINES if engine not in NON_PRIVATE_ENGINES]
+EVERY_PRIVATE = pytest.mark.parametrize("engine", PRIVATE)
+
+
+def build(trial: Trial, physical_batch_size: int | None = None) -> tuple[nn.Module, engines.Engine]:
+    model = models.tutorial_cnn(seed=1, device="cpu")
+    noise = torch.Generator().manual_seed(2)
+    return model, engines.build(trial, model, noise=noise, physical_batch_size=physical_batch_size)
+
+
+def weights(model: nn.Module) -> Tensor:
+    """All parameters as one float64 vector, in whatever layout they are."""
+    flat = [parameter.detach().reshape(-1).double() for parameter in model.parameters()]
+    return torch.cat(flat)
+
+
+def gradient(trial: Trial, images: Tensor, labels: Tensor) -> Tensor:
+    """The sum that one step of plain SGD has divided by batch_size and taken."""
+    model, engine = build(trial)
+    before = weights(model)
+    engine.step(images, labels)
+    return (before - weights(model)) * trial.batch_size / trial.learning_rate
+
+
+def batch(digits: loading.Dataset, size: int, start: int = 0) -> tuple[Tensor, Tensor]:
+    part = slice(start, start + size)
+    return loading.normalise(digits.train_images[part]), digits.train_labels[part]
+
+
+def test_the_model_is_the_tutorials() -> None:
+    model = models.tutorial_cnn(seed=0, device="cpu")
+    assert sum(parameter.numel() for parameter in model.parameters()) == 26_010
+    assert model(torch.zeros(3, 1, 28, 28)).shape == (3, 10)
+    same, other = (models.tutorial_cnn(seed=seed, device="cpu") for seed in (0, 1))
+    assert torch.equal(weights(model), weights(same))
+    assert not torch.equal(weights(model), weights(other))
+
+
+def test_making_a_model_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    models.tutorial_cnn(seed=5, device="cpu")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("engine", NON_PRIVATE_ENGINES)
+def test_non_private_is_sgd_with_the_expected_batch_size_as_divisor(
+    engine: EngineName, digits: loading.Dataset
+) -> None:
+    images, labels = batch(digits, 50)
+    trial = make_trial(engine, batch_size=64, learning_rate=0.5)
+    model, stepper = build(trial)
+    loss = stepper.step(images, labels)
+    plain = models.tutorial_cnn(seed=1, device="cpu")
+    plain_loss = F.cross_entropy(plain(images), labels, reduction="sum")
+    plain_loss.backward()
+    assert float(loss) == pytest.approx(float(plain_loss.detach()), rel=1e-5)
+    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        assert theirs.grad is not None
+        torch.testing.assert_close(ours, theirs - 0.5 * theirs.grad / 64)
+
+
+@EVERY_PRIVATE
+def test_no_noise_and_a_wide_clip_recover_plain_sgd(
+    engine: EngineName, digits: loading.Dataset
+) -> None:
+    """Within 1e-4: where pixels tie in max-pooling to rounding, either may take the gradient."""
+    images, labels = batch(digits, 50)
+    wide = make_trial(engine, noise_multiplier=0.0, max_grad_norm=1e6)
+    plain = gradient(make_trial("non-private"), images, labels)
+    error = (gradient(wide, images, labels) - plain).norm() / plain.norm()
+    assert error < 1e-4
+
+
+@EVERY_PRIVATE
+@pytest.mark.parametrize("max_grad_norm", [0.01, 1.0])
+def test_no_example_moves_the_sum_beyond_the_clipping_norm(
+    engine: EngineName, max_grad_norm: float, digits: loading.Dataset
+) -> None:
+    trial = make_trial(engine, noise_multiplier=0.0, max_grad_norm=max_grad_norm)
+    images, labels = batch(digits, 33)
+    whole = gradient(trial, images, labels)
+    for left_out in range(3):
+        keep = torch.arange(33) != left_out
+        moved = (whole - gradient(trial, images[keep], labels[keep])).norm()
+        assert moved <= max_grad_norm * 1.001
+        assert moved >= max_grad_norm * 0.999  # every digit's first gradient is longer than 1
+
+
+class Wrapped(nn.Module):
+    """A model of which an engine cannot tell which layer comes first."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("engine", ["opacus-hooks", "opacus-functorch"])
+@pytest.mark.parametrize("wrapped", [False, True], ids=["sequential", "wrapped"])
+def test_opacus_computes_the_gradients_of_examples_alone_where_it_can(
+    engine: EngineName, wrapped: bool, digits: loading.Dataset
+) -> None:
+    plain = models.tutorial_cnn(seed=1, device="cpu")
+    model = Wrapped(plain) if wrapped else plain
+    noise = torch.Generator().manual_seed(2)
+    trial = make_trial(engine, noise_multiplier=0.5)
+    stepper = engines.build(trial, model, noise=noise)
+    of_the_batch = []
+    for name, parameter in plain.named_parameters():
+        parameter.register_post_accumulate_grad_hook(lambda _, name=name: of_the_batch.append(name))
+    stepper.step(*batch(digits, 20))
+    assert set(of_the_batch) == {name for name, _ in plain.named_parameters() if wrapped}
+    reference, hooks = build(make_trial("opacus-hooks", noise_multiplier=0.5))
+    hooks.step(*batch(digits, 20))
+    torch.testing.assert_close(weights(plain), weights(reference))
+
+
+@EVERY_PRIVATE
+@pytest.mark.parametrize("physical_batch_size", [None, 7])
+def test_engines_follow_the_same_trajectory(
+    engine: EngineName, physical_batch_size: int | None, digits: loading.Dataset
+) -> None:
+    """Five noisy steps with momentum: the same weights as hooks within 1e-5 of the way moved.
+
+    Rounding differs from engine to engine, and five steps have not blown it up.
+    """
+    moved = {}
+    arms: list[tuple[EngineName, int | None]] = [("opacus-hooks", None)]
+    for name, physical in [*arms, (engine, physical_batch_size)]:
+        trial = make_trial(name, noise_multiplier=0.5, momentum=0.9)
+        model, stepper = build(trial, physical)
+        before = weights(model)
+        for step in range(5):
+            stepper.step(*batch(digits, 40 + step, start=50 * step))
+        moved[name, physical] = weights(model) - before
+    reference = moved["opacus-hooks", None]
+    error = (moved[engine, physical_batch_size] - reference).norm() / reference.norm()
+    assert error < 1e-5
+
+
+def test_a_batch_of_several_chunks_is_summed_whole(digits: loading.Dataset) -> None:
+    images, labels = batch(digits, 500)  # more than either engine takes at a time on a CPU
+    plain = models.tutorial_cnn(seed=1, device="cpu")
+    loss = F.cross_entropy(plain(images), labels, reduction="sum")
+    whole = torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, list(plain.parameters()))])
+    chunked = gradient(make_trial("non-private"), images, labels)
+    assert (chunked - whole).norm() < 1e-5 * whole.norm()
+
+    hooks, bookkeeping = (
+        gradient(make_trial(engine, noise_multiplier=0.0), images, labels)
+        for engine in ("opacus-hooks", "bookkeeping")
+    )
+    assert (bookkeeping - hooks).norm() < 1e-5 * hooks.norm()
+
+
+def has_spread(noise: Tensor, expected: float) -> bool:
+    """Whether the noise's standard deviation is as expected, to 3 % (7 standard errors)."""
+    return (
+        abs(float(noise.std()) / expected - 1) < 0.03 and abs(float(noise.mean())) < expected / 30
+    )
+
+
+@EVERY_PRIVATE
+def test_an_empty_batch_is_noise_of_the_right_spread(engine: EngineName) -> None:
+    trial = make_trial(engine, noise_multiplier=1.5, max_grad_norm=0.4)
+    noise = gradient(trial, torch.zeros(0, 1, 28, 28), torch.zeros(0, dtype=torch.int64))
+    assert has_spread(noise, 1.5 * 0.4)
+    for wrong in (2 / 3, 3 / 2):
+        assert not has_spread(wrong * noise, 1.5 * 0.4)
+
+
+@EVERY_PRIVATE
+def test_noise_is_added_once_a_step_however_many_parts(
+    engine: EngineName, digits: loading.Dataset
+) -> None:
+    images, labels = batch(digits, 40)
+    trial = make_trial(engine, noise_multiplier=50.0, max_grad_norm=0.1)
+    model, stepper = build(trial, physical_batch_size=8)
+    before = weights(model)
+    stepper.step(images, labels)
+    noisy = (before - weights(model)) * trial.batch_size / trial.learning_rate
+    clipped = gradient(make_trial(engine, noise_multiplier=0.0, max_grad_norm=0.1), images, labels)
+    assert has_spread(noisy - clipped, 50.0 * 0.1)
+
+
+@EVERY_PRIVATE
+def test_each_step_draws_new_noise_from_its_own_generator(engine: EngineName) -> None:
+    nothing = torch.zeros(0, 1, 28, 28), torch.zeros(0, dtype=torch.int64)
+    model, stepper = build(make_trial(engine))
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    at = [weights(model)]
+    for _ in range(2):
+        stepper.step(*nothing)
+        at.append(weights(model))
+    first, second = at[1] - at[0], at[2] - at[1]
+    assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 0.03
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_step_returns_the_sum_of_the_losses_before_it(
+    engine: EngineName, digits: loading.Dataset
+) -> None:
+    images, labels = batch(digits, 30)
+    plain = models.tutorial_cnn(seed=1, device="cpu")
+    with torch.no_grad():
+        expected = float(F.cross_entropy(plain(images), labels, reduction="sum"))
+    _, stepper = build(make_trial(engine), physical_batch_size=8)
+    assert float(stepper.step(images, labels)) == pytest.approx(expected, rel=1e-5)
+    assert float(stepper.step(images[:0], labels[:0])) == 0
+
+
+def test_opacus_hooks_are_wrong_on_channels_last_activations(digits: loading.Dataset) -> None:
+    """Why `engines.build` makes contiguous what the hooks read; when this fails, it need not."""
+    images, labels = batch(digits, 32)
+    trial = make_trial("opacus-hooks", noise_multiplier=0.0, max_grad_norm=1e6)
+    plain = gradient(make_trial("non-private"), images, labels)
+    model = models.tutorial_cnn(seed=1, device="cpu")
+    model.to(memory_format=torch.channels_last)
+    noise = torch.Generator().manual_seed(0)
+    engine = OpacusGradSample(trial, model, noise=noise, physical_batch_size=None)
+    before = weights(model)
+    engine.step(images, labels)
+    moved = (before - weights(model)) * trial.batch_size / trial.learning_rate
+    assert (moved - plain).norm() > 0.1 * plain.norm()
+
+
+class InPlace(nn.Module):
+    """Not a Sequential, and it writes over what its layers give."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Linear(4 * 10 * 10, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.second(self.first(images).relu_().flatten(1))
+        return logits.mul_(1.5)
+
+
+def of_odd_layers() -> nn.Module:
+    """Other strides, paddings and dilations, no bias, two dense layers."""
+    return nn.Sequential(
+        nn.Conv2d(3, 4, (3, 2), stride=(1, 2), padding=(1, 0), dilation=(2, 1), bias=False),
+        nn.Tanh(),
+        nn.Conv2d(4, 5, 3, padding=1),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(),
+        nn.Linear(80, 6, bias=False),
+        nn.ELU(inplace=True),
+        nn.Linear(6, 10),
+    )
+
+
+def of_known_layers() -> nn.Module:
+    """Nothing but what `passes` knows by hand, in other orders than the tutorial's."""
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.MaxPool2d((2, 1), stride=1),
+        nn.Sequential(
+            nn.Conv2d(3, 4, 3, stride=(2, 1), padding=(0, 2), dilation=(1, 2)),
+            nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=True),
+            nn.ReLU(inplace=True),
+        ),
+        nn.Conv2d(4, 5, 2, bias=False),
+        nn.Conv2d(5, 6, 2),
+        nn.Flatten(),
+        nn.ReLU(),
+        nn.Linear(30, 7),
+        nn.Linear(7, 9, bias=False),
+        nn.ReLU(),
+        nn.ReLU(),
+        nn.Linear(9, 10),
+    )
+
+
+@pytest.mark.parametrize("strip_bytes", [bookkeeping.STRIP_BYTES, 1], ids=["", "strips"])
+@pytest.mark.parametrize(
+    ("make", "by_hand"),
+    [
+        (of_odd_layers, False),
+        (InPlace, False),
+        (of_known_layers, True),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(432, 10)), True),
+        (lambda: nn.Sequential(nn.Conv2d(3, 10, 12), nn.Flatten()), True),
+    ],
+    ids=["odd", "in place", "by hand", "linear", "convolution"],
+)
+def test_bookkeeping_knows_any_model_of_its_layers(
+    make: Callable[[], nn.Module],
+    by_hand: bool,
+    strip_bytes: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As vmap(grad) has it."""
+    monkeypatch.setattr(bookkeeping, "STRIP_BYTES", strip_bytes)
+    torch.manual_seed(3)
+    model = make()
+    assert (backward.chain(model) is not None) == by_hand
+    images, labels = torch.randn(9, 3, 12, 12), torch.arange(9)
+    given = images.clone()
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+    def loss(parameters: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
+        logits = torch.func.functional_call(model, parameters, (image[None],))
+        return F.cross_entropy(logits, label[None])
+
+    each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(before, images, labels)
+    flat = torch.cat([part.flatten(1) for part in each.values()], dim=1)
+    norms = flat.norm(dim=1)
+    bound = float(norms.median()) * 1.01
+    factors = (bound / (norms + 1e-6)).clamp(max=1)
+    assert 0 < (factors < 1).sum() < 9  # some are clipped, some are not
+
+    trial = make_trial("bookkeeping", noise_multiplier=0.0, max_grad_norm=bound, learning_rate=0.1)
+    noise = torch.Generator().manual_seed(0)
+    engines.build(trial, model, noise=noise, physical_batch_size=4).step(images, labels)
+    for name, parameter in model.named_parameters():
+        expected = before[name] - 0.1 * torch.einsum("n,n...->...", factors, each[name]) / 64
+        torch.testing.assert_close(parameter.detach(), expected)
+    assert torch.equal(images, given)
+
+
+def test_passes_by_hand_are_autograds(digits: loading.Dataset) -> None:
+    model = models.tutorial_cnn(seed=1, device="cpu").to(memory_format=torch.channels_last)
+    images, labels = batch(digits, 20)
+    loss, found = backward.through(model)(images, labels)
+    same, expected = backward.ByAutograd(model)(images, labels)
+    assert loss == same
+    assert found.keys() == expected.keys() == {model[at] for at in (0, 3, 7, 9)}
+    for layer, ends in found.items():
+        for ours, theirs in zip(ends, expected[layer], strict=True):
+            torch.testing.assert_close(ours, theirs)
+    for convolution in (model[0], model[3]):
+        assert found[convolution][1].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    "convolution",
+    [
+        nn.Conv2d(3, 4, 4, stride=2),
+        nn.Conv2d(3, 4, (4, 6), stride=(2, 3), bias=False),
+        nn.Conv2d(3, 4, (3, 2), stride=(1, 2)),
+        nn.Conv2d(3, 4, 2, stride=2),
+        nn.Conv2d(3, 4, 3, stride=2),
+        nn.Conv2d(3, 4, 2, stride=2, padding=1),
+        nn.Conv2d(3, 4, 2, stride=2, dilation=2),
+        nn.Conv2d(3, 3, 2, stride=2, groups=3),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_the_pass_back_through_any_convolution_is_autograds(
+    convolution: nn.Conv2d, memory_format: torch.memory_format
+) -> None:
+    torch.manual_seed(3)
+    first = nn.Conv2d(
+        2, 3, 2
+    )  # of more than one channel and tap: its outputs' layout is the weights'
+    model = nn.Sequential(first, copy.deepcopy(convolution), nn.Flatten())
+    model.to(memory_format=memory_format)
+    images, labels = torch.randn(5, 2, 14, 15), torch.arange(5)
+    layers = backward.chain(model)
+    assert layers is not None
+    _, found = backward.ByHand(layers)(images, labels)
+    _, expected = backward.ByAutograd(model)(images, labels)
+    torch.testing.assert_close(found[first][1], expected[first][1])
+
+
+def of_sequences(rows: int = 36, width: int = 12) -> nn.Module:
+    """A chain whose first Linear sees the images' rows, not [B, features]."""
+    return nn.Sequential(nn.Linear(width, 5), nn.ReLU(), nn.Flatten(), nn.Linear(5 * rows, 10))
+
+
+def of_phases() -> nn.Module:
+    """A chain with a strided convolution that is not the first."""
+    return nn.Sequential(
+        nn.Sequential(nn.ReLU()),
+        nn.Sequential(nn.Conv2d(3, 4, 2), nn.Conv2d(4, 5, (4, 2), stride=2)),
+        nn.Flatten(),
+        nn.Linear(100, 10),
+    )
+
+
+def with_hook() -> nn.Module:
+    model = of_known_layers()
+    assert isinstance(model, nn.Sequential)
+    model[1].register_forward_hook(lambda _layer, _inputs, output: 2 * output)
+    return model
+
+
+def of_derived_weight(features: int = 432) -> nn.Module:
+    layer = nn.Linear(features, 10, bias=False)
+    return nn.Sequential(nn.Flatten(), prune.random_unstructured(layer, "weight", 0.5))
+
+
+@pytest.mark.parametrize(
+    ("make", "by_hand"),
+    [
+        (of_odd_layers, False),
+        (of_known_layers, True),
+        (of_sequences, True),
+        (of_phases, True),
+        (with_hook, False),
+        (of_derived_weight, False),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(432, 10), shared_weight(10)), False),
+    ],
+    ids=["odd", "known", "sequences", "phases", "hook", "derived", "shared"],
+)
+@pytest.mark.parametrize("examples", [9, 0])
+def test_a_non_private_step_of_any_model_is_autograds(
+    make: Callable[[], nn.Module], by_hand: bool, examples: int
+) -> None:
+    torch.manual_seed(3)
+    model = make().double()
+    assert (backward.chain(model) is not None) == by_hand
+    images, labels = torch.randn(examples, 3, 12, 12).double(), torch.arange(examples)
+    loss = F.cross_entropy(model(images), labels, reduction="sum")
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    expected = [
+        each.detach() - gradient / 64
+        for each, gradient in zip(model.parameters(), gradients, strict=True)
+    ]
+    trial = make_trial("non-private", learning_rate=1.0, batch_size=64)
+    engine = engines.build(trial, model, noise=torch.Generator(), physical_batch_size=4)
+    torch.testing.assert_close(engine.step(images, labels), loss.detach())
+    for ours, theirs in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(ours.detach(), theirs)
+
+
+def shared_weight(features: int = 784) -> nn.Module:
+    first, second = nn.Linear(features, features), nn.Linear(features, features)
+    second.weight = first.weight
+    return nn.Sequential(nn.Flatten(), first, second)
+
+
+def used_twice() -> nn.Module:
+    layer = nn.Linear(784, 784)
+    return nn.Sequential(nn.Flatten(), layer, layer)
+
+
+def frozen() -> nn.Module:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 20), nn.Linear(20, 10))
+    model[1].requires_grad_(False)
+    return model
+
+
+class Unused(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused = nn.Linear(784, 10), nn.Linear(784, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.used(images.flatten(1))
+        return logits
+
+
+class WritesOver(Unused):
+    def forward(self, images: Tensor) -> Tensor:
+        features = images.flatten(1) * 1
+        logits: Tensor = self.used(features)
+        return logits + self.unused(features.relu_())  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.LayerNorm(784)), "not LayerNorm"),
+        (
+            nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, affine=False), nn.Flatten()),
+            "mixes examples",
+        ),
+        (frozen(), "is frozen"),
+        (Unused(), "not used"),
+        (WritesOver(), "writes over what Linear"),
+        (nn.Sequential(nn.Conv2d(2, 2, 3, groups=2)), "not Conv2d"),
+        (nn.Sequential(nn.Conv2d(1, 2, 3, padding="same")), "not Conv2d"),
+        (of_sequences(28, 28), r"Linear on \[B, features\]"),
+        (of_derived_weight(784), "layer with hooks"),
+        (shared_weight(), "two layers share"),
+        (used_twice(), "used twice"),
+    ],
+    ids=[
+        "norm",
+        "batch norm",
+        "frozen",
+        "unused",
+        "writes over",
+        "groups",
+        "same",
+        "sequence",
+        "derived",
+        "shared",
+        "twice",
+    ],
+)
+def test_bookkeeping_refuses_what_it_does_not_know(model: nn.Module, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        engines.build(make_trial("bookkeeping"), model, noise=torch.Generator()).step(
+            torch.zeros(2, 1, 28, 28), torch.zeros(2, dtype=torch.int64)
+        )
+
+
+def test_after_a_step_that_failed_bookkeeping_takes_the_next(digits: loading.Dataset) -> None:
+    model, engine = build(make_trial("bookkeeping", noise_multiplier=0.0))
+    images, labels = batch(digits, 20)
+    before = weights(model)
+    with pytest.raises(RuntimeError):
+        engine.step(images[:, :, :9], labels)  # too small for the second convolution's pooling
+    engine.step(images, labels)
+    assert not torch.equal(weights(model), before)
+
+
+def test_where_fused_does_not_know_the_model_another_takes_its_place() -> None:
+    of_the_same_shapes = models.tutorial_cnn(seed=0, device="cpu")
+    of_the_same_shapes[1] = nn.Tanh()
+    for other in (nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), of_the_same_shapes):
+        assert engines.implementation("fused", other) == "bookkeeping"
+        assert engines.implementation("fused-non-private", other) == "non-private"
+    known = models.tutorial_cnn(seed=0, device="cpu")
+    for engine in ENGINES:
+        assert engines.implementation(engine, known) == engine
+
+
+def _frozen(model: nn.Sequential) -> None:
+    model.get_parameter("0.weight").requires_grad_(False)
+
+
+def _overridden(model: nn.Sequential) -> None:
+    model[1].forward = torch.tanh
+
+
+def _halved(_: nn.Module, __: object, output: Tensor) -> Tensor:
+    return output / 2
+
+
+CHANGES: dict[str, Callable[[nn.Sequential], object]] = {
+    "forward hook": lambda model: model[0].register_forward_hook(_halved),
+    "forward hook of all": lambda model: model.register_forward_hook(_halved),
+    "forward pre-hook": lambda model: model[9].register_forward_pre_hook(lambda *_: None),
+    "backward hook": lambda model: model[3].register_full_backward_hook(lambda *_: None),
+    "backward pre-hook": lambda model: model[4].register_full_backward_pre_hook(lambda *_: None),
+    "weight's hook": lambda model: model.get_parameter("7.weight").register_hook(torch.zeros_like),
+    "frozen weight": _frozen,
+    "pooling of another kind": lambda model: setattr(model[2], "ceil_mode", True),
+    "forward of one layer": _overridden,
+    "parametrised weight": lambda model: nn.utils.parametrizations.weight_norm(model[7]),
+    "pruned weight": lambda model: prune.l1_unstructured(model[7], "weight", 0.5),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_changed_tutorial_cnn_is_not_the_kernels(
+    change: Callable[[nn.Sequential], object], digits: loading.Dataset
+) -> None:
+    """Another engine trains it as it is, or says that it cannot; and so do stacks."""
+    images, labels = batch(digits, 32)
+    trial = make_trial("fused-non-private")
+    model, same = (models.tutorial_cnn(seed=1, device="cpu") for _ in range(2))
+    change(model)
+    assert engines.implementation("fused", model) == "bookkeeping"
+    noise = torch.Generator().manual_seed(2)
+    change(same)
+    plain = torch.optim.SGD([w for w in same.parameters() if w.requires_grad], trial.learning_rate)
+    (F.cross_entropy(same(images), labels, reduction="sum") / trial.batch_size).backward()
+    plain.step()
+    engines.build(trial, model, noise=noise).step(images, labels)
+    torch.testing.assert_close(weights(model), weights(same), rtol=1e-4, atol=1e-6)
+    with torch.no_grad():
+        torch.testing.assert_close(engines.forward(model)(images), model(images))
+
+
+@pytest.mark.parametrize("name", ["forward hook", "weight's hook", "frozen weight"])
+def test_what_our_private_engines_would_pass_over_is_refused(name: str) -> None:
+    trial = make_trial("fused")
+    noise = torch.Generator().manual_seed(2)
+    model = models.tutorial_cnn(seed=1, device="cpu")
+    CHANGES[name](model)
+    with pytest.raises(BadInput, match=r"bookkeeping engine .* (hooks|frozen)"):
+        engines.build(trial, model, noise=noise)
+    plain = models.tutorial_cnn(seed=1, device="cpu")
+    with pytest.raises(BadInput, match=r"Stacked trials .* (hooks|frozen)"):
+        engines.stacked(
+            [trial, trial], [plain, model], noise=[noise, noise], physical_batch_size=None
+        )
+
+
+def test_evaluation_is_the_kernels_whatever_engine_trains() -> None:
+    for name in ENGINES:
+        model, _ = build(make_trial(name))
+        assert isinstance(engines.forward(model), fused.Forward), name
+
+
+def test_a_model_that_is_not_known_is_not_another(digits: loading.Dataset) -> None:
+    trial = make_trial("fused", model="resnet-50")
+    with pytest.raises(BadInput, match="Expected model='resnet-50' to be one of tutorial-cnn"):
+        next(loop.train(trial, digits))
+
+
+def test_the_compiled_forward_pass_gives_the_models_logits(digits: loading.Dataset) -> None:
+    model = models.tutorial_cnn(seed=3, device="cpu").to(memory_format=torch.channels_last)
+    images = loading.normalise(digits.test_images)
+    with torch.no_grad():
+        expected = model(images)
+        assert torch.allclose(engines.forward(model)(images), expected, atol=1e-5)
+        model.get_parameter("0.weight").mul_(2)  # the weights that it has now
+        assert torch.allclose(engines.forward(model)(images), model(images), atol=1e-5)
+        assert not torch.allclose(model(images), expected, atol=1e-2)
+    other = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    assert engines.forward(other) is other
+
+
+def test_the_kernel_is_compiled_once_per_machine(tmp_path: Path) -> None:
+    code = (
+        "from dpbench.engines import fused; from dpbench.engines.fused import kernel;"
+        "fused.compile_kernel();"
+        "stats = kernel.clipped_sum.stats;"
+        "print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        for _ in range(2)
+    ]
+    assert said == [["0", "1"], ["1", "0"]]
+
+
+def test_the_kernel_says_of_which_simd_it_is_made() -> None:
+    """Else numba would go on with what it has compiled of another simd.py."""
+    source = Path(simd.__file__).read_bytes()
+    assert hashlib.sha256(source).hexdigest() == kernel.SIMD_SHA256, "change it there, too"
+
+
+def test_where_numba_is_missing_bookkeeping_takes_its_place(tmp_path: Path) -> None:
+    """In a sweep whose workers lack it, too; the rows say so."""
+    (tmp_path / "numba.py").write_text("raise ImportError('no numba here')", encoding="utf-8")
+    asked = "--dataset digits --noise-multiplier 1 --max-grad-norm 1 --batch-size 64 --epochs 1"
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "dpbench.sweep", *asked.split(), "--no-timing", "--out", "store"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no numba here" in done.stderr
+    rows = store.read_trials(tmp_path / "store")
+    assert dict(zip(rows["engine"], rows["implementation"], strict=True)) == {
+        "fused": "bookkeeping",
+        "fused-non-private": "non-private",
+    }
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, _ in models.tutorial_cnn(seed=0, device="cpu").named_parameters()]
+)
+def test_a_weight_that_is_no_number_shows_in_the_compiled_logits(
+    name: str, digits: loading.Dataset
+) -> None:
+    model = models.tutorial_cnn(seed=3, device="cpu")
+    with torch.no_grad():
+        model.get_parameter(name).view(-1)[0] = float("nan")
+    images = loading.normalise(digits.test_images[:20])
+    assert engines.forward(model)(images).isnan().any()
+    of_nan = fused.Fused(make_trial("fused"), model, noise=torch.Generator())
+    assert of_nan.step(images, digits.test_labels[:20]).isnan()
+
+
+def test_ties_in_max_pooling_are_broken_as_pytorch_does() -> None:
+    """On a blank image whole areas tie; the first of them takes the gradient."""
+    images, labels = torch.full((3, 1, 28, 28), 0.7), torch.tensor([1, 2, 3])
+    trial = make_trial("fused", noise_multiplier=0.0)
+    ours = gradient(trial, images, labels)
+    opacus = gradient(make_trial("opacus-hooks", noise_multiplier=0.0), images, labels)
+    assert (ours - opacus).norm() < 1e-5 * opacus.norm()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("engine", ENGINES)
+def test_on_cuda_a_step_without_noise_is_that_of_the_cpu(
+    engine: EngineName, digits: loading.Dataset
+) -> None:
+    images, labels = batch(digits, 50)
+    changed = {} if engine in NON_PRIVATE_ENGINES else {"noise_multiplier": 0.0}
+    trial = make_trial(engine, **changed)
+    on_cpu = gradient(trial, images, labels)
+    model = models.tutorial_cnn(seed=1, device="cuda")
+    stepper = engines.build(trial, model, noise=torch.Generator("cuda").manual_seed(2))
+    before = weights(model)
+    stepper.step(images.cuda(), labels.cuda())
+    on_cuda = (before - weights(model)).cpu() * trial.batch_size / trial.learning_rate
+    assert (on_cuda - on_cpu).norm() < 1e-3 * on_cpu.norm()
+
+
+@pytest.mark.parametrize("engine", ["opacus-hooks", "opacus-functorch", "opacus-ghost"])
+def test_max_pooling_gets_its_gradients_in_the_layout_of_its_outputs(
+    engine: EngineName, digits: loading.Dataset
+) -> None:
+    """Flatten alone would give it a contiguous one, of which it makes three copies."""
+    layouts = []
+
+    def look(gradient: torch.Tensor) -> None:
+        layouts.append(gradient.is_contiguous(memory_format=torch.channels_last))
+
+    def watch(_layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if inputs[0].requires_grad:
+            inputs[0].register_hook(look)  # after the engine's own
+
+    model = models.tutorial_cnn(seed=1, device="cpu")
+    stepper = engines.build(make_trial(engine), model, noise=torch.Generator().manual_seed(2))
+    (flatten,) = (layer for layer in model if isinstance(layer, nn.Flatten))
+    flatten.register_forward_pre_hook(watch)
+    stepper.step(*batch(digits, 50))
+    assert layouts
+    assert all(layouts)

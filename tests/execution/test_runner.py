@@ -1,0 +1,155 @@
+import platform
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from factories import make_trial
+
+from dpbench.execution import runner
+from dpbench.execution.schedule import Lost
+from dpbench.processes.worker_pool import Event
+from dpbench.trial import Trial
+
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+LIBC = platform.libc_ver()
+WHERE_COLUMNS = {"train_seconds", "examples_per_second", "workers_beside", "started_at"}
+
+
+def workers(jobs: int = 2) -> runner.Workers:
+    return runner.Workers(
+        data_root=Path("unused"),
+        devices=("cpu",),
+        jobs=jobs,
+        threads=1,
+        physical_batch_size=512,
+    )
+
+
+def numbers(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """The rows without what may differ from run to run."""
+    return [{k: v for k, v in row.items() if k not in WHERE_COLUMNS} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def trials() -> list[Trial]:
+    return [make_trial("non-private"), make_trial(), make_trial(seed=1)]
+
+
+def test_in_parallel_or_alone_the_numbers_are_the_same_bits(trials: list[Trial]) -> None:
+    together = {rows[0]["trial_id"]: rows for rows in runner.run(trials, workers())}
+    assert set(together) == {trial.trial_id for trial in trials}
+    for trial in trials:
+        alone = list(runner.run_trial(trial, workers(), beside=0))
+        assert numbers(alone) == numbers(together[trial.trial_id])
+
+
+def test_a_trial_that_fails_is_a_row_and_the_others_go_on(
+    trials: list[Trial], tmp_path: Path
+) -> None:
+    diverging = make_trial("non-private", learning_rate=1e9, epochs=2)
+    missing = make_trial(dataset="kmnist")
+    empty = replace(workers(), data_root=tmp_path)  # where the missing data's folder is made
+    results = {
+        rows[0]["trial_id"]: rows for rows in runner.run([diverging, missing, trials[0]], empty)
+    }
+    assert [row["status"] for row in results[trials[0].trial_id]] == ["ok"]
+    (row,) = results[diverging.trial_id]
+    assert (row["status"], row["epoch"], row["test_accuracy"]) == ("failed", 1, None)
+    assert str(row["reason"]).startswith("diverged: train loss nan")
+    (row,) = results[missing.trial_id]
+    assert row["status"] == "failed"
+    assert "Cannot load dataset=kmnist" in str(row["reason"])
+
+
+def test_a_row_says_how_many_ran_beside_it(trials: list[Trial]) -> None:
+    for jobs, count in ((2, 3), (2, 1)):
+        (rows, *_) = runner.run(trials[:count], workers(jobs))
+        assert rows[0]["workers_beside"] == min(jobs, count) - 1
+        assert rows[0]["threads"] == 1
+
+
+def test_nothing_to_run_is_no_error() -> None:
+    assert list(runner.run([], workers())) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_trial_lost_on_a_gpu_is_a_row_where_there_is_none() -> None:
+    on_gpu = replace(workers(), devices=("cuda:0",))
+    lost = Lost(
+        trial=make_trial("fused"), epochs=1, beside=0, status="crashed", reason="died", stack=None
+    )
+    row = runner.lost_row(lost, on_gpu)
+    assert (row["device"], row["device_name"]) == ("cuda:0", None)
+    assert (row["implementation"], row["memory_format"]) == ("bookkeeping", "contiguous")
+    (row,) = runner.run_trial(make_trial("fused"), on_gpu, beside=0)
+    assert (row["status"], row["device"]) == ("failed", "cuda:0")
+
+
+def large_pages(_task: object) -> Iterator[int]:
+    """KiB of this process' memory that lies in large pages, while PyTorch has a block of 64 MiB."""
+    block = torch.ones(64 << 18)
+    rolled_up = Path("/proc/self/smaps_rollup").read_text(encoding="ascii")
+    (line,) = (line for line in rolled_up.splitlines() if line.startswith("AnonHugePages"))
+    yield int(line.split()[1]) if len(block) else 0
+
+
+needs_large_pages = pytest.mark.skipif(
+    not HUGE_PAGES.exists() or "[madvise]" not in HUGE_PAGES.read_text(encoding="ascii"),
+    reason="needs a Linux that gives large pages to those who ask",
+)
+
+
+@needs_large_pages
+def test_workers_take_large_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_task", large_pages)
+    with runner.crew(workers()) as crew:
+        crew.hire(0)
+        found: list[Event] = []
+        while not any(event.kind == "end" for event in found):
+            events = list(crew.events(60))
+            assert events
+            if any(event.kind == "ready" for event in events):
+                crew.give(0, None)
+            found += events
+    (item,) = (event.value for event in found if event.kind == "item")
+    assert item >= 2 << 10  # one of them; without the switch there is none
+
+
+@needs_large_pages
+@pytest.mark.skipif(
+    LIBC[0] != "glibc" or [int(part) for part in LIBC[1].split(".")] < [2, 35],
+    reason="malloc asks for large pages since glibc 2.35",
+)
+def test_workers_have_large_pages_beside_what_the_user_tells_malloc(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.tcache_count=5")
+    with runner.crew(workers()) as crew:
+        crew.hire(0)
+        assert [event.kind for event in crew.events(60)] == ["ready"]
+        process = Path("/proc") / str(crew._workers[0].process.pid)
+        variables = (process / "environ").read_bytes()
+        heap = (process / "smaps").read_text(encoding="utf-8").split("[heap]")[1]
+    assert b"GLIBC_TUNABLES=glibc.malloc.tcache_count=5" in variables
+    flags = re.search("VmFlags:(.*)", heap)
+    assert flags is not None
+    assert "hg" in flags[1].split()  # advised to be of huge pages
+
+
+@pytest.mark.parametrize("stack", [1, 2])
+def test_a_trial_of_an_unknown_model_is_a_failure_with_its_name(stack: int) -> None:
+    asked = [make_trial("fused", model="resnet-50", seed=1, learning_rate=x) for x in (0.1, 0.2)]
+    how = runner.Workers(
+        data_root=Path("unused"),
+        devices=("cpu",),
+        jobs=1,
+        threads=1,
+        physical_batch_size=None,
+        stack=stack,
+    )
+    found = [row for rows in runner.run(asked, how) for row in rows]
+    assert [row["status"] for row in found] == ["failed"] * 2
+    assert all("Expected model='resnet-50' to be one of" in row["reason"] for row in found)

@@ -1,0 +1,339 @@
+"""What a sweep does while its trials run."""
+
+import os
+import signal
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from factories import WHERE, make_trial
+from remote_work import out_of_memory
+
+from dpbench import analysis, cli, report, store, sweep
+from dpbench.errors import BadInput
+from dpbench.execution import runner, sweeping
+from dpbench.execution.schedule import Claims
+from dpbench.measurement import environment
+from dpbench.store import compaction
+from dpbench.trial import StepTiming, TimedName, Trial
+
+
+class OneByOne(runner.Here):
+    """Runs its trials here, one after the other, whatever it says of their number."""
+
+    def run(self, trials: Sequence[Trial], claims: Claims) -> Generator[list[dict[str, Any]]]:
+        for trial in trials:
+            yield list(runner.run_trial(trial, self.workers, beside=0))
+
+
+def place(jobs: int, threads: int) -> OneByOne:
+    return OneByOne(
+        runner.Workers(
+            data_root=Path("unused"),
+            devices=("cpu",),
+            jobs=jobs,
+            threads=threads,
+            physical_batch_size=None,
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("jobs", "threads", "ended"),
+    [(1, 1, 0), (2, 1, 2), (4, 1, 2), (1, 2, 3)],
+    ids=["a core is idle from the start", "at the last trial", "more jobs", "more threads"],
+)
+def test_work_starts_when_trials_leave_a_core_idle(
+    jobs: int, threads: int, ended: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "cores", lambda: 2)
+    trials = [make_trial("non-private", seed=seed) for seed in range(3)]
+    seen = []
+
+    def work() -> None:
+        seen.append(len(list((tmp_path / "trials").glob("*.parquet"))))
+
+    store.create(tmp_path)
+    sweeping.run_trials(trials, place(jobs, threads), tmp_path, None, quiet=True, meanwhile=work)
+    assert seen == [ended]
+
+
+def test_work_has_ended_when_the_trials_have(tmp_path: Path) -> None:
+    ended = threading.Event()
+
+    def work() -> None:
+        threading.Event().wait(1.0)
+        ended.set()
+
+    trials = [make_trial("non-private")]
+    store.create(tmp_path)
+    sweeping.run_trials(trials, place(1, 1), tmp_path, None, quiet=True, meanwhile=work)
+    assert ended.is_set()
+
+
+class Timer(runner.Here):
+    """Times nothing, and says that it took the number of threads."""
+
+    def time_engines(
+        self, engines: Sequence[TimedName], batch_size: int, dataset: str
+    ) -> Generator[list[dict[str, Any]]]:
+        began = {"started_at": datetime.now(UTC)}
+        for process in range(runner.TIMED_PROCESSES):
+            for engine in engines:
+                yield [self.row(engine, batch_size, dataset, process) | began]
+
+    def row(
+        self, engine: TimedName, batch_size: int, dataset: str, process: int | None = 0
+    ) -> dict[str, Any]:
+        timing = StepTiming(
+            dataset=dataset,
+            model="tutorial-cnn",
+            engine=engine,
+            batch_size=batch_size,
+            pair=0,
+            order="engine-first",
+            steps=3,
+            seconds_per_step=float(self.workers.threads),
+            baseline_seconds_per_step=1.0,
+            peak_memory_bytes=None,
+            alone=True,
+            process=process,
+        )
+        now = environment.describe(
+            implementation=engine,
+            device="cpu",
+            threads=self.workers.threads,
+            memory_format="contiguous",
+            physical_batch_size=self.workers.physical_batch_size,
+            workers_beside=0,
+        )
+        return store.timing_row(timing, now)
+
+
+def timer(threads: int = 1, physical_batch_size: int = 256) -> Timer:
+    return Timer(
+        runner.Workers(
+            data_root=Path("unused"),
+            devices=("cpu",),
+            jobs=1,
+            threads=threads,
+            physical_batch_size=physical_batch_size,
+        )
+    )
+
+
+def timings_of(out: Path) -> set[tuple[int, int]]:
+    frame = store.read_timings(out)
+    found = frame[["threads", "physical_batch_size"]].drop_duplicates()
+    assert (frame["seconds_per_step"] == frame["threads"]).all()
+    return set(found.itertuples(index=False, name=None))
+
+
+def test_what_is_timed_otherwise_is_timed_anew_beside_it(tmp_path: Path) -> None:
+    trials = [make_trial()]
+    count = len(sweeping.timed(trials))
+    store.create(tmp_path)
+    ways = [timer(), timer(threads=2), timer(physical_batch_size=64)]
+    for place in ways:
+        assert sweeping.run_timings(trials, place, tmp_path, quiet=True) == []
+    assert timings_of(tmp_path) == {(1, 256), (2, 256), (1, 64)}
+    files = {path: path.read_bytes() for path in (tmp_path / "timings").iterdir()}
+    assert len(files) == 3 * count
+    for place in ways:  # all are there
+        sweeping.run_timings(trials, place, tmp_path, quiet=True)
+        assert {path: path.read_bytes() for path in (tmp_path / "timings").iterdir()} == files
+
+
+@pytest.mark.parametrize("name", ["device_name", "torch_version", "opacus_version"])
+def test_what_another_machine_or_version_has_timed_is_timed_anew(name: str, tmp_path: Path) -> None:
+    trials = [make_trial()]
+    store.create(tmp_path)
+    there = [timer().row("fused", 64, "digits") | {name: "another"}]
+    store.write_timings(tmp_path, sweeping.timing_name("digits", "fused", 64, "cpu"), there)
+    sweeping.run_timings(trials, timer(), tmp_path, quiet=True)
+    of_fused = store.read_timings(tmp_path).query("engine == 'fused'")
+    assert of_fused[name].eq("another").sum() == 1
+    assert of_fused[name].ne("another").sum() == runner.TIMED_PROCESSES
+
+
+@pytest.mark.parametrize(
+    "processes", [[None], [0, 1, 2]], ids=["an older version's", "too few processes"]
+)
+def test_what_was_timed_in_fewer_processes_is_timed_anew(
+    processes: list[int | None], tmp_path: Path
+) -> None:
+    trials = [make_trial()]
+    store.create(tmp_path)
+    rows = [timer().row("fused", 64, "digits", process) for process in processes]
+    store.write_timings(tmp_path, sweeping.timing_name("digits", "fused", 64, "cpu"), rows)
+    known = store.read_timings(tmp_path)
+    assert len(analysis.overhead(known)) == 1  # it is shown until then
+    assert sweeping.untimed(trials, known, {}) == sweeping.timed(trials)
+    sweeping.run_timings(trials, timer(), tmp_path, quiet=True)
+    known = store.read_timings(tmp_path)
+    assert set(analysis.overhead(known)["processes"]) == {runner.TIMED_PROCESSES}
+    assert sweeping.untimed(trials, known, {}) == []
+
+
+def test_a_timing_measured_again_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    """Whatever name its file has by then, and with others beside it."""
+    store.create(tmp_path)
+    name = sweeping.timing_name("digits", "fused", 64, "cpu")
+    for place in (timer(), timer(threads=2)):
+        store.write_timings(tmp_path, name, [place.row("fused", 64, "digits")])
+    folder = tmp_path / "timings"
+    for path in list(folder.iterdir()):
+        path.rename(path.with_name(f"{path.stem}-g1.parquet"))  # as `tidy` does
+    before = {path.name for path in folder.iterdir()}
+    for place in (timer(), timer(threads=2)):
+        row = place.row("fused", 64, "digits")
+        store.write_timings(tmp_path, name, [row | {"steps": 99}])
+    assert {path.name for path in folder.iterdir()} == before
+    assert store.read_timings(tmp_path)["steps"].tolist() == [99, 99]
+    compaction.compact(tmp_path)
+    assert len(store.read_timings(tmp_path)) == 2
+
+
+def test_a_copy_of_a_timing_is_left_out_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.create(tmp_path)
+    name = sweeping.timing_name("digits", "fused", 64, "cpu")
+    store.write_timings(tmp_path, name, [timer().row("fused", 64, "digits")])
+    own = tmp_path / "timings" / f"{name}.parquet"
+    assert len(store.read_timings(tmp_path)) == 1
+    assert caplog.text == ""
+    copy = own.with_name(f"{name} (copy).parquet")
+    copy.write_bytes(own.read_bytes())
+    assert len(store.read_timings(tmp_path)) == 1
+    assert f"{copy} repeats what is there: 1 rows" in caplog.text
+    later = timer().row("fused", 64, "digits")
+    store.write_timings(tmp_path, name, [later | {"steps": 99}])
+    assert store.read_timings(tmp_path)["steps"].tolist() == [99]  # and not the copy's
+
+
+class Failing(Timer):
+    """Times nothing; one engine fails in its second process."""
+
+    def time_engines(
+        self, engines: Sequence[TimedName], batch_size: int, dataset: str
+    ) -> Generator[list[dict[str, Any]]]:
+        for (row,) in super().time_engines(engines, batch_size, dataset):
+            if row["engine"] != "opacus-ew" or row["process"] == 0:
+                yield [row]
+            elif row["process"] == 1:
+                yield [self.failed("opacus-ew", batch_size)]
+
+    def failed(self, engine: TimedName, batch_size: int) -> dict[str, Any]:
+        seen = runner._failure(0, RuntimeError("no such kernel"))
+        return runner._failed_timing(engine, batch_size, "digits", self.workers, seen)
+
+
+def test_a_timing_that_fails_is_recorded_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Failing(timer().workers)
+    trials = [make_trial()]
+    engines = ("opacus-ew", "fused")
+    monkeypatch.setattr(sweeping, "timed", lambda _: [(each, 64) for each in engines])
+    store.create(tmp_path)
+    (line,) = sweeping.run_timings(trials, place, tmp_path, quiet=False)
+    why = "opacus-ew batch 64 on cpu: failed: RuntimeError: no such kernel"
+    assert line == f"The timing of {why}"
+    said = capsys.readouterr().err.splitlines()
+    assert [each.split("]")[1].strip() for each in said] == [
+        why,
+        "fused batch 64 on cpu: 1.00 x non-private",
+    ]
+    assert said[-1].startswith("[2/2 timings, 1 failed, 0 s left]")
+    assert set(store.read_timings(tmp_path)["engine"]) == {"fused"}  # no ratio is read off it
+    (row,) = store.failed_timings(tmp_path).to_dict("records")
+    assert (row["engine"], row["status"]) == ("opacus-ew", "failed")
+    assert report.write(tmp_path) is not None
+    # a failure takes the place of no measurement
+    store.write_timings(tmp_path, "digits-fused-64-cpu", [place.failed("fused", 64)])
+    assert set(store.read_timings(tmp_path)["engine"]) == {"fused"}
+    assert sweeping.run_timings(trials, timer(), tmp_path, quiet=True) == []
+    assert len(store.read_timings(tmp_path)) == 2 * runner.TIMED_PROCESSES
+    assert store.failed_timings(tmp_path).empty
+
+
+def with_its_number(process: int, engine: str, *task: Any) -> Iterator[Any]:
+    """What a process sends of a timing, with its number; each engine has a fault of its own."""
+    if engine == "opacus-ew" and process == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    for rows in runner._timing_task(process, engine, *task):
+        if engine == "bookkeeping":
+            yield from out_of_memory(process, engine, *task)
+        else:
+            assert not isinstance(rows, BadInput)
+            yield [row | {"steps": os.getpid()} for row in rows]
+
+
+def test_engines_are_timed_in_fresh_processes_and_a_dead_one_takes_no_other_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engines: tuple[TimedName, ...] = ("bookkeeping", "opacus-ew", "fused")
+    monkeypatch.setattr(runner, "_timing_task", with_its_number)  # the processes have the old one
+    found = list(runner.time_engines(engines, 64, "digits", timer().workers, processes=3, pairs=2))
+    assert [(rows[0]["engine"], rows[0]["status"]) for rows in found] == [
+        ("bookkeeping", "out-of-memory"),
+        ("opacus-ew", "ok"),
+        ("fused", "ok"),
+        ("opacus-ew", "crashed"),
+        ("fused", "ok"),
+        ("fused", "ok"),
+    ]
+    assert found[3][0]["reason"] == "the process that timed it died: killed by SIGKILL"
+    fused = [row for rows in found for row in rows if row["engine"] == "fused"]
+    assert [(row["process"], row["pair"]) for row in fused] == [
+        (process, pair) for process in range(3) for pair in range(2)
+    ]
+    assert len({row["steps"] for row in fused}) == 3
+    assert os.getpid() not in {row["steps"] for row in fused}
+    assert len({row["started_at"] for row in fused}) == 1  # one timing, for `analysis.timed_alike`
+    assert len({row["peak_memory_bytes"] for row in fused}) == 1
+    assert fused[0]["peak_memory_bytes"] > 0
+
+
+def test_a_dataset_that_no_timing_can_read_is_bad_input(tmp_path: Path) -> None:
+    workers = replace(timer().workers, data_root=tmp_path)
+    with pytest.raises(BadInput, match="Cannot load dataset=kmnist"):
+        list(runner.time_engines(["fused"], 64, "kmnist", workers))
+
+
+def test_a_sweep_whose_timings_fail_has_a_report_and_exit_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runner, "_timing_task", out_of_memory)
+    typed = "--dataset digits --batch-size 64 --noise-multiplier 1 --max-grad-norm 1 --epochs 1"
+    typed += f" --no-baseline --device cpu --jobs 1 --out {tmp_path}"
+    assert sweep.main(typed.split()) == 1
+    said = capsys.readouterr()
+    assert (tmp_path / "report.html").is_file()
+    assert "The timing of fused batch 64 on cpu: out-of-memory: MemoryError" in said.err
+    assert "Traceback" not in said.err
+    assert store.states(tmp_path).popitem()[1] == "ok"
+
+
+def test_a_report_is_of_the_timings_of_one_way(tmp_path: Path) -> None:
+    store.create(tmp_path)
+    trials = [make_trial()]
+    for place in (timer(), timer(threads=2)):
+        sweeping.run_timings(trials, place, tmp_path, quiet=True)
+    old = timer(threads=2).row("fused", 64, "digits")
+    old |= {"torch_version": "1.0", "started_at": WHERE.started_at.replace(year=2020)}
+    store.write_timings(tmp_path, "digits-fused-64-cpu", [old])
+    written = report.write(tmp_path)
+    assert written is not None
+    numbers = (tmp_path / "overhead.csv").read_text(encoding="utf-8").splitlines()
+    ratios = {line.split(",")[numbers[0].split(",").index("overhead_ratio")] for line in numbers}
+    assert ratios == {"overhead_ratio", "2.0"}  # of the latest, and not a median of both
+    page = written.page.read_text(encoding="utf-8")
+    count = len(sweeping.timed(trials)) * runner.TIMED_PROCESSES + 1
+    assert f"{count} timed pairs were measured otherwise" in page
+    assert "1 thread(s)" in page

@@ -1,0 +1,35 @@
+"""Work that tests give to other processes, which find it by the name of this module."""
+
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from distributed import get_worker
+
+from dpbench.execution import runner
+from dpbench.execution.cluster import remote_calls
+from dpbench.trial import Trial
+
+
+def wait_a_while(trials: tuple[Trial, ...], _workers: object, _kit: object) -> list[Any]:
+    start = time.time()
+    time.sleep(0.5)
+    return [{"trial_id": each.trial_id, "start": start, "end": time.time()} for each in trials]
+
+
+def unfit_by_name(trials: tuple[Trial, ...], workers: Any, kit: Any) -> Any:
+    if os.environ.get("UNFIT"):
+        return remote_calls.Unfit(worker=get_worker().address, lack="it is unfit")
+    return wait_a_while(trials, workers, kit)
+
+
+def time_slowly(*_given: object) -> list[Any]:
+    time.sleep(4)
+    return [{"address": get_worker().address, "engine": "fused", "process": 0}]
+
+
+def out_of_memory(_process: int, *task: Any) -> Iterator[Any]:
+    engine, batch_size, dataset, workers, _pairs = task
+    seen = runner._failure(0, MemoryError("not enough memory"))
+    yield [runner._failed_timing(engine, batch_size, dataset, workers, seen)]

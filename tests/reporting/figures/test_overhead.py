@@ -1,0 +1,100 @@
+"""The drawn artists hold the frame's numbers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from artists import lines
+from factories import timings
+
+from dpbench.reporting import figures
+from dpbench.reporting.figures import parts
+from dpbench.trial import ENGINES, TUTORIAL_ARMS
+
+
+def rows(ratios: list[float]) -> pd.DataFrame:
+    return timings(ratios).assign(dataset="digits", device_name="a processor", threads=1)
+
+
+def test_every_pair_is_a_dot_and_there_is_a_line_at_one() -> None:
+    drawn = figures.overhead(rows([3, 1, 2, 9, 2.5, 2.2, 2.1, 2.3, 2.4]))
+    ratio, speed = drawn.axes
+    (dots, *_) = ratio.collections
+    assert sorted(np.asarray(dots.get_offsets())[:, 1]) == pytest.approx(
+        [1, 2, 2.1, 2.2, 2.3, 2.4, 2.5, 3, 9]
+    )
+    assert ([0.0, 1.0], [1.0, 1.0]) in lines(ratio)
+    assert ([0.0], pytest.approx([2.3])) in lines(ratio)
+    assert "a processor, 1 thread" in speed.get_xlabel()
+    assert ([0.0], pytest.approx([6400.0])) in lines(speed)
+
+
+def test_every_process_is_a_dot_where_there_are_several() -> None:
+    of_two = rows([1, 2, 9, 3, 4, 5]).assign(process=[0, 0, 0, 1, 1, 1])
+    (dots, *_) = figures.overhead(of_two).axes[0].collections
+    assert np.asarray(dots.get_offsets())[:, 1] == pytest.approx([2, 4])
+
+
+def test_ratios_far_apart_are_drawn_on_a_log_axis() -> None:
+    far = pd.concat([rows([1.1] * 3).assign(engine="bookkeeping"), rows([20.0] * 3)])
+    assert figures.overhead(far).axes[0].get_yscale() == "log"
+    assert figures.overhead(rows([5.0] * 3)).axes[0].get_yscale() == "linear"
+
+
+def test_memory_is_a_figure_of_its_own() -> None:
+    (panel,) = figures.step_memory(rows([1, 2, 3])).axes
+    assert ([0.0], [1.0]) in lines(panel)  # MiB
+    assert panel.get_ylabel() == "memory of a step (MiB)"
+
+
+def test_lines_are_named_at_their_ends_and_no_panel_holds_more_than_six() -> None:
+    every = pd.concat(
+        rows([0.5 + index, 1 + index, 1.5 + index]).assign(
+            engine=name, peak_memory_bytes=(3 + index) * 2.0**20
+        )
+        for index, name in enumerate((*ENGINES, *TUTORIAL_ARMS))
+    )
+    figure = figures.overhead(every)
+    named = [{text.get_text() for text in panel.texts} for panel in figure.axes]
+    own = {"fused-non-private", "fused", "bookkeeping"}
+    opacus = {name for name in ENGINES if name.startswith("opacus-")}
+    expected = [group | {"non-private"} for group in (own, opacus, {*TUTORIAL_ARMS})]
+    assert named == 2 * expected
+    assert all(len(names) <= parts.MOST_LINES for names in named)
+    assert [panel.get_yscale() for panel in figure.axes] == 3 * ["linear"] + 3 * ["log"]
+    loops = figure.axes[5]
+    styles = {line.get_label(): line.get_linestyle() for line in loops.get_lines()}
+    assert styles == dict.fromkeys(TUTORIAL_ARMS, ":") | {"non-private": "--"}
+    memory = figures.step_memory(every).axes
+    assert ([0.0], [3.0]) in lines(memory[0])
+
+
+def test_an_engine_looks_the_same_in_every_store() -> None:
+    def colours(*engines: str) -> dict[str, str]:
+        timed = pd.concat(rows([1.0, 2.0, 3.0]).assign(engine=name) for name in engines)
+        return {
+            str(line.get_label()): f"{line.get_color()} {line.get_marker()}"
+            for panel in figures.step_memory(timed).axes
+            for line in panel.get_lines()
+        }
+
+    few, many = colours("opacus-ghost", "fused"), colours(*ENGINES)
+    assert few == {name: many[name] for name in few}
+    assert many["fused"] != many["fused-non-private"]
+
+
+def test_the_marker_of_next_to_no_memory_is_not_cut_by_the_axis() -> None:
+    tiny = rows([1, 2, 3]).assign(engine="fused", peak_memory_bytes=1.0)
+    (panel,) = figures.step_memory(tiny).axes
+    assert not any(line.get_clip_on() for line in panel.get_lines())
+
+
+def test_names_at_the_ends_of_near_lines_keep_apart() -> None:
+    near = pd.concat(
+        [
+            rows([2.0 + index / 1000] * 3).assign(engine=engine)
+            for index, engine in enumerate(("opacus-hooks", "opacus-ew", "opacus-ghost"))
+        ]
+    )
+    ratio = figures.overhead(near).axes[0]
+    heights = sorted(text.get_position()[1] for text in ratio.texts)
+    assert min(np.diff(heights)) >= 10.9  # points

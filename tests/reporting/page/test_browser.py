@@ -1,0 +1,253 @@
+"""Pages of several stores in a real browser: Chromium, without a network."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import stores
+from axe_playwright_python.sync_playwright import Axe
+from factories import make_trial
+from playwright.sync_api import Browser, Page, sync_playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium; .ci/run installs it"
+)
+
+
+def long_reason(root: Path) -> Path:
+    """A failure whose reason is one long word."""
+    root = stores.one_trial(root)
+    stores.add(root, make_trial(seed=1), stores.failed(f"RuntimeError: {'/a-long-path' * 20}"))
+    return root
+
+
+def shuffled_and_without_noise(root: Path) -> Path:
+    """Arms of which some have no finite epsilon."""
+    root = stores.one_trial(root)
+    for seed, epsilon in enumerate((float("inf"), 12.0, 3.0)):
+        trial = make_trial(max_grad_norm=2.0 + seed, noise_multiplier=float(seed))
+        stores.add(root, trial, stores.seen(1, 0.9, epsilon))
+    return root
+
+
+STORES = (
+    long_reason,
+    shuffled_and_without_noise,
+    stores.full,
+    stores.one_trial,
+    stores.only_failures,
+    stores.hostile,
+    stores.timings_only,
+)
+LOOKS = [(width, scheme) for width in (360, 1400) for scheme in ("light", "dark")]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as driver:
+        # as root, as in a container, Chromium has no sandbox
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def pages(
+    tmp_path_factory: pytest.TempPathFactory,
+    rendered: Callable[[Callable[[Path], Path]], Path],
+) -> dict[str, str]:
+    """The address of each store's page, copied to where it is the only file."""
+    found = {}
+    for make in STORES:
+        attachment = tmp_path_factory.mktemp("mail") / "report.html"
+        shutil.copy(rendered(make) / "report.html", attachment)
+        found[make.__name__] = attachment.as_uri()
+    return found
+
+
+@pytest.fixture
+def opened(browser: Browser, pages: dict[str, str]) -> Iterator[Callable[..., Page]]:
+    """Opens a store's page; at the end, nothing was said on a console and nothing else loaded."""
+    complaints: list[str] = []
+    contexts = []
+
+    def note(text: str) -> None:
+        complaints.append(text)
+
+    def open_page(name: str, width: int = 1400, scheme: str = "light", **more: bool) -> Page:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme="dark" if scheme == "dark" else "light",
+            java_script_enabled=more.get("script", True),
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: note(f"console: {message.text}"))
+        page.on("pageerror", lambda error: note(f"error: {error}"))
+        page.on(
+            "request",
+            lambda request: (
+                None
+                if request.url == pages[name] or request.url.startswith("data:")
+                else note(f"request: {request.url}")
+            ),
+        )
+        page.goto(pages[name])
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.mark.parametrize("make", STORES, ids=lambda make: make.__name__)
+def test_it_opens_without_a_complaint_and_fits_at_every_width(
+    make: Callable[[Path], Path], opened: Callable[..., Page]
+) -> None:
+    for width, scheme in LOOKS:
+        page = opened(make.__name__, width, scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        broken = "[...document.images].filter(i => !i.complete || !i.naturalWidth).length"
+        assert page.evaluate(broken) == 0
+        assert page.title().endswith("dpbench")
+
+
+@pytest.mark.parametrize("make", STORES, ids=lambda make: make.__name__)
+def test_axe_finds_nothing_in_light_or_dark(
+    make: Callable[[Path], Path], opened: Callable[..., Page]
+) -> None:
+    for width, scheme in ((360, "dark"), (1400, "light")):
+        results = Axe().run(opened(make.__name__, width, scheme))
+        assert results.violations_count == 0, results.generate_report()
+
+
+def test_axe_would_find_something(opened: Callable[..., Page]) -> None:
+    page = opened("one_trial")
+    page.evaluate("document.images[0].removeAttribute('alt')")
+    found = Axe().run(page).response["violations"]
+    assert "image-alt" in [violation["id"] for violation in found]
+
+
+def column(page: Page, head: str) -> list[str]:
+    """The texts of a column of the table of arms."""
+    table = page.locator("table").first
+    heads = [text.strip() for text in table.locator("th").all_inner_texts()]
+    index = heads.index(head)
+    return table.locator(f"tbody td:nth-child({index + 1})").all_inner_texts()
+
+
+def test_a_column_sorts_both_ways_by_mouse_and_by_keyboard(opened: Callable[..., Page]) -> None:
+    page = opened("full")
+    button = page.locator("table").first.get_by_role("button", name="noise_multiplier")
+    button.click()
+    rising = column(page, "noise_multiplier")
+    numbers = [float(text) for text in rising if text]
+    assert numbers == sorted(numbers)
+    assert rising[-2:] == ["", ""]  # the non-private arms have none
+    button.focus()
+    page.keyboard.press("Enter")
+    numbers = [float(text) for text in column(page, "noise_multiplier") if text]
+    assert numbers == sorted(numbers, reverse=True)
+    assert page.locator("th[aria-sort=descending]").count() == 1
+    accuracy = page.locator("table").first.get_by_role("button", name="accuracy %")
+    accuracy.click()
+    percents = [float(text) for text in column(page, "accuracy %")]
+    assert percents == sorted(percents)
+
+
+def test_the_best_comes_first_and_an_infinite_epsilon_is_the_largest(
+    opened: Callable[..., Page],
+) -> None:
+    page = opened("shuffled_and_without_noise")
+    button = page.locator("table").first.get_by_role("button", name="epsilon")
+    button.click()
+    assert column(page, "epsilon") == ["2.000", "3.000", "12.000", "inf"]
+    button.click()
+    assert column(page, "epsilon") == ["inf", "12.000", "3.000", "2.000"]
+    percents = [float(text) for text in column(opened("full"), "accuracy %")]
+    assert percents == sorted(percents, reverse=True)
+
+
+def visible(page: Page, name: str, table: str) -> bool:
+    """Whether the column lies inside the table's box without scrolling."""
+    inside = """(section, name) => {
+      const box = section.querySelector(".scroll").getBoundingClientRect();
+      const heads = [...section.querySelectorAll("th")].map(head => head.textContent);
+      const cell = section.querySelector("tbody tr").cells[heads.indexOf(name)];
+      const place = cell.getBoundingClientRect();
+      return place.left >= box.left && place.right <= box.right;
+    }"""
+    section = page.locator(f"#table-{table}").locator("..").element_handle()
+    return bool(page.evaluate(f"([section, name]) => ({inside})(section, name)", [section, name]))
+
+
+@pytest.mark.parametrize("width", [360, 1400])
+def test_accuracy_and_setting_are_seen_without_scrolling(
+    width: int, opened: Callable[..., Page]
+) -> None:
+    page = opened("full", width)
+    for name in ("accuracy %", "noise_multiplier", "max_grad_norm"):
+        assert visible(page, name, "arms")
+    page = opened("long_reason", width)
+    assert visible(page, "status", "failures")
+    assert visible(page, "reason", "failures") or width < 1400
+    assert not visible(page, "epoch", "failures") or width >= 1400  # it can be false
+
+
+def test_downloads_hold_the_rows(opened: Callable[..., Page], tmp_path: Path) -> None:
+    page = opened("full")
+    links = page.locator("a[download]")
+    assert links.count() == 6 + 3  # figures and tables
+    for name, columns in (("arms.csv", "dataset,"), ("privacy_accuracy.csv", "dataset,")):
+        with page.expect_download() as download:
+            page.locator(f'a[download="{name}"]').click()
+        path = tmp_path / name
+        download.value.save_as(path)
+        assert download.value.suggested_filename == name
+        assert path.read_text(encoding="utf-8").startswith(columns)
+
+
+def test_hostile_texts_are_shown_and_not_run(opened: Callable[..., Page]) -> None:
+    page = opened("hostile")
+    assert page.title() != "run"
+    assert page.locator("script").count() == 1
+    assert stores.HOSTILE in page.locator("#table-failures").locator("..").inner_text()
+    assert stores.HOSTILE in page.locator("pre").first.inner_text()
+
+
+def test_tab_reaches_links_figures_and_tables_in_reading_order(opened: Callable[..., Page]) -> None:
+    page = opened("full")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    place = "[...document.querySelectorAll('*')].indexOf(document.activeElement)"
+    places = [page.evaluate(place)]
+    for _ in range(25):
+        page.keyboard.press("Tab")
+        places.append(page.evaluate(place))
+    assert places == sorted(set(places))
+    page.locator("a.skip").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("location.hash") == "#answer"
+
+
+def test_without_script_everything_is_there(opened: Callable[..., Page]) -> None:
+    page = opened("full", script=False)
+    assert page.locator("table").count() == 3
+    assert page.locator("figure img").count() == 6
+    assert page.locator("th button").count() == 0
+
+
+def test_on_paper_no_table_and_no_figure_is_cut(opened: Callable[..., Page]) -> None:
+    page = opened("full", 700)
+    page.emulate_media(media="print")
+    cut = "[...document.querySelectorAll('.scroll, .card')].filter(e => e.scrollWidth > innerWidth)"
+    assert page.evaluate(f"{cut}.length") == 0
+    assert page.pdf(format="A4").startswith(b"%PDF")
+    # where a button stands in a head, Chromium does not repeat the heads on the next page
+    assert page.evaluate("getComputedStyle(document.querySelector('th button')).display") == (
+        "contents"
+    )

@@ -1,0 +1,71 @@
+"""A store of 100,000 trials: run with -m slow; each test prints its times."""
+
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from factories import make_trial, rows
+
+from dpbench import store
+from dpbench.store import compaction, files
+from dpbench.store.schema import TRIALS, table
+from dpbench.trial import Trial
+
+TRIALS_COUNT, EPOCHS = 100_000, 3
+PLANNING_SECONDS, LOADING_SECONDS = 2, 10
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def trials() -> list[Trial]:
+    return [make_trial(epochs=EPOCHS, seed=seed) for seed in range(TRIALS_COUNT)]
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory, trials: list[Trial]) -> Path:
+    """A store as sweeps leave it: parts of MANY trials, and files of one that are almost as many.
+
+    The parts are written as folding writes them, without the hundred thousand files before.
+    """
+    root = tmp_path_factory.mktemp("large")
+    store.create(root)
+    pattern = table(rows(trials[0]), TRIALS)
+    apart = compaction.MANY - 1
+    folded = trials[:-apart]
+    for number, start in enumerate(range(0, len(folded), compaction.MANY)):
+        some = folded[start : start + compaction.MANY]
+        part = pa.concat_tables([pattern] * len(some))
+        for name, values in (
+            ("trial_id", [trial.trial_id for trial in some for _ in range(EPOCHS)]),
+            ("seed", [trial.seed for trial in some for _ in range(EPOCHS)]),
+        ):
+            at = TRIALS.get_field_index(name)
+            part = part.set_column(at, TRIALS.field(at), pa.array(values, TRIALS.field(at).type))
+        files.write(root, root / "trials" / f"{store.PART}1.{number}-g1.parquet", part)
+    for trial in trials[-apart:]:
+        store.write_trial(root, rows(trial))
+    return root
+
+
+def test_planning_takes_two_seconds_at_most(large: Path, trials: list[Trial]) -> None:
+    start = time.perf_counter()
+    store.create(large)
+    compaction.compact(large)
+    states = store.states(large)
+    missing = [trial for trial in trials if trial.trial_id not in states]
+    seconds = time.perf_counter() - start
+    print(f"planning {TRIALS_COUNT:,} trials: {seconds:.2f} s")
+    assert missing == []
+    assert seconds < PLANNING_SECONDS
+
+
+def test_loading_takes_ten_seconds_at_most(large: Path) -> None:
+    start = time.perf_counter()
+    frame = store.read_trials(large)
+    seconds = time.perf_counter() - start
+    print(f"loading {len(frame):,} rows: {seconds:.2f} s")
+    assert len(frame) == TRIALS_COUNT * EPOCHS
+    assert not frame.duplicated(["trial_id", "epoch"]).any()
+    assert seconds < LOADING_SECONDS
