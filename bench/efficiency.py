@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dpbench import analysis, cli, store
+from dpbench import cli, store
+from dpbench.analysis import trial_rows
 from dpbench.datasets import loading
 from dpbench.engines import fused
 from dpbench.measurement import environment
@@ -68,7 +69,7 @@ def _run(given: argparse.Namespace) -> int:
         start = time.perf_counter()
         subprocess.run([sys.executable, "-m", "dpbench.sweep", *asked], check=True)  # noqa: S603
         wall = time.perf_counter() - start
-        trials = analysis.final(store.read_trials(Path(folder)))
+        trials = trial_rows.final(store.read_trials(Path(folder)))
     measured = Measured(
         trials=len(trials),
         workers=jobs,

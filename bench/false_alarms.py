@@ -29,9 +29,11 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from dpbench import analysis, cli, store
-from dpbench.analysis import ARM, CONFIDENCE
+from dpbench import cli, store
+from dpbench.analysis import trial_rows
 from dpbench.analysis.comparison import differences
+from dpbench.analysis.statistics import CONFIDENCE
+from dpbench.analysis.trial_rows import ARM
 from dpbench.measurement import environment
 from dpbench.store import history
 from dpbench.trial import NON_PRIVATE_ENGINES
@@ -99,7 +101,7 @@ class Rate:
 
 def model(trials: pd.DataFrame) -> Model:
     """The model of a store's arms that have several seeds."""
-    last = analysis.final(trials)
+    last = trial_rows.final(trials)
     arms = last.groupby(ARM, dropna=False, sort=False)
     seen = arms["test_accuracy"].agg(["mean", "std"]).reset_index()
     own = (last["test_accuracy"] - arms["test_accuracy"].transform("mean")) / arms[

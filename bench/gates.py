@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from dpbench import analysis, engines, models
+from dpbench import engines, models
+from dpbench.analysis import step_overhead
 from dpbench.datasets.loading import Dataset
 from dpbench.measurement import environment, step_timing
 from dpbench.trial import EngineName
@@ -81,7 +82,7 @@ def overhead(engine: EngineName, batch_size: int, dataset: Dataset, pairs: int) 
         engine, batch_size, dataset, pairs=pairs, physical_batch_size=PHYSICAL_BATCH_SIZE
     )
     rows = pd.DataFrame([asdict(timing) for timing in timings]).assign(device="cpu")
-    (row,) = analysis.overhead(rows).to_dict("records")
+    (row,) = step_overhead.overhead(rows).to_dict("records")
     return Look(
         ratio=row["overhead_ratio"],
         low=row["overhead_ratio_low"],

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from dpbench import analysis, store
+from dpbench import store
+from dpbench.analysis import trial_rows
 from dpbench.trial import NON_PRIVATE_ENGINES
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -38,7 +39,9 @@ def tables(tuning: pd.DataFrame) -> Iterator[str]:
         tuning: Rows of `store.read_trials`.
     """
     seen = tuning[tuning["epoch"] == EPOCHS]
-    for (batch_size, clip), arms in analysis.private(seen).groupby(["batch_size", "max_grad_norm"]):
+    for (batch_size, clip), arms in trial_rows.private(seen).groupby(
+        ["batch_size", "max_grad_norm"]
+    ):
         yield (
             f"[[grid]]\nbatch_size = {batch_size}\nmax_grad_norm = {clip}\n"
             f"learning_rate = {_best_rate(arms)}\n"

@@ -14,7 +14,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from dpbench import analysis, cli, store
+from dpbench import cli, store
+from dpbench.analysis import trial_rows
 from dpbench.privacy import accounting
 
 RESULTS = Path(__file__).parent.parent / "results" / "opacus-table"
@@ -67,7 +68,7 @@ def ours(run: Run, batch_size: int, finals: pd.DataFrame) -> pd.DataFrame:
     """The last epochs of the run's trials by the default engine, one row a seed; maybe none."""
     finals = finals[finals["batch_size"] == batch_size]
     if run.noise_multiplier is None:
-        return analysis.non_private(finals)
+        return trial_rows.non_private(finals)
     return finals[
         (finals["noise_multiplier"] == run.noise_multiplier)
         & (finals["engine"] == "fused")
@@ -170,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    finals = accounting.by_one_accountant(analysis.final(store.read_trials(RESULTS)))
+    finals = accounting.by_one_accountant(trial_rows.final(store.read_trials(RESULTS)))
     print(table(finals))
     print()
     print(tf_privacy_table(finals))

@@ -22,8 +22,9 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from dpbench import analysis, cli
-from dpbench.analysis import CONFIDENCE
+from dpbench import cli
+from dpbench.analysis import step_overhead
+from dpbench.analysis.statistics import CONFIDENCE
 from dpbench.errors import BadInput
 from dpbench.execution import runner
 from dpbench.measurement import environment
@@ -189,8 +190,8 @@ def _rows(processes: Sequence[Sequence[float]]) -> Iterator[dict[str, Any]]:
 
 
 def _interval(rows: pd.DataFrame) -> tuple[float, float]:
-    """That of `analysis.overhead`."""
-    (row,) = analysis.overhead(rows).to_dict("records")
+    """That of `step_overhead.overhead`."""
+    (row,) = step_overhead.overhead(rows).to_dict("records")
     return row["overhead_ratio_low"], row["overhead_ratio_high"]
 
 

@@ -21,7 +21,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from dpbench import analysis, cli, store
+from dpbench import cli, store
+from dpbench.analysis import comparability, frontier, statistics, trial_rows
 from dpbench.question import ANSWER_AT
 from dpbench.store import history
 
@@ -105,7 +106,7 @@ def simulated(trials: pd.DataFrame, repetitions: int) -> Iterator[Found]:
         trials: Rows of `store.read_trials`.
         repetitions: Of each.
     """
-    rows = analysis.comparable(trials)
+    rows = comparability.comparable(trials)
     for ties in (False, True):
         for epsilon in ANSWER_AT:
             yield _simulated(rows, epsilon, repetitions, ties=ties)
@@ -113,10 +114,10 @@ def simulated(trials: pd.DataFrame, repetitions: int) -> Iterator[Found]:
 
 def _simulated(trials: pd.DataFrame, epsilon: float, repetitions: int, *, ties: bool) -> Found:
     random = np.random.default_rng(SEED)
-    arms = analysis.within(trials, epsilon)
+    arms = frontier.within(trials, epsilon)
     columns = ["validation_accuracy", "test_accuracy"]
-    by = [*analysis.ARM, "epoch"]
-    rows = analysis.ok(trials).merge(arms[by], on=by)
+    by = [*trial_rows.ARM, "epoch"]
+    rows = trial_rows.ok(trials).merge(arms[by], on=by)
     grouped = rows.groupby(by, dropna=False)[columns]
     means = grouped.mean().to_numpy()  # [A, 2]
     deviations = (rows[columns] - grouped.transform("mean")).to_numpy()  # [A * S, 2]
@@ -163,7 +164,7 @@ def _errors(drawn: Array, best: npt.NDArray[np.int64], true: Array) -> tuple[flo
     tests = drawn[np.arange(len(best)), :, best, 1]  # [R, S]
     seeds = tests.shape[1]
     mean = tests.mean(axis=1)
-    quantile = special.stdtrit(seeds - 1, (1 + analysis.CONFIDENCE) / 2)
+    quantile = special.stdtrit(seeds - 1, (1 + statistics.CONFIDENCE) / 2)
     half = quantile * tests.std(axis=1, ddof=1) / np.sqrt(seeds)
     return float(100 * (mean - true).mean()), float((np.abs(mean - true) <= half).mean())
 

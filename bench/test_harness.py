@@ -12,8 +12,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from bench import gates, sweeps
-from dpbench import report, store
+from dpbench import store
 from dpbench.measurement import environment
+from dpbench.reporting import store_report
 from dpbench.trial import Epoch, Trial
 
 FILES = 100
@@ -127,9 +128,9 @@ def test_read_trials(root: Path, pairs: int, benchmark: Any) -> None:
 @pytest.mark.gate("files.report")
 def test_report(root: Path, tmp_path: Path, benchmark: Any) -> None:
     def ours() -> None:
-        report.write(root)
+        store_report.write_report(root)
 
-    report.write(root)
+    store_report.write_report(root)
     drawn = len(list(root.glob("*.png")))
     assert drawn > 2
 

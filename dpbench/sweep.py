@@ -307,12 +307,12 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
             _print_plan(plan, place, warnings, given)
         return 0
 
-    from dpbench.reporting import text
+    from dpbench.reporting import terminal
 
     record, failed = _run(plan, given, typed)
     rows = store.read_trials(out, store.set_aside)
     _print_answer(out, record, given)
-    unfinished = [*text.unfinished(rows, [*record.trial_ids, *record.confirming]), *failed]
+    unfinished = [*terminal.unfinished(rows, [*record.trial_ids, *record.confirming]), *failed]
     for line in unfinished:
         cli.say(line)
     return cli.EXIT_FAILED_TRIALS if unfinished else 0
@@ -521,16 +521,16 @@ def _print_plan(
 def _import_page() -> None:
     """What draws and writes the page takes a second to import; what fails, fails again there."""
     with suppress(Exception):
-        from dpbench.reporting import figure_specs, page  # noqa: F401
+        from dpbench.reporting import store_report  # noqa: F401
 
 
 def _print_answer(out: Path, own: "Sweep", given: argparse.Namespace) -> None:
     """Writes the store's page, and prints where it is and the answer of this sweep's trials."""
-    from dpbench import report
+    from dpbench.reporting import store_report, terminal
 
-    written = report.write(out, own=own)
+    written = store_report.write_report(out, own=own)
     if written is not None and not given.quiet:
-        print(report.answer(written, as_json=given.json))
+        print(terminal.as_json(written) if given.json else terminal.as_text(written))
 
 
 if __name__ == "__main__":

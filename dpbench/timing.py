@@ -14,13 +14,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from dpbench import analysis, cli, report, store
+from dpbench import cli, store
+from dpbench.analysis import step_overhead
 from dpbench.datasets import catalogue
 from dpbench.errors import BadInput
 from dpbench.execution import grid, sweeping
 from dpbench.execution.progress import Progress
 from dpbench.execution.runner import TIMED_PAIRS, TIMED_PROCESSES, Workers
-from dpbench.reporting import caveats, text
+from dpbench.reporting import quantities, timing_caveats
 from dpbench.store import history
 from dpbench.trial import NON_PRIVATE, PRIVATE_ENGINES, TUTORIAL_ARMS, TimedName
 
@@ -136,14 +137,16 @@ def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
     store.create(out)
     history.write(out, history.asked("dpbench.timing", typed))
     frame, failed = _measure(every, dataset, data_root, given, out)
-    summary = analysis.overhead(frame) if len(frame) else frame.assign(alone=[])
+    summary = step_overhead.overhead(frame) if len(frame) else frame.assign(alone=[])
     if given.json:
         print(cli.one_object(schema_version=store.SCHEMA_VERSION, rows=summary))
     else:
         if len(frame):
             print(as_text(frame, dataset))
         print(f'raw times: pandas.read_parquet("{out}/timings")')
-        written = report.write(out)
+        from dpbench.reporting import store_report
+
+        written = store_report.write_report(out)
         if written is not None:
             print(f"page: {written.page}")
     if not summary["alone"].all():
@@ -225,7 +228,7 @@ def as_text(frame: "pd.DataFrame", dataset: str) -> str:
         dataset: They were measured on.
     """
     where = frame.iloc[0]
-    summary = analysis.overhead(frame).sort_values(
+    summary = step_overhead.overhead(frame).sort_values(
         ["device", "batch_size", "engine"],
         key=lambda column: column.map(NAMES.index) if column.name == "engine" else column,
     )
@@ -237,7 +240,7 @@ def as_text(frame: "pd.DataFrame", dataset: str) -> str:
     ]
     if NON_PRIVATE in set(summary["engine"]):
         lines.append(f"{NON_PRIVATE} against itself is the noise floor.")
-    lines += map(str, caveats.of_one_process(summary))
+    lines += map(str, timing_caveats.of_one_process(summary))
     shipped = summary[summary["engine"].isin(TUTORIAL_ARMS)].pivot(
         index=["batch_size", "device"], columns="engine", values="overhead_ratio"
     )
@@ -253,7 +256,7 @@ def as_text(frame: "pd.DataFrame", dataset: str) -> str:
 
 def _cells(row: "dict[str, float]") -> list[str]:
     memory = row["peak_memory_bytes"]
-    ratio, low, high = text.ratio(
+    ratio, low, high = quantities.ratio(
         row["overhead_ratio"], row["overhead_ratio_low"], row["overhead_ratio_high"]
     )
     return [

@@ -9,8 +9,7 @@ PACKAGE = Path(dpbench.__file__).parent
 
 # From the commands down to the nouns; a package imports only packages on lower lines.
 LAYERS = (
-    ("__main__", "audit", "compare", "epsilon", "sweep", "timing"),
-    ("report",),
+    ("__main__", "audit", "compare", "epsilon", "report", "sweep", "timing"),
     ("execution",),
     ("auditing", "measurement", "reporting"),
     ("training",),

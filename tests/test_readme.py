@@ -16,11 +16,12 @@ from factories import ROOT
 
 from bench import efficiency, launches
 from bench.peers import race, stacks
-from dpbench import analysis, audit, compare, epsilon, report, store, sweep, timing
+from dpbench import audit, compare, epsilon, report, store, sweep, timing
+from dpbench.analysis import step_overhead
 from dpbench.auditing.claim import Claim, default_batch_size
 from dpbench.execution import grid
 from dpbench.privacy import accounting
-from dpbench.reporting import text
+from dpbench.reporting import quantities
 
 RESULTS = ROOT / "results"
 MNIST, CUDA, PEERS, QUICK = (
@@ -208,7 +209,7 @@ def test_the_answers_are_those_of_the_grid() -> None:
 
 def test_the_steps_of_the_readme_are_those_measured(timings: pd.DataFrame) -> None:
     at = timings[timings["batch_size"] == 256]
-    ratio = analysis.overhead(at).set_index("engine")["overhead_ratio"]
+    ratio = step_overhead.overhead(at).set_index("engine")["overhead_ratio"]
     assert (
         f"{ratio['fused']:.2f} times as long as the non-private step by `fused`, "
         f"{ratio['bookkeeping']:.2f} by `bookkeeping` and {ratio['opacus-hooks']:.2f} by "
@@ -264,14 +265,14 @@ def test_the_steps_of_peers_are_those_measured() -> None:
 
 
 def test_the_timings_on_a_gpu_are_those_measured() -> None:
-    summary = analysis.overhead(store.read_timings(CUDA)).sort_values("batch_size")
+    summary = step_overhead.overhead(store.read_timings(CUDA)).sort_values("batch_size")
     engines = set(summary["engine"]) - {"non-private"}
     assert len(engines) == 5
     page = read("results", "mnist-cuda")
     for name in engines:
         rows = summary[summary["engine"] == name].to_dict("records")
         ends = ("overhead_ratio", "overhead_ratio_low", "overhead_ratio_high")
-        ratios = [text.ratio(*(row[end] for end in ends))[0] for row in rows]
+        ratios = [quantities.ratio(*(row[end] for end in ends))[0] for row in rows]
         assert f"| {name} | {' | '.join(ratios)} |" in page
 
 

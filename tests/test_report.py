@@ -18,6 +18,7 @@ import stores
 from factories import WHERE, make_trial
 
 from dpbench import report, store
+from dpbench.reporting import store_report, terminal
 from dpbench.reporting.page import tables
 from dpbench.store import history
 
@@ -185,7 +186,7 @@ def test_what_does_not_compare_is_in_the_table_and_the_page_says_so(tmp_path: Pa
         stores.add(root, other, stores.seen(1, 0.99, 2.0))
     stores.time(root, "opacus-hooks", [2.0, 2.0, 2.0])
     stores.time(root, "opacus-hooks", [6.0, 6.0, 6.0], dataset="mnist")
-    written = report.write(root)
+    written = store_report.write_report(root)
     assert written is not None
     page = (root / "report.html").read_text(encoding="utf-8")
     assert (
@@ -232,13 +233,13 @@ def test_what_shuffled_batches_rest_on_is_cited_where_there_are_any(
 def test_the_head_is_bold_on_a_terminal_without_no_color(
     rendered: Rendered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = report.write(rendered(stores.only_failures))
+    written = store_report.write_report(rendered(stores.only_failures))
     assert written is not None
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert "\x1b[1mepsilon <=" in report.answer(written, as_json=False)
+    assert "\x1b[1mepsilon <=" in terminal.as_text(written)
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b" not in report.answer(written, as_json=False)
+    assert "\x1b" not in terminal.as_text(written)
 
 
 def test_ten_thousand_trials_are_reported_in_twenty_seconds(tmp_path: Path) -> None:
@@ -325,7 +326,7 @@ def test_a_confirmation_is_in_its_own_table_and_in_no_figure(tmp_path: Path) -> 
     stores.add(root, again, stores.seen(1, 0.5, 2.0))
     asked = history.asked("dpbench.sweep", [], trial_ids=[make_trial().trial_id])
     history.write(root, replace(asked, confirming=(again.trial_id,)))
-    written = report.write(root)
+    written = store_report.write_report(root)
     assert written is not None
     best = written.answers[1].best
     assert best is not None

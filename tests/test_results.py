@@ -12,9 +12,10 @@ import stores
 from factories import ROOT
 
 from bench import selection_bias
-from dpbench import analysis, store
+from dpbench import store
+from dpbench.analysis import step_overhead, trial_rows
 from dpbench.execution import estimate, grid
-from dpbench.reporting import caveats, findings
+from dpbench.reporting import answer_caveats, findings
 from dpbench.store import history
 from dpbench.trial import ENGINES
 
@@ -33,11 +34,11 @@ def test_a_default_sweep_is_whole(root: Path) -> None:
     found = store.read_trials(root)
     default = grid.trials([grid.grid(grid.defaults("mnist"))], "mnist")
     private = {trial.trial_id for trial in default if trial.private}
-    assert set(analysis.private(found)["trial_id"]) == private
+    assert set(trial_rows.private(found)["trial_id"]) == private
     # the sweep on a GPU is of a dpbench that tried one learning rate without privacy
     baselines = {trial.trial_id for trial in default if not trial.private}
     assert set(found["trial_id"]) >= (baselines if root == QUICK else set())
-    assert len(analysis.final(analysis.non_private(found))) == 2
+    assert len(trial_rows.final(trial_rows.non_private(found))) == 2
     assert (found["status"] == "ok").all()
     assert store.finished(root) == set(found["trial_id"])
     assert not found["dpbench_commit"].str.contains("dirty").any()
@@ -48,7 +49,7 @@ def test_the_sweep_on_a_gpu_was_stacked_and_spent_the_same(trials: pd.DataFrame)
     assert set(found["implementation"]) == {"stacked"}
     assert set(found["device"]) == {"cuda:0"}
     same = ["trial_id", "epoch"]
-    both = analysis.private(found).merge(analysis.private(trials), on=same)
+    both = trial_rows.private(found).merge(trial_rows.private(trials), on=same)
     assert len(both) == 180
     assert (both["epsilon_x"] - both["epsilon_y"]).abs().max() < 1e-7
 
@@ -62,10 +63,10 @@ def test_its_steps_and_rates_are_those_of_60_000_examples(trials: pd.DataFrame) 
 
 def test_its_curves_have_their_true_shape(trials: pd.DataFrame) -> None:
     """Less noise is better, no noise is best, and the narrowest clip bears the most noise best."""
-    last = analysis.final(trials)
+    last = trial_rows.final(trials)
     for _, here in last.groupby("batch_size"):
-        baseline = analysis.non_private(here)["test_accuracy"].item()
-        private = analysis.private(here)
+        baseline = trial_rows.non_private(here)["test_accuracy"].item()
+        private = trial_rows.private(here)
         by_noise = private.groupby("noise_multiplier")["test_accuracy"].max()
         assert by_noise.is_monotonic_decreasing
         assert by_noise.max() < baseline
@@ -87,7 +88,9 @@ def test_its_timings_hold_every_engine_and_batch_size(trials: pd.DataFrame) -> N
 
 
 def test_the_nominal_rates_are_within_a_factor_of_two_of_it() -> None:
-    rates = analysis.overhead(store.read_timings(QUICK)).groupby("engine")["examples_per_second"]
+    rates = step_overhead.overhead(store.read_timings(QUICK)).groupby("engine")[
+        "examples_per_second"
+    ]
     for engine, measured in rates.median().items():
         nominal = estimate.NOMINAL_EXAMPLES_PER_SECOND[engine]
         assert 0.5 < measured / nominal < 2, engine
@@ -155,9 +158,11 @@ def test_how_much_choosing_flatters_is_what_was_simulated() -> None:
     ):
         biases = [each.bias_points for each in worlds]
         covers = [100 * each.coverage for each in worlds]
-        assert said.format(min(biases), max(biases), min(covers), max(covers)) in caveats.BIAS
+        assert (
+            said.format(min(biases), max(biases), min(covers), max(covers)) in answer_caveats.BIAS
+        )
     arms = [each.arms for each in found]
-    assert f"{min(arms)} to {max(arms)} settings" in caveats.BIAS
+    assert f"{min(arms)} to {max(arms)} settings" in answer_caveats.BIAS
     assert {each.seeds for each in found} == {3}
     assert all(abs(each.fresh_bias_points) < 0.02 for each in found)
 
@@ -196,7 +201,7 @@ def test_opacus_tables_readme_says_what_its_script_prints() -> None:
 
 
 def test_one_seed_of_run_c_is_the_same_by_opacus() -> None:
-    last = analysis.final(store.read_trials(TABLE))
+    last = trial_rows.final(store.read_trials(TABLE))
     last = last[(last["sampling"] == "poisson") & (last["batch_size"] == 240)]
     run_c = last[(last["noise_multiplier"] == 1.3) & (last["seed"] == 0)].set_index("engine")
     ours, theirs = (run_c.loc[name, "test_accuracy"] for name in ("fused", "opacus-hooks"))

@@ -19,7 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpbench import analysis, cli, store
+from dpbench import cli, store
+from dpbench.analysis import trial_rows
 from dpbench.datasets import loading
 from dpbench.errors import BadInput
 from dpbench.execution import grid
@@ -177,7 +178,7 @@ def sweep(asked: Sequence[str], epochs: int) -> Swept:
         epochs=epochs,
         wall_seconds=wall,
         train_seconds=float(together["train_seconds"].sum()),
-        best_accuracy=float(analysis.private(trials)["test_accuracy"].max()),
+        best_accuracy=float(trial_rows.private(trials)["test_accuracy"].max()),
     )
 
 
@@ -206,7 +207,7 @@ def _swept(asked: Sequence[str]) -> "pd.DataFrame":
         subprocess.run(  # noqa: S603
             [sys.executable, "-m", "dpbench.sweep", *fixed, *asked], check=True
         )
-        return analysis.final(store.read_trials(Path(folder)))
+        return trial_rows.final(store.read_trials(Path(folder)))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from dpbench import analysis
+from dpbench.analysis import arm_means, comparability, frontier, trial_rows
 from dpbench.trial import Trial
 
 
@@ -15,7 +15,7 @@ class Chosen:
     """An arm at the epoch that is answered with, and the rows that chose it.
 
     Attributes:
-        arm: Row of `analysis.over_seeds`.
+        arm: Row of `arm_means.over_seeds`.
         rows: Of its epoch, a row a seed, of the trials that it was chosen by.
         arms: It was chosen among.
     """
@@ -27,18 +27,18 @@ class Chosen:
 
 def baseline(trials: pd.DataFrame) -> Chosen | None:
     """The best non-private arm at its last epoch; None where there is none."""
-    arms = analysis.over_seeds(analysis.unclipped(analysis.final(trials)))
+    arms = arm_means.over_seeds(trial_rows.unclipped(trial_rows.final(trials)))
     return None if arms.empty else _chosen(trials, arms)
 
 
 def within(trials: pd.DataFrame, epsilon: float, sampling: str) -> Chosen | None:
     """The best private arm within the epsilon; None where none stays within it."""
-    arms = analysis.within(trials[trials["sampling"] == sampling], epsilon)
+    arms = frontier.within(trials[trials["sampling"] == sampling], epsilon)
     return None if arms.empty else _chosen(trials, arms)
 
 
 def _chosen(trials: pd.DataFrame, arms: pd.DataFrame) -> Chosen:
-    best = analysis.best(arms)
+    best = frontier.best(arms)
     return Chosen(arm=best, rows=rows_of(trials, best), arms=arms)
 
 
@@ -56,13 +56,13 @@ def confirmed(
     if fresh.empty:
         return found.rows, found.arm, ()
     seeds = tuple(sorted(int(seed) for seed in fresh["seed"]))
-    return fresh, analysis.over_seeds(fresh).iloc[0], seeds
+    return fresh, arm_means.over_seeds(fresh).iloc[0], seeds
 
 
 def rows_of(trials: pd.DataFrame, arm: "pd.Series[Any]") -> pd.DataFrame:
     """The arm's rows at its epoch, one a seed."""
-    return analysis.where(
-        analysis.ok(trials), {name: arm[name] for name in (*analysis.ARM, "epoch")}
+    return trial_rows.where(
+        trial_rows.ok(trials), {name: arm[name] for name in (*trial_rows.ARM, "epoch")}
     )
 
 
@@ -78,11 +78,11 @@ def again(
         seeds: That none of the grid's trials has.
     """
     by_id = {trial.trial_id: trial for trial in trials}
-    main = analysis.comparable(rows[rows["trial_id"].isin(by_id)])
+    main = comparability.comparable(rows[rows["trial_id"].isin(by_id)])
     chosen = [baseline(main)]
     chosen += [
         within(main, epsilon, sampling)
-        for sampling in analysis.samplings(main)
+        for sampling in trial_rows.samplings(main)
         for epsilon in epsilons
     ]
     ids = [str(found.rows["trial_id"].iloc[0]) for found in chosen if found is not None]

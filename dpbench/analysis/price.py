@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from dpbench import analysis
+from dpbench.analysis import trial_rows
 from dpbench.datasets import catalogue
 from dpbench.errors import BadInput
 from dpbench.privacy import accounting
@@ -63,21 +63,21 @@ def price(
         sampling: Of the trials that are chosen among.
         delta: That epsilon is stated at.
     """
-    rows = analysis.private(pd.concat([trials, tuning]) if len(tuning) else trials)
+    rows = trial_rows.private(pd.concat([trials, tuning]) if len(tuning) else trials)
     rows = rows.assign(validation_examples=rows["validation_examples"].fillna(0))
     started = rows[rows["epoch"] > 0]
     noisy = started[started["noise_multiplier"] > 0]
     of_sampling = noisy[noisy["sampling"] == sampling]
-    if not analysis.ok(of_sampling)[["sample_rate", "steps"]].notna().all(axis=None):
+    if not trial_rows.ok(of_sampling)[["sample_rate", "steps"]].notna().all(axis=None):
         return None
     trainings = _trainings(of_sampling)
     known = trainings.dropna(subset=["steps"])
     confirms = known["trial_id"].isin(set(confirmations["trial_id"]))
-    by_arm = known[confirms].groupby(analysis.ARM, dropna=False, sort=False)
+    by_arm = known[confirms].groupby(trial_rows.ARM, dropna=False, sort=False)
     again = int(by_arm.size().max()) if confirms.any() else 0
     arms = (
         known[~confirms]
-        .groupby(analysis.ARM, dropna=False, sort=False)
+        .groupby(trial_rows.ARM, dropna=False, sort=False)
         .agg(
             sample_rate=("sample_rate", "first"),
             steps=("steps", "sum"),
@@ -96,7 +96,7 @@ def price(
         settings=len(arms),
         trainings=len(known),
         seeds=int(arms["seeds"].max()) + again,
-        tuned=len(arms) - len(own.drop_duplicates(analysis.ARM)),
+        tuned=len(arms) - len(own.drop_duplicates(trial_rows.ARM)),
         without_noise=int(started[started["noise_multiplier"] == 0]["trial_id"].nunique()),
         other_neighbours=int(noisy[noisy["sampling"] != sampling]["trial_id"].nunique()),
         uncounted=len(trainings) - len(known),
@@ -113,7 +113,7 @@ def _trainings(rows: pd.DataFrame) -> pd.DataFrame:
     last = last.drop(columns=["sample_rate", "steps"])
     if (last["sampling"] == "shuffle").all():
         return last.assign(sample_rate=1.0, steps=last["epoch"])
-    seen = analysis.ok(rows)
+    seen = trial_rows.ok(rows)
     seen = seen.assign(per_epoch=seen["steps"] / seen["epoch"])
     rates = seen.groupby(_DATA)[["sample_rate", "per_epoch"]].max().reset_index()
     unseen = last[_DATA].drop_duplicates().merge(rates[_DATA], how="left", indicator=True)

@@ -2,153 +2,41 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
-from dpbench import analysis
-from dpbench.analysis import Difference, choice
+from dpbench.analysis import (
+    arm_means,
+    choice,
+    frontier,
+    statistics,
+    step_overhead,
+    trial_rows,
+)
 from dpbench.analysis import price as choosing
+from dpbench.analysis.answers import (
+    Accuracy,
+    Answer,
+    Baseline,
+    Best,
+    Setting,
+    StepTime,
+    Verdict,
+)
 from dpbench.analysis.price import Price
+from dpbench.analysis.statistics import Difference
 from dpbench.datasets import catalogue
 from dpbench.privacy import guarantee
 from dpbench.question import ANSWER_AT
 from dpbench.trial import ENGINES, NON_PRIVATE_ENGINES
-
-Verdict = Literal["loses", "not-told-apart", "beats"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """A private arm up to one of its epochs, under the names of `Trial`.
-
-    Its epsilon holds for `steps` batches of that expected size out of `train_examples` alone; both
-    are None where they were not counted.
-    """
-
-    engine: str
-    sampling: str
-    noise_multiplier: float
-    max_grad_norm: float
-    batch_size: int
-    learning_rate: float
-    momentum: float
-    epochs: int
-    train_examples: int | None = None
-    steps: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accuracy:
-    """Test accuracy over seeds, a fraction, with its 95 % t interval and its range.
-
-    `low` and `high` are NaN for one seed, and where the interval is wider than half of the scale.
-    """
-
-    mean: float
-    low: float
-    high: float
-    seeds: int
-    least: float
-    most: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepTime:
-    """An engine's time of a step over the non-private step's, with the median's interval."""
-
-    engine: str
-    ratio: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Best:
-    """The setting to choose within an epsilon.
-
-    Attributes:
-        setting: What to run.
-        epsilon: That it spends, in one run.
-        delta: That goes with it.
-        accountant: Which gave that epsilon.
-        accuracy: That it reaches, over the seeds of `confirmed_on` or, where there are none, over
-            those by which it was chosen.
-        confirmed_on: Seeds that had no part in the choice.
-        accuracy_when_chosen: Over the seeds by which it was chosen: too good, as it was picked.
-        loss: Accuracy of the best non-private arm over it, paired by seed; None without one.
-        verdict: What that loss says: `loses`; `not-told-apart` where its interval holds 0, or
-            there is none and the private arm is ahead; `beats` where the private arm is ahead for
-            certain, which says that the baseline is weak. None without a loss.
-        step_times: Of its own engine, first, and of the others; empty where none were measured.
-        arms: Among how many it was chosen.
-        chosen_by: `validation_accuracy`, or `test_accuracy` where not all have that.
-        ahead: Its accuracy over the next's on the seeds by which it was chosen, paired by seed;
-            None where it has no rival.
-        next: The setting that is next.
-        price: What choosing costs; None where nothing was chosen, or steps were not counted.
-        statement: The guarantee of one training, as a paragraph that can be put in a paper.
-    """
-
-    setting: Setting
-    epsilon: float
-    delta: float
-    accountant: str
-    accuracy: Accuracy
-    confirmed_on: tuple[int, ...]
-    accuracy_when_chosen: Accuracy
-    loss: Difference | None
-    verdict: Verdict | None
-    step_times: tuple[StepTime, ...]
-    arms: int
-    chosen_by: str
-    ahead: Difference | None
-    next: Setting | None
-    price: Price | None
-    statement: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """The answer for one epsilon and one way to draw batches, which fixes the neighbours.
-
-    `best` is None where no arm stays within the epsilon.
-    """
-
-    epsilon_at_most: float
-    sampling: str
-    best: Best | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Baseline:
-    """The best non-private arm, what a loss is counted from; chosen and confirmed as in `Best`.
-
-    Attributes:
-        learning_rates: That were tried at its batch size, rising.
-        best_epoch: At which its mean test accuracy was highest.
-    """
-
-    dataset: str
-    engine: str
-    batch_size: int
-    learning_rate: float
-    epochs: int
-    sampling: str
-    accuracy: Accuracy
-    confirmed_on: tuple[int, ...]
-    arms: int
-    chosen_by: str
-    learning_rates: tuple[float, ...]
-    best_epoch: int
 
 
 def baseline(trials: pd.DataFrame, confirmations: pd.DataFrame | None = None) -> Baseline | None:
     """The best non-private arm at its last epoch; None where there is none.
 
     Args:
-        trials: Rows of `analysis.comparable`.
+        trials: Rows of `comparability.comparable`.
         confirmations: As `answers` has it.
     """
     found = choice.baseline(trials)
@@ -157,8 +45,9 @@ def baseline(trials: pd.DataFrame, confirmations: pd.DataFrame | None = None) ->
     arm = found.arm
     _, shown, seeds = choice.confirmed(confirmations, found)
     same = found.arms[found.arms["batch_size"] == arm["batch_size"]]
-    epochs = analysis.where(
-        analysis.over_seeds(analysis.unclipped(trials)), {name: arm[name] for name in analysis.ARM}
+    epochs = trial_rows.where(
+        arm_means.over_seeds(trial_rows.unclipped(trials)),
+        {name: arm[name] for name in trial_rows.ARM},
     )
     return Baseline(
         dataset=str(arm["dataset"]),
@@ -170,7 +59,7 @@ def baseline(trials: pd.DataFrame, confirmations: pd.DataFrame | None = None) ->
         accuracy=_accuracy(shown),
         confirmed_on=seeds,
         arms=len(found.arms),
-        chosen_by=analysis.chosen_by(found.arms),
+        chosen_by=frontier.chosen_by(found.arms),
         learning_rates=tuple(sorted({float(rate) for rate in same["learning_rate"]})),
         best_epoch=int(epochs.loc[epochs["test_accuracy"].idxmax(), "epoch"]),
     )
@@ -188,7 +77,7 @@ def answers(
     """The answer at each epsilon, for each way that batches were drawn.
 
     Args:
-        trials: Rows of `analysis.comparable`, by which settings are chosen.
+        trials: Rows of `comparability.comparable`, by which settings are chosen.
         timings: Rows of `store.read_timings`, of the same dataset.
         at: Epsilons.
         confirmations: Rows of trials that had no part in the choice: of the settings that are
@@ -196,7 +85,7 @@ def answers(
         every: All rows on the dataset, for what choosing costs; None takes `trials`.
         tuning: Rows on the dataset in the stores of an earlier tuning.
     """
-    overheads = analysis.overhead(timings) if len(timings) else pd.DataFrame()
+    overheads = step_overhead.overhead(timings) if len(timings) else pd.DataFrame()
     none = trials.iloc[:0]
     trained = (
         trials if every is None else every,
@@ -204,8 +93,8 @@ def answers(
         none if confirmations is None else confirmations,
     )
     found = []
-    for sampling in analysis.samplings(trials) or ["poisson"]:
-        private = analysis.private(trials[trials["sampling"] == sampling])
+    for sampling in trial_rows.samplings(trials) or ["poisson"]:
+        private = trial_rows.private(trials[trials["sampling"] == sampling])
         price = None
         if len(private):
             delta = float(private["delta"].iloc[0])
@@ -228,7 +117,7 @@ def _best(
     best, arms = found.arm, found.arms
     rows, shown, seeds = choice.confirmed(confirmations, found)
     others = arms.drop(index=best.name)
-    second = None if others.empty else analysis.best(others)
+    second = None if others.empty else frontier.best(others)
     loss = _loss(choice.baseline(trials), confirmations if seeds else None, rows)
     return Best(
         setting=_setting(best),
@@ -242,7 +131,7 @@ def _best(
         verdict=None if loss is None else verdict(loss),
         step_times=_step_times(overheads, str(best["engine"]), int(best["batch_size"])),
         arms=len(arms),
-        chosen_by=analysis.chosen_by(arms),
+        chosen_by=frontier.chosen_by(arms),
         ahead=None if second is None else _ahead(found.rows, choice.rows_of(trials, second)),
         next=None if second is None else _setting(second),
         price=price,
@@ -316,7 +205,7 @@ def _ahead(one: pd.DataFrame, other: pd.DataFrame) -> Difference:
         other: As `one`.
     """
     if set(one["seed"]) & set(other["seed"]):
-        return analysis.paired_difference(one, other)
+        return statistics.paired_difference(one, other)
     nan = float("nan")
     mean = float(one["test_accuracy"].mean() - other["test_accuracy"].mean())
     return Difference(mean=mean, low=nan, high=nan, seeds=0)

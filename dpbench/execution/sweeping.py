@@ -8,7 +8,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpbench import analysis, cli, store
+from dpbench import cli, store
+from dpbench.analysis import trial_rows
 from dpbench.datasets import catalogue
 from dpbench.execution import estimate
 from dpbench.execution.progress import Progress
@@ -231,7 +232,7 @@ def untimed(
             threads or versions, does not count.
         conditions: Of each of TIMED_UNDER, or of those that are known.
     """
-    known = analysis.where(known, {"dataset": trials[0].dataset, **conditions})
+    known = trial_rows.where(known, {"dataset": trials[0].dataset, **conditions})
     processes = known.groupby(["engine", "batch_size"])["process"].nunique()
     done = set(processes.index[processes >= TIMED_PROCESSES])
     return [each for each in timed(trials) if each not in done]

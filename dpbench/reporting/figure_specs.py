@@ -7,10 +7,10 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dpbench import analysis
-from dpbench.analysis import recommendation
+from dpbench.analysis import loss_parts, recommendation, trial_rows
+from dpbench.analysis.answers import Answer
 from dpbench.question import ANSWER_AT
-from dpbench.reporting import caveats, figures, text
+from dpbench.reporting import figure_caveats, figures, quantities, text, timing_caveats
 from dpbench.reporting.figures import parts
 from dpbench.trial import NON_PRIVATE
 
@@ -39,12 +39,12 @@ class Drawn:
 
 
 def figures_of(
-    trials: pd.DataFrame, timings: pd.DataFrame, answers: Sequence[recommendation.Answer]
+    trials: pd.DataFrame, timings: pd.DataFrame, answers: Sequence[Answer]
 ) -> list[Drawn]:
     """Every figure of a report, in its order.
 
     Args:
-        trials: Rows of `analysis.comparable`.
+        trials: Rows of `comparability.comparable`.
         timings: Rows of `store.read_timings`, of the same dataset.
         answers: What they say, for the figures' alternative texts.
     """
@@ -55,9 +55,9 @@ def figures_of(
     ]
 
 
-def _of_trials(trials: pd.DataFrame, answers: Sequence[recommendation.Answer]) -> list[Drawn]:
-    seeds = tuple(caveats.of_seeds(trials))
-    arms = tuple(caveats.of_arms(trials))
+def _of_trials(trials: pd.DataFrame, answers: Sequence[Answer]) -> list[Drawn]:
+    seeds = tuple(figure_caveats.of_seeds(trials))
+    arms = tuple(figure_caveats.of_arms(trials))
     curves = parts.on_log_axis(trials)
     at = tuple(dict.fromkeys(answer.epsilon_at_most for answer in answers)) or ANSWER_AT
     return [
@@ -76,7 +76,12 @@ def _of_trials(trials: pd.DataFrame, answers: Sequence[recommendation.Answer]) -
             alternative=lambda _: _reached(trials, answers),
             missing="Nothing to draw: no private trial has finished an epoch and spent an epsilon "
             "above 0.",
-            notes=(*seeds, *arms, *caveats.of_search(trials), *caveats.of_zero(trials)),
+            notes=(
+                *seeds,
+                *arms,
+                *figure_caveats.of_search(trials),
+                *figure_caveats.of_zero(trials),
+            ),
             more_notes=lambda rows: _thinned(trials, rows[rows["end"]]),
         ),
         _drawn(
@@ -85,7 +90,7 @@ def _of_trials(trials: pd.DataFrame, answers: Sequence[recommendation.Answer]) -
             caption="Test accuracy in percent at the last epoch, a cell for each noise multiplier "
             "and clipping norm: the best setting there, of those with Poisson batches where there "
             "are any. Noise 0 clips only.",
-            drawable=len(analysis.private(analysis.final(trials))) > 0,
+            drawable=len(trial_rows.private(trial_rows.final(trials))) > 0,
             frame=trials,
             draw=figures.accuracy_cells,
             numbers=figures.accuracy_cells_numbers,
@@ -107,7 +112,7 @@ def _of_trials(trials: pd.DataFrame, answers: Sequence[recommendation.Answer]) -
             alternative=_curves,
             missing="Nothing to draw: no private trial has finished an epoch and spent an epsilon "
             "above 0.",
-            notes=(*_epochs(curves), *seeds, *caveats.of_neighbours(trials)),
+            notes=(*_epochs(curves), *seeds, *figure_caveats.of_neighbours(trials)),
             more_notes=lambda rows: _thinned(trials, rows),
         ),
         _drawn(
@@ -116,7 +121,7 @@ def _of_trials(trials: pd.DataFrame, answers: Sequence[recommendation.Answer]) -
             caption="Points of accuracy lost against the non-private setting of the same batch "
             "size, paired by seed: in grey what clipping alone loses, with each noise multiplier "
             "what its noise loses on top of that. Bars are 95 % t intervals.",
-            drawable=len(analysis.loss_split(trials)) > 0,
+            drawable=len(loss_parts.loss_split(trials)) > 0,
             frame=trials,
             draw=figures.accuracy_loss,
             numbers=figures.accuracy_loss_numbers,
@@ -124,7 +129,7 @@ def _of_trials(trials: pd.DataFrame, answers: Sequence[recommendation.Answer]) -
             missing="Nothing to draw: it needs trials that clip without noise (--clip-only) and "
             "non-private ones, of the same seeds.",
             notes=seeds,
-            more_notes=caveats.of_gains,
+            more_notes=figure_caveats.of_gains,
         ),
     ]
 
@@ -150,7 +155,7 @@ def _of_timings(timings: pd.DataFrame, several: bool) -> list[Drawn]:
             alternative=_overheads,
             missing="Nothing to draw: no engine was timed (the sweep ran with --no-timing, or is "
             "not there yet).",
-            notes=tuple(caveats.of_timings(timings)),
+            notes=tuple(timing_caveats.of_timings(timings)),
         ),
         _drawn(
             name=f"step_memory{name_end}",
@@ -171,7 +176,7 @@ def _of_timings(timings: pd.DataFrame, several: bool) -> list[Drawn]:
 def _thinned(trials: pd.DataFrame, drawn: pd.DataFrame) -> tuple[str, ...]:
     """Where there are more noise multipliers than can be read: how many are drawn."""
     noises = ["batch_size", "noise_multiplier"]
-    every = analysis.private(analysis.ok(trials))[[*noises, "epsilon"]]
+    every = trial_rows.private(trial_rows.ok(trials))[[*noises, "epsilon"]]
     every = every[every["epsilon"].between(0, float("inf"), inclusive="neither")]
     every = every.drop_duplicates(noises)
     count = len(every.merge(drawn[noises].drop_duplicates()))
@@ -212,9 +217,9 @@ def _epochs(curves: pd.DataFrame) -> tuple[str, ...]:
     return ("One epoch was trained, so each curve is a point.",) if one else ()
 
 
-def _reached(trials: pd.DataFrame, answers: Sequence[recommendation.Answer]) -> str:
+def _reached(trials: pd.DataFrame, answers: Sequence[Answer]) -> str:
     reached = [
-        f"{text.accuracy(answer.best.accuracy)} within epsilon {answer.epsilon_at_most:g}"
+        f"{quantities.accuracy(answer.best.accuracy)} within epsilon {answer.epsilon_at_most:g}"
         f"{' with shuffled batches' if answer.sampling == 'shuffle' else ''}"
         for answer in answers
         if answer.best is not None
@@ -244,7 +249,7 @@ def _cells(cells: pd.DataFrame) -> str:
 
 
 def _curves(curves: pd.DataFrame) -> str:
-    ends = curves.sort_values("epoch").groupby(analysis.ARM, dropna=False).tail(1)
+    ends = curves.sort_values("epoch").groupby(trial_rows.ARM, dropna=False).tail(1)
     return (
         f"{len(ends)} lines of test accuracy against the epsilon spent, for batch sizes "
         f"{_listed(curves['batch_size'])} and noise multipliers "

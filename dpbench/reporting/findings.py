@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from dpbench import analysis, cli, store
-from dpbench.analysis import recommendation
-from dpbench.analysis.recommendation import Answer, Baseline
-from dpbench.reporting import caveats, text
+from dpbench import cli, store
+from dpbench.analysis import comparability, recommendation, step_overhead, trial_rows
+from dpbench.analysis.answers import Answer, Baseline
+from dpbench.reporting import answer_caveats, quantities, timing_caveats
 from dpbench.store import history
 from dpbench.store.history import Sweep
 
@@ -67,14 +67,14 @@ def findings(
     confirming = history.confirmations(asked)
     confirms = trials["trial_id"].isin(confirming)
     grid, confirmations = trials[~confirms], trials[confirms]
-    main = analysis.comparable(grid)
+    main = comparability.comparable(grid)
     known = read.timings if main.empty else main
-    dataset = "" if known.empty else str(analysis.of_most(known, "dataset")["dataset"].iloc[0])
+    dataset = "" if known.empty else str(comparability.of_most(known, "dataset")["dataset"].iloc[0])
     measured = read.timings[read.timings["dataset"] == dataset]
-    timed = analysis.timed_alike(measured)
+    timed = step_overhead.timed_alike(measured)
     answers = recommendation.answers(
         main,
-        analysis.of_most(timed, "device"),
+        comparability.of_most(timed, "device"),
         at=answer_at or history.epsilons(asked),
         confirmations=confirmations,
         every=read.trials[read.trials["dataset"] == dataset],
@@ -85,18 +85,18 @@ def findings(
         dataset=dataset,
         facts=_facts(trials, main),
         warnings=[
-            *caveats.of_progress(
+            *answer_caveats.of_progress(
                 trials, {each for sweep in asked for each in sweep.trial_ids} | confirming
             ),
-            *caveats.of_left_out(grid, main),
-            *caveats.of_other_timings(read.timings, dataset),
-            *caveats.of_other_conditions(measured, timed),
-            *caveats.of_dataset(main),
-            *caveats.of_delta(main),
+            *answer_caveats.of_left_out(grid, main),
+            *timing_caveats.of_other_timings(read.timings, dataset),
+            *timing_caveats.of_other_conditions(measured, timed),
+            *answer_caveats.of_dataset(main),
+            *answer_caveats.of_delta(main),
         ],
         baseline=recommendation.baseline(main, confirmations),
         answers=answers,
-        notes=[*caveats.of_choice(answers), *caveats.of_noise(main)],
+        notes=[*answer_caveats.of_choice(answers), *answer_caveats.of_noise(main)],
     )
 
 
@@ -131,11 +131,11 @@ def _facts(trials: pd.DataFrame, main: pd.DataFrame) -> str:
     if trials.empty:
         return "Timings only: no trial was trained."
     rows = trials[trials["dataset"].isin(main["dataset"])]
-    finished = cli.counted(analysis.final(rows)["trial_id"].nunique(), "trial")
+    finished = cli.counted(trial_rows.final(rows)["trial_id"].nunique(), "trial")
     parts = [f"{finished} finished on {rows['dataset'].iloc[0]}"]
-    named = [name for key, name in text.ACCOUNTANTS.items() if key in set(main["accountant"])]
+    named = [name for key, name in quantities.ACCOUNTANTS.items() if key in set(main["accountant"])]
     if named:
-        delta = analysis.short(main["delta"].max())
+        delta = quantities.short(main["delta"].max())
         parts.append(f"epsilon at delta {delta}, by {' or '.join(named)}")
     sizes = [str(size) for size in sorted(rows["batch_size"].unique())]
     parts += [

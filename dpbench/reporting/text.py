@@ -1,31 +1,12 @@
 """The answer in words: the same sentences for the terminal and for the page."""
 
-import math
 from collections.abc import Iterator, Sequence
 
-import pandas as pd
-
-from dpbench import analysis, cli
-from dpbench.analysis import Difference
+from dpbench import cli
+from dpbench.analysis.answers import Answer, Baseline, Best, StepTime
 from dpbench.analysis.price import Price
-from dpbench.analysis.recommendation import Accuracy, Answer, Baseline, Best, Setting, StepTime
-from dpbench.privacy import guarantee
-
-FAILURES_SHOWN = 30
-ACCOUNTANTS = {"pld": "PLD", "prv": "PRV", "rdp": "RDP", "gaussian": "Gaussian"}
-
-_HEADER = (
-    "epsilon <=",
-    "accuracy",
-    "points lost",
-    "step time",
-    "noise",
-    "clip",
-    "batch",
-    "lr",
-    "epochs",
-    "sampling",
-)
+from dpbench.analysis.statistics import Difference
+from dpbench.reporting.quantities import ACCOUNTANTS, accuracy, points, ratio, setting, short
 
 
 def baseline(found: Baseline | None) -> str:
@@ -55,7 +36,7 @@ def sentence(answer: Answer, against: Baseline | None = None) -> str:
     if best is None:
         return f"{within}, there is no answer: no epoch of a private trial has spent so little."
     return (
-        f"{within} (delta {analysis.short(best.delta)}, {ACCOUNTANTS[best.accountant]}), the best "
+        f"{within} (delta {short(best.delta)}, {ACCOUNTANTS[best.accountant]}), the best "
         f"setting is {setting(best.setting)}: it reaches {accuracy(best.accuracy)}"
         f"{_fresh(best.confirmed_on)}, {_lost(best, against)}, and {_time(best.step_times)}."
     )
@@ -142,93 +123,12 @@ def _price(best: Best, price: Price) -> str:
     )
 
 
-def table(answers: Sequence[Answer]) -> str:
-    """The answers as a small table for a terminal."""
-    return cli.table(_HEADER, [_row(answer) for answer in answers])
-
-
-def by_sampling(answers: Sequence[Answer]) -> list[tuple[str, list[Answer]]]:
-    """The answers of each way to draw batches under a line that names it and its neighbours."""
-    names = {"poisson": "Poisson batches", "shuffle": "Shuffled batches"}
-    return [
-        (
-            f"{names[sampling]}; epsilon for neighbours that differ "
-            f"{guarantee.NEIGHBOURS[sampling]}:",
-            [answer for answer in answers if answer.sampling == sampling],
-        )
-        for sampling in dict.fromkeys(answer.sampling for answer in answers)
-    ]
-
-
 def weak(answers: Sequence[Answer], against: Baseline | None) -> Iterator[str]:
     """Of each answer that beats the best non-private setting, why that is no upper limit."""
     for answer in answers:
         if answer.best is not None and answer.best.verdict == "beats":
             lost = _lost(answer.best, against)
             yield f"Within epsilon {answer.epsilon_at_most:g} the setting {lost}."
-
-
-def _row(answer: Answer) -> tuple[str, ...]:
-    best = answer.best
-    if best is None:
-        return (f"{answer.epsilon_at_most:g}", "no trial", *["-"] * (len(_HEADER) - 2))
-    chosen = best.setting
-    return (
-        f"{answer.epsilon_at_most:g}",
-        accuracy(best.accuracy, seeds=""),
-        _lost_cell(best),
-        f"{best.step_times[0].ratio:.2f} x" if best.step_times else "-",
-        f"{chosen.noise_multiplier:g}",
-        f"{chosen.max_grad_norm:g}",
-        f"{chosen.batch_size}",
-        f"{chosen.learning_rate:g}",
-        f"{chosen.epochs}",
-        chosen.sampling,
-    )
-
-
-def setting(chosen: Setting) -> str:
-    """A setting under the names of the flags."""
-    parts = [
-        f"noise multiplier {chosen.noise_multiplier:g}",
-        f"clipping norm {chosen.max_grad_norm:g}",
-        f"batch size {chosen.batch_size}",
-        f"learning rate {chosen.learning_rate:g}",
-        *([f"momentum {chosen.momentum:g}"] if chosen.momentum else []),
-        *(["shuffled batches"] if chosen.sampling != "poisson" else []),
-    ]
-    return f"{', '.join(parts)} and {cli.counted(chosen.epochs, 'epoch')}"
-
-
-def accuracy(seen: Accuracy, seeds: str = " ({} seeds)") -> str:
-    """Percent, with its 95 % interval where there are several seeds.
-
-    As half its width where it lies within the scale, else by its ends. Where there is none that
-    says more, the range of the seeds.
-    """
-    mean = f"{100 * seen.mean:.2f}"
-    if seen.seeds < 2:
-        return f"{mean} %"
-    if math.isnan(seen.low):
-        return f"{mean} % ({seen.seeds} seeds from {100 * seen.least:.2f} to {100 * seen.most:.2f})"
-    if seen.low < 0 or seen.high > 1:
-        ends = f"{100 * max(seen.low, 0):.2f} to {100 * min(seen.high, 1):.2f}"
-        return f"{mean} % ({ends}{f', {seen.seeds} seeds' if seeds else ''})"
-    return f"{mean} ± {100 * (seen.high - seen.mean):.2f} %{seeds.format(seen.seeds)}"
-
-
-def points(difference: Difference, unit: str = " points") -> str:
-    """Percentage points, with the interval where there is one."""
-    shown = f"{100 * difference.mean:.2f}{unit}"
-    if math.isnan(difference.low):
-        return shown
-    return f"{shown} ({100 * difference.low:.2f} to {100 * difference.high:.2f})"
-
-
-def ratio(middle: float, low: float, high: float) -> tuple[str, str, str]:
-    """The numbers in as many digits: two, or three where two do not tell the ends apart."""
-    digits = 3 if f"{low:.2f}" == f"{high:.2f}" else 2
-    return f"{middle:.{digits}f}", f"{low:.{digits}f}", f"{high:.{digits}f}"
 
 
 def _lost(best: Best, against: Baseline | None) -> str:
@@ -251,14 +151,6 @@ def _gap(loss: Difference) -> str:
     """How far the private setting is from the non-private, whichever is ahead."""
     less = "less" if loss.mean > 0 else "more"
     return f"{points(loss if loss.mean > 0 else _turned(loss))} {less} accurate"
-
-
-def _lost_cell(best: Best) -> str:
-    if best.loss is None:
-        return "-"
-    if best.verdict == "loses":
-        return points(best.loss, unit="")
-    return "not told apart" if best.verdict == "not-told-apart" else "none, see below"
 
 
 def _weak(against: Baseline | None) -> str:
@@ -292,29 +184,3 @@ def _time(step_times: Sequence[StepTime]) -> str:
 def _set(chosen_by: str) -> str:
     """Of which examples the column is: `validation` or `test`."""
     return chosen_by.partition("_")[0]
-
-
-def unfinished(trials: pd.DataFrame, asked: Sequence[str]) -> Iterator[str]:
-    """A table of the trials that have no last epoch; nothing where all have.
-
-    Args:
-        trials: Rows of `store.read_trials`.
-        asked: The ids of all trials of the sweep.
-    """
-    finished = set(analysis.final(trials)["trial_id"])
-    failed = analysis.failures(trials)
-    failed = failed[failed["trial_id"].isin(set(asked) - finished)]
-    lost = len(set(asked) - finished - set(failed["trial_id"]))
-    every = cli.counted(len(asked), "trial")
-    if len(failed):
-        yield f"{len(failed)} of {every} failed; their rows have the tracebacks:"
-        yield f"{'trial_id':<16}  {'status':<13}  epoch  reason"
-    for row in failed.head(FAILURES_SHOWN).to_dict("records"):
-        reason = cli.one_line(row["reason"])
-        yield f"{row['trial_id']:<16}  {row['status']:<13}  {row['epoch']:>5}  {reason}"
-    if len(failed) > FAILURES_SHOWN:
-        yield f"... and {len(failed) - FAILURES_SHOWN} more"
-    if len(failed):
-        yield "The same command tries crashes again; with --retry-failed, it tries all of them."
-    if lost:
-        yield f"{lost} of {every} could not be read, of damaged files: run the same command again."

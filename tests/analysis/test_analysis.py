@@ -4,15 +4,24 @@ import pandas as pd
 import pytest
 from factories import WHERE, frame, make_trial, timings
 
-from dpbench import analysis, store
-from dpbench.reporting import caveats
+from dpbench import store
+from dpbench.analysis import (
+    arm_means,
+    comparability,
+    frontier,
+    loss_parts,
+    statistics,
+    step_overhead,
+    trial_rows,
+)
+from dpbench.reporting import answer_caveats, timing_caveats
 from dpbench.trial import Epoch
 
 
 def test_the_interval_over_seeds_is_students() -> None:
     accuracies = [0.90, 0.92, 0.97]
     rows = frame(*((make_trial(seed=i), 1, value, 2.0) for i, value in enumerate(accuracies)))
-    (arm,) = analysis.over_seeds(rows).to_dict("records")
+    (arm,) = arm_means.over_seeds(rows).to_dict("records")
     # half-width: t(0.975, 2 degrees) = 4.30265 times s / sqrt(3), s = 0.0360555
     assert arm["seeds"] == 3
     assert arm["test_accuracy"] == pytest.approx(0.93)
@@ -21,7 +30,7 @@ def test_the_interval_over_seeds_is_students() -> None:
 
 
 def test_one_seed_has_no_interval() -> None:
-    (arm,) = analysis.over_seeds(frame((make_trial(), 1, 0.9, 2.0))).to_dict("records")
+    (arm,) = arm_means.over_seeds(frame((make_trial(), 1, 0.9, 2.0))).to_dict("records")
     assert (arm["seeds"], arm["test_accuracy"]) == (1, 0.9)
     assert math.isnan(arm["low"])
     assert math.isnan(arm["high"])
@@ -35,7 +44,7 @@ def test_arms_differ_by_what_was_asked_and_not_by_seed() -> None:
         (make_trial("non-private"), 1, 0.99, None),  # its nulls are an arm, too
         (make_trial("non-private", seed=1), 1, 0.97, None),
     )
-    arms = analysis.over_seeds(rows)
+    arms = arm_means.over_seeds(rows)
     assert sorted(arms["test_accuracy"].round(6)) == [0.7, 0.85, 0.98]
 
 
@@ -48,14 +57,14 @@ def test_the_last_epoch_within_epsilon_is_compared_and_validation_chooses() -> N
         (make_trial("non-private"), 1, 0.99, None),
         (make_trial(noise_multiplier=0.0), 1, 0.99, math.inf),
     )
-    arms = analysis.within(rows, 1.5)
+    arms = frontier.within(rows, 1.5)
     assert sorted(arms["test_accuracy"]) == [0.70, 0.80]
-    assert analysis.chosen_by(arms) == "test_accuracy"
-    assert analysis.best(arms)["test_accuracy"] == 0.80
+    assert frontier.chosen_by(arms) == "test_accuracy"
+    assert frontier.best(arms)["test_accuracy"] == 0.80
     on_validation = arms.assign(validation_accuracy=1 - arms["test_accuracy"])
-    assert analysis.chosen_by(on_validation) == "validation_accuracy"
-    assert analysis.best(on_validation)["test_accuracy"] == 0.70
-    assert analysis.within(rows, 0.1).empty
+    assert frontier.chosen_by(on_validation) == "validation_accuracy"
+    assert frontier.best(on_validation)["test_accuracy"] == 0.70
+    assert frontier.within(rows, 0.1).empty
 
 
 def test_only_trials_that_are_alike_are_compared() -> None:
@@ -67,18 +76,18 @@ def test_only_trials_that_are_alike_are_compared() -> None:
         (make_trial(max_grad_norm=3.0, validation_examples=5), 1, 0.9, 2.0),
         (make_trial(dataset="mnist"), 1, 0.9, 2.0),
     )
-    kept = analysis.comparable(rows)
+    kept = comparability.comparable(rows)
     assert set(kept["dataset"]) == {"digits"}
     assert set(kept["max_grad_norm"].dropna()) == {1.0, 2.0}
     assert set(kept["engine"]) == {"opacus-hooks", "non-private"}
-    assert analysis.comparable(rows.iloc[:0]).empty
+    assert comparability.comparable(rows.iloc[:0]).empty
 
 
 def test_of_datasets_with_as_many_trials_mnist_is_shown() -> None:
     rows = frame(
         *((make_trial(dataset=name), 1, 0.9, 2.0) for name in ("digits", "mnist", "kmnist"))
     )
-    assert set(analysis.comparable(rows)["dataset"]) == {"mnist"}
+    assert set(comparability.comparable(rows)["dataset"]) == {"mnist"}
 
 
 def test_of_a_settings_engines_the_one_with_the_most_seeds_is_compared() -> None:
@@ -87,9 +96,9 @@ def test_of_a_settings_engines_the_one_with_the_most_seeds_is_compared() -> None
         *((make_trial("opacus-hooks", seed=seed), 1, 0.9, 2.0) for seed in range(3)),
         *((make_trial("non-private", seed=seed), 1, 0.95, None) for seed in range(3)),
     )
-    assert set(analysis.comparable(rows)["engine"]) == {"opacus-hooks", "non-private"}
+    assert set(comparability.comparable(rows)["engine"]) == {"opacus-hooks", "non-private"}
     as_many = rows[rows["seed"] == 0]
-    assert set(analysis.comparable(as_many)["engine"]) == {"fused", "non-private"}
+    assert set(comparability.comparable(as_many)["engine"]) == {"fused", "non-private"}
 
 
 def test_a_lone_seed_is_left_out_where_other_arms_have_several() -> None:
@@ -98,23 +107,23 @@ def test_a_lone_seed_is_left_out_where_other_arms_have_several() -> None:
         *((make_trial(seed=seed), 1, 0.9, 2.0) for seed in range(2)),
         (make_trial("non-private"), 1, 0.95, None),  # of its kind, all are alone
     )
-    kept = analysis.comparable(rows)
+    kept = comparability.comparable(rows)
     assert set(kept["max_grad_norm"].dropna()) == {1.0}
     assert "non-private" in set(kept["engine"])
     alone = rows[rows["seed"] == 0]
-    assert len(analysis.comparable(alone)) == len(alone)
+    assert len(comparability.comparable(alone)) == len(alone)
 
 
 def test_differences_are_paired_by_seed() -> None:
     # far apart over seeds, yet always 0.02 to 0.04 apart
     one = frame(*((make_trial(seed=i), 1, v, 2.0) for i, v in enumerate([0.5, 0.7, 0.9])))
     other = frame(*((make_trial(seed=i), 1, v, 2.0) for i, v in enumerate([0.48, 0.67, 0.86])))
-    ahead = analysis.paired_difference(one, other.sample(frac=1, random_state=0))
+    ahead = statistics.paired_difference(one, other.sample(frac=1, random_state=0))
     assert ahead.mean == pytest.approx(0.03)
     assert ahead.seeds == 3
     assert ahead.high - ahead.mean == pytest.approx(4.30265 * 0.01 / 3**0.5)
     assert ahead.low > 0
-    two = analysis.paired_difference(one, other[other["seed"] < 1])  # only a shared seed counts
+    two = statistics.paired_difference(one, other[other["seed"] < 1])  # only a shared seed counts
     assert two.seeds == 1
     assert two.mean == pytest.approx(0.02)
     assert math.isnan(two.low)
@@ -129,12 +138,12 @@ def test_the_loss_is_split_between_clipping_and_noise() -> None:
         (make_trial(noise_multiplier=1.0, max_grad_norm=5.0), 1, 0.80, 2.0),  # has no control
         (make_trial("non-private", batch_size=128), 1, 0.99, None),
     )
-    (split,) = analysis.loss_split(rows).to_dict("records")
+    (split,) = loss_parts.loss_split(rows).to_dict("records")
     assert (split["noise_multiplier"], split["max_grad_norm"]) == (1.0, 1.0)
     assert split["total"].mean == pytest.approx(0.07)
     assert split["clipping"].mean == pytest.approx(0.04)
     assert split["noise"].mean == pytest.approx(0.03)
-    assert analysis.loss_split(rows[rows["noise_multiplier"] != 0]).empty
+    assert loss_parts.loss_split(rows[rows["noise_multiplier"] != 0]).empty
 
 
 def test_the_loss_is_from_the_rate_that_validation_chooses() -> None:
@@ -144,7 +153,7 @@ def test_the_loss_is_from_the_rate_that_validation_chooses() -> None:
         (make_trial(noise_multiplier=0.0), 1, 0.91, math.inf),
         (make_trial(noise_multiplier=1.0), 1, 0.88, 2.0),
     ).assign(validation_accuracy=[0.97, 0.94, 0.9, 0.9])
-    (split,) = analysis.loss_split(rows).to_dict("records")
+    (split,) = loss_parts.loss_split(rows).to_dict("records")
     assert split["total"].mean == pytest.approx(0.07)
 
 
@@ -155,27 +164,29 @@ def test_the_frontier_is_what_nothing_beats() -> None:
             "test_accuracy": [0.90, 0.80, 0.79, 0.70, 0.90, 0.95],
         }
     )
-    best = analysis.frontier(points)
+    best = frontier.frontier(points)
     assert list(zip(best["epsilon"], best["test_accuracy"], strict=True)) == [
         (1.0, 0.80),
         (3.0, 0.90),
         (5.0, 0.95),
     ]
-    assert analysis.frontier(best).equals(best)
+    assert frontier.frontier(best).equals(best)
 
 
 def test_final_is_the_last_epoch_of_finished_trials() -> None:
     whole, part = make_trial(epochs=2), make_trial(epochs=2, seed=1)
     rows = frame((whole, 1, 0.5, 1.0), (whole, 2, 0.6, 2.0), (part, 1, 0.4, 1.0))
-    assert analysis.final(rows)["trial_id"].tolist() == [whole.trial_id]
+    assert trial_rows.final(rows)["trial_id"].tolist() == [whole.trial_id]
     failed = store.trial_row(part, Epoch(epoch=2, status="failed", reason="x"), WHERE)
     rows = pd.concat([rows, pd.DataFrame([failed])])
-    assert analysis.final(rows)["trial_id"].tolist() == [whole.trial_id]
-    assert analysis.failures(rows)["reason"].tolist() == ["x"]
+    assert trial_rows.final(rows)["trial_id"].tolist() == [whole.trial_id]
+    assert trial_rows.failures(rows)["reason"].tolist() == ["x"]
 
 
 def test_overhead_is_the_median_of_paired_ratios() -> None:
-    (row,) = analysis.overhead(timings([3, 1, 2, 9, 2.5, 2.2, 2.1, 2.3, 2.4])).to_dict("records")
+    (row,) = step_overhead.overhead(timings([3, 1, 2, 9, 2.5, 2.2, 2.1, 2.3, 2.4])).to_dict(
+        "records"
+    )
     assert row["overhead_ratio"] == pytest.approx(2.3)
     # nine draws: the second smallest and largest miss the median with probability 0.039
     assert row["overhead_ratio_low"] == pytest.approx(2.0)
@@ -193,12 +204,12 @@ def test_overhead_of_several_processes_is_the_median_of_theirs() -> None:
     of_each = [[2.0, 2.0, 9.0], [2.1, 2.1, 2.1], [2.2, 2.2, 1.0], [2.4] * 3, [2.6] * 3, [3.0] * 3]
     rows = timings([ratio for pairs in of_each for ratio in pairs])
     rows = rows.assign(process=[process for process in range(6) for _ in range(3)])
-    (row,) = analysis.overhead(rows).to_dict("records")
+    (row,) = step_overhead.overhead(rows).to_dict("records")
     assert row["overhead_ratio"] == pytest.approx(2.3)
     ends = row["overhead_ratio_low"], row["overhead_ratio_high"]
     assert ends == pytest.approx((2.0, 3.0))
     assert (row["processes"], row["pairs"]) == (6, 18)
-    (alone,) = analysis.overhead(rows[rows["process"] == 0]).to_dict("records")
+    (alone,) = step_overhead.overhead(rows[rows["process"] == 0]).to_dict("records")
     assert alone["processes"] == 1
     assert alone["overhead_ratio_high"] == pytest.approx(9.0)
 
@@ -207,18 +218,18 @@ def test_a_report_says_which_intervals_leave_out_the_processes() -> None:
     old = timings([2.0] * 7)
     new = old.assign(batch_size=256, process=range(7))
     few = old.assign(batch_size=512, process=[0, 0, 0, 1, 1, 2, 2])
-    said = list(caveats.of_timings(pd.concat([old, new, few])))
+    said = list(timing_caveats.of_timings(pd.concat([old, new, few])))
     assert any(line.startswith("1 of 3 overheads were timed in one process") for line in said)
     assert "Fewer than 6 processes: the bar is the whole range of their medians." in said
     assert not any("Fewer than 6 pairs" in line for line in said)
-    assert not any("one process" in line for line in caveats.of_timings(new))
+    assert not any("one process" in line for line in timing_caveats.of_timings(new))
 
 
 @pytest.mark.parametrize("n", [6, 9, 15, 40])
 def test_the_medians_interval_covers_and_is_the_narrowest_that_does(n: int) -> None:
     from scipy.stats import binom
 
-    low, high = analysis._median_interval([float(i) for i in range(1, n + 1)])
+    low, high = statistics.median_interval([float(i) for i in range(1, n + 1)])
     k = int(low)
     assert high == n + 1 - k
     assert 2 * binom.cdf(k - 1, n, 0.5) <= 0.05
@@ -230,15 +241,15 @@ def test_noise_that_was_drawn_in_two_ways_is_not_averaged() -> None:
     old = frame(*((make_trial(seed=seed), 1, 0.5, 2.0) for seed in (0, 1)))
     new = frame(*((make_trial(seed=seed), 1, 0.9, 2.0) for seed in (2, 3, 4)))
     both = pd.concat([old, new.assign(noise_derivation="trial")], ignore_index=True)
-    arms = analysis.over_seeds(both).set_index("seeds")
+    arms = arm_means.over_seeds(both).set_index("seeds")
     assert arms["test_accuracy"].to_dict() == pytest.approx({2: 0.5, 3: 0.9})
-    kept = analysis.comparable(both)
+    kept = comparability.comparable(both)
     assert set(kept["seed"]) == {2, 3, 4}
-    assert list(caveats.of_left_out(both, kept)) == [
+    assert list(answer_caveats.of_left_out(both, kept)) == [
         "In the table of arms, and in no figure or answer: 2 trials that draw their noise in "
         "another way than the arm's others (column noise_derivation)."
     ]
-    (note,) = caveats.of_noise(analysis.comparable(old))
+    (note,) = answer_caveats.of_noise(comparability.comparable(old))
     assert note.startswith("2 trials of an older dpbench drew the noise from the seed alone")
-    (note,) = caveats.of_noise(kept)
+    (note,) = answer_caveats.of_noise(kept)
     assert "share their initial weights and batches, and no noise" in note

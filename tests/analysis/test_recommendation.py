@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 from factories import frame, make_trial, timings
 
-from dpbench import analysis
-from dpbench.analysis import recommendation
+from dpbench.analysis import comparability, recommendation
+from dpbench.analysis.answers import Answer
 from dpbench.analysis.price import Price
 from dpbench.privacy import accounting
-from dpbench.reporting import caveats, text
+from dpbench.reporting import answer_caveats, quantities, terminal, text
 from dpbench.trial import Trial
 
 
@@ -28,7 +28,7 @@ def rows(seeds: int, *, validated: bool = False) -> pd.DataFrame:
 NO_TIMINGS = timings([1.0]).iloc[:0]
 
 
-def at_three(trials: pd.DataFrame, timed: pd.DataFrame = NO_TIMINGS) -> recommendation.Answer:
+def at_three(trials: pd.DataFrame, timed: pd.DataFrame = NO_TIMINGS) -> Answer:
     return recommendation.answers(trials, timed)[1]
 
 
@@ -69,7 +69,7 @@ def spent(*runs: accounting.Run) -> float:
     return accounting.epsilon_of_best(runs, delta=1e-5)
 
 
-def price_of(answer: recommendation.Answer) -> Price:
+def price_of(answer: Answer) -> Price:
     assert answer.best is not None
     assert answer.best.price is not None
     return answer.best.price
@@ -159,7 +159,7 @@ def test_fresh_seeds_are_reported_and_the_grids_choose() -> None:
     assert best.loss is not None
     assert best.loss.mean == pytest.approx(0.95 - 0.89)
     assert best.loss.seeds == 3
-    first, second = caveats.of_choice([answer])
+    first, second = answer_caveats.of_choice([answer])
     assert first.startswith("Confirmed accuracies and losses are those of seeds 6, 7, 8, which")
     assert second.startswith("A noise multiplier")
     assert "it reaches 89.00 ± 2.48 % (3 seeds) on seeds that did not choose it, loses" in (
@@ -192,10 +192,10 @@ def test_the_confirmation_of_another_setting_does_not_mix_in() -> None:
     assert answer.best is not None
     assert answer.best.confirmed_on == ()
     assert answer.best.accuracy.mean == pytest.approx(0.91)
-    assert "--confirm N" in next(iter(caveats.of_choice([answer])))
+    assert "--confirm N" in next(iter(answer_caveats.of_choice([answer])))
 
 
-def losing(*losses: float) -> recommendation.Answer:
+def losing(*losses: float) -> Answer:
     """Of seeds that are so much less accurate than the non-private ones."""
     measured: list[tuple[Trial, int, float, float | None]] = []
     for seed, lost in enumerate(losses):
@@ -223,7 +223,7 @@ def test_a_gain_over_the_baseline_is_never_told_as_a_loss() -> None:
         assert answer.best.verdict == verdict, losses
         assert said in text.sentence(answer), losses
         assert "loses -" not in text.sentence(answer)
-        assert f"  {cell}" in text.table([answer]).splitlines()[1], losses
+        assert f"  {cell}" in terminal.table([answer]).splitlines()[1], losses
 
 
 def test_why_the_baseline_is_weak_is_said_as_far_as_trials_show() -> None:
@@ -273,8 +273,8 @@ def test_each_way_to_draw_batches_has_answers_of_its_own() -> None:
     statements = [answer.best.statement for answer in both if answer.best is not None]
     assert "adding or removing one example" in statements[0]
     assert "whose gradient is replaced by zero" in statements[1]
-    assert any("the two do not compare" in note for note in caveats.of_choice(both))
-    assert [title.partition(";")[0] for title, _ in text.by_sampling(both)] == [
+    assert any("the two do not compare" in note for note in answer_caveats.of_choice(both))
+    assert [title.partition(";")[0] for title, _ in terminal.by_sampling(both)] == [
         "Poisson batches",
         "Shuffled batches",
     ]
@@ -307,7 +307,7 @@ def test_one_seed_has_no_interval_and_is_not_chosen_over_several() -> None:
     assert "it reaches 90.00 %" in text.sentence(at_three(rows(1)))
     lucky = frame((make_trial(max_grad_norm=3.0), 1, 0.99, 2.5))
     several = pd.concat([rows(3), lucky.assign(steps=22, sample_rate=64 / 1437)])
-    best = at_three(analysis.comparable(several)).best
+    best = at_three(comparability.comparable(several)).best
     assert best is not None
     assert best.setting.max_grad_norm == 1.0
 
@@ -322,8 +322,8 @@ def test_time_is_told_of_the_arms_own_engine_and_of_opacus() -> None:
 
 
 def test_a_third_digit_tells_the_ends_of_an_interval_apart() -> None:
-    assert text.ratio(0.4231, 0.4212, 0.4244) == ("0.423", "0.421", "0.424")
-    assert text.ratio(0.4231, 0.4012, 0.4244) == ("0.42", "0.40", "0.42")
+    assert quantities.ratio(0.4231, 0.4212, 0.4244) == ("0.423", "0.421", "0.424")
+    assert quantities.ratio(0.4231, 0.4012, 0.4244) == ("0.42", "0.40", "0.42")
 
 
 def test_the_baseline_says_how_it_was_chosen_and_on_what() -> None:
@@ -339,7 +339,7 @@ def test_the_baseline_says_how_it_was_chosen_and_on_what() -> None:
 
 
 def test_the_table_is_aligned_and_of_the_same_answers() -> None:
-    table = text.table(recommendation.answers(rows(3), NO_TIMINGS)).splitlines()
+    table = terminal.table(recommendation.answers(rows(3), NO_TIMINGS)).splitlines()
     assert table[0].split()[:2] == ["epsilon", "<="]
     assert table[1].split()[:3] == ["1", "no", "trial"]
     assert table[2].split()[:5] == ["3", "91.00", "±", "2.48", "%"]

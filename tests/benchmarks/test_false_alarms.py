@@ -8,8 +8,8 @@ import pytest
 from factories import ROOT
 
 from bench import false_alarms
-from dpbench.analysis import ARM
 from dpbench.analysis.comparison import differences
+from dpbench.analysis.trial_rows import ARM
 
 FOLDER = ROOT / "results" / "false_alarms"
 

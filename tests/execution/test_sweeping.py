@@ -13,11 +13,13 @@ import pytest
 from factories import WHERE, make_trial
 from remote_work import out_of_memory
 
-from dpbench import analysis, cli, report, store, sweep
+from dpbench import cli, store, sweep
+from dpbench.analysis import step_overhead
 from dpbench.errors import BadInput
 from dpbench.execution import runner, sweeping
 from dpbench.execution.schedule import Claims
 from dpbench.measurement import environment
+from dpbench.reporting import store_report
 from dpbench.store import compaction
 from dpbench.trial import StepTiming, TimedName, Trial
 
@@ -171,11 +173,11 @@ def test_what_was_timed_in_fewer_processes_is_timed_anew(
     rows = [timer().row("fused", 64, "digits", process) for process in processes]
     store.write_timings(tmp_path, sweeping.timing_name("digits", "fused", 64, "cpu"), rows)
     known = store.read_timings(tmp_path)
-    assert len(analysis.overhead(known)) == 1  # it is shown until then
+    assert len(step_overhead.overhead(known)) == 1  # it is shown until then
     assert sweeping.untimed(trials, known, {}) == sweeping.timed(trials)
     sweeping.run_timings(trials, timer(), tmp_path, quiet=True)
     known = store.read_timings(tmp_path)
-    assert set(analysis.overhead(known)["processes"]) == {runner.TIMED_PROCESSES}
+    assert set(step_overhead.overhead(known)["processes"]) == {runner.TIMED_PROCESSES}
     assert sweeping.untimed(trials, known, {}) == []
 
 
@@ -253,7 +255,7 @@ def test_a_timing_that_fails_is_recorded_and_tried_again(
     assert set(store.read_timings(tmp_path)["engine"]) == {"fused"}  # no ratio is read off it
     (row,) = store.failed_timings(tmp_path).to_dict("records")
     assert (row["engine"], row["status"]) == ("opacus-ew", "failed")
-    assert report.write(tmp_path) is not None
+    assert store_report.write_report(tmp_path) is not None
     # a failure takes the place of no measurement
     store.write_timings(tmp_path, "digits-fused-64-cpu", [place.failed("fused", 64)])
     assert set(store.read_timings(tmp_path)["engine"]) == {"fused"}
@@ -295,7 +297,7 @@ def test_engines_are_timed_in_fresh_processes_and_a_dead_one_takes_no_other_with
     ]
     assert len({row["steps"] for row in fused}) == 3
     assert os.getpid() not in {row["steps"] for row in fused}
-    assert len({row["started_at"] for row in fused}) == 1  # one timing, for `analysis.timed_alike`
+    assert len({row["started_at"] for row in fused}) == 1  # one timing, for `timed_alike`
     assert len({row["peak_memory_bytes"] for row in fused}) == 1
     assert fused[0]["peak_memory_bytes"] > 0
 
@@ -328,7 +330,7 @@ def test_a_report_is_of_the_timings_of_one_way(tmp_path: Path) -> None:
     old = timer(threads=2).row("fused", 64, "digits")
     old |= {"torch_version": "1.0", "started_at": WHERE.started_at.replace(year=2020)}
     store.write_timings(tmp_path, "digits-fused-64-cpu", [old])
-    written = report.write(tmp_path)
+    written = store_report.write_report(tmp_path)
     assert written is not None
     numbers = (tmp_path / "overhead.csv").read_text(encoding="utf-8").splitlines()
     ratios = {line.split(",")[numbers[0].split(",").index("overhead_ratio")] for line in numbers}

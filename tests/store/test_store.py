@@ -18,6 +18,7 @@ from factories import WHERE, make_trial, rows
 
 from dpbench import report, store
 from dpbench.errors import BadInput
+from dpbench.reporting import store_report
 from dpbench.store import compaction, files, history
 from dpbench.store.schema import table
 from dpbench.trial import Environment, Epoch, StepTiming
@@ -234,7 +235,7 @@ def test_a_store_that_does_not_say_where_it_was_measured_has_a_report(tmp_path: 
     where = [field.name for field in dataclasses.fields(Environment)]
     pq.write_table(pq.ParquetFile(own).read().drop_columns(where), own)
     assert len(store.read_trials(tmp_path)) == 2
-    assert report.write(tmp_path) is not None
+    assert store_report.write_report(tmp_path) is not None
 
 
 def test_a_column_that_is_not_known_is_left_out_and_kept(
@@ -335,7 +336,7 @@ def test_names_that_are_not_utf_8_are_names(tmp_path: Path) -> None:
             trial_ids=(),
         ),
     )
-    written = report.write(root)
+    written = store_report.write_report(root)
     assert written is not None
     page = written.page.read_text(encoding="utf-8")
     assert "bad\\udcff.toml" in page
@@ -388,13 +389,13 @@ def test_what_a_killed_writer_has_left_is_removed_an_hour_later(tmp_path: Path) 
 def test_a_report_on_a_full_disk_leaves_no_half_file(tmp_path: Path) -> None:
     store.create(tmp_path)
     store.write_trial(tmp_path, rows(make_trial(epochs=3)))
-    report.write(tmp_path)
+    store_report.write_report(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     size = min(len(content) for path, content in before.items() if path.suffix == ".svg") // 2
     for path in before:
         path.unlink()
     with small_disk(size), pytest.raises(BadInput, match=r"Cannot write .*: File too large"):
-        report.write(tmp_path)
+        store_report.write_report(tmp_path)
     left = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     assert left.items() < before.items()
 
@@ -468,7 +469,7 @@ def test_hostile_texts_do_no_harm_in_files_nor_in_figures(tmp_path: Path) -> Non
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        written = report.write(root)
+        written = store_report.write_report(root)
     assert written is not None
     for drawn in (written.page, *root.glob("*.svg")):
         assert "<script>x" not in drawn.read_text(encoding="utf-8")

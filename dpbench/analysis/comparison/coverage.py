@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from dpbench import analysis
-from dpbench.analysis import ARM
+from dpbench.analysis import trial_rows
 from dpbench.analysis.comparison import changes
 from dpbench.analysis.comparison.differences import TIMED
+from dpbench.analysis.trial_rows import ARM
 
 RULES = """What counts as checked, out of what BEFORE holds:
 - an arm (trials that share everything but the seed): where AFTER has an end, good or bad, of each
@@ -141,7 +141,7 @@ def epsilons(before: pd.DataFrame, epsilon: pd.DataFrame) -> pd.DataFrame:
     """
     if before.empty:
         return pd.DataFrame(columns=[*ARM, "missing"])
-    spent = analysis.private(analysis.final(before)).dropna(subset="epsilon")
+    spent = trial_rows.private(trial_rows.final(before)).dropna(subset="epsilon")
     due = spent[ARM].drop_duplicates().reset_index(drop=True)
     there = {_key(row, ARM) for row in epsilon.to_dict("records")}
     missing = [

@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 from scipy import special
 
-from dpbench import analysis
-from dpbench.analysis import ARM, CONFIDENCE
+from dpbench.analysis import step_overhead, trial_rows
+from dpbench.analysis.statistics import CONFIDENCE
+from dpbench.analysis.trial_rows import ARM
 from dpbench.datasets import catalogue
 
 RULES = """A regression is, each rule erring on the side of silence:
@@ -132,7 +133,7 @@ def trials(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
 
 
 def _status(frame: pd.DataFrame) -> pd.DataFrame:
-    done, bad = analysis.final(frame), analysis.failures(frame)
+    done, bad = trial_rows.final(frame), trial_rows.failures(frame)
     blank = done["test_accuracy"].isna()
     done = done.assign(
         status=done["status"].mask(blank, NO_ACCURACY),
@@ -157,7 +158,7 @@ def accuracy(
     """
     columns = [*_TRIAL, "test_accuracy"]
     old, new = (
-        analysis.final(side)[columns].dropna(subset="test_accuracy") for side in (before, after)
+        trial_rows.final(side)[columns].dropna(subset="test_accuracy") for side in (before, after)
     )
     paired = old if old.empty else old.merge(new, on=_TRIAL, suffixes=("_before", "_after"))
     if paired.empty:
@@ -251,13 +252,13 @@ def overhead(
 ) -> pd.DataFrame:
     """One row per engine and batch size timed on both sides in the same way on the same hardware.
 
-    Columns: those of TIMED; what `analysis.overhead` gives, `_before` and `_after`; `growth`, the
-    ratio after over the ratio before; `regression`.
+    Columns: those of TIMED; what `step_overhead.overhead` gives, `_before` and `_after`; `growth`,
+    the ratio after over the ratio before; `regression`.
     """
     if before.empty or after.empty:
         return pd.DataFrame(columns=[*TIMED, "growth"]).assign(**_NONE)
-    frame = analysis.overhead(before, TIMED).merge(
-        analysis.overhead(after, TIMED), on=TIMED, suffixes=("_before", "_after")
+    frame = step_overhead.overhead(before, TIMED).merge(
+        step_overhead.overhead(after, TIMED), on=TIMED, suffixes=("_before", "_after")
     )
     return frame.assign(
         growth=frame["overhead_ratio_after"] / frame["overhead_ratio_before"],
@@ -278,7 +279,7 @@ def epsilon(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(columns=[*ARM, *columns]).assign(**_NONE)
     sides = []
     for side in (before, after):
-        last = analysis.private(analysis.final(side)).groupby(ARM, dropna=False, sort=False)
+        last = trial_rows.private(trial_rows.final(side)).groupby(ARM, dropna=False, sort=False)
         sides.append(last.agg(epsilon=("epsilon", "max"), accountant=("accountant", "first")))
     frame = (
         sides[0].reset_index().merge(sides[1].reset_index(), on=ARM, suffixes=("_before", "_after"))

@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from dpbench import analysis
+from dpbench.analysis import arm_means, frontier, trial_rows
+from dpbench.reporting import quantities
 from dpbench.reporting.figures import parts
 
 _MOST_CLIPS, _MOST_NOISES = 6, 8  # in a panel, for the numbers to be read
@@ -17,13 +18,13 @@ _LEAST_SPAN = 2.0  # points, so that differences of chance look alike
 def accuracy_cells_numbers(trials: pd.DataFrame) -> pd.DataFrame:
     """What `accuracy_cells` draws: of each cell the best arm at its last epoch.
 
-    Poisson batches where the store has any; rows of `analysis.over_seeds`. Of more levels than can
+    Poisson batches where the store has any; rows of `arm_means.over_seeds`. Of more levels than can
     be read, those evenly between the first and the last.
     """
-    rows = analysis.private(analysis.final(trials))
+    rows = trial_rows.private(trial_rows.final(trials))
     poisson = rows[rows["sampling"] == "poisson"]
-    arms = analysis.over_seeds(poisson if len(poisson) else rows)
-    cells = analysis.best_of_each(arms, ["batch_size", "noise_multiplier", "max_grad_norm"])
+    arms = arm_means.over_seeds(poisson if len(poisson) else rows)
+    cells = frontier.best_of_each(arms, ["batch_size", "noise_multiplier", "max_grad_norm"])
     kept = []
     for batch_size in parts.few(sorted(cells["batch_size"].unique()), 2 * parts.COLUMNS):
         here = cells[cells["batch_size"] == batch_size]
@@ -37,7 +38,7 @@ def accuracy_cells(trials: pd.DataFrame) -> Figure:
     """Accuracy in percent for each noise multiplier and clipping norm, a panel a batch size.
 
     Args:
-        trials: Rows of `analysis.comparable`; at least one private arm that has finished.
+        trials: Rows of `comparability.comparable`; at least one private arm that has finished.
     """
     cells = accuracy_cells_numbers(trials)
     batch_sizes = sorted(cells["batch_size"].unique())
@@ -62,7 +63,7 @@ def _draw(panel: Axes, cells: pd.DataFrame, scale: Normalize) -> None:
     table = 100 * cells.pivot_table("test_accuracy", "noise_multiplier", "max_grad_norm")
     panel.grid(visible=False)
     panel.imshow(table, cmap="cividis", norm=scale, aspect="auto", origin="lower")
-    clips = [analysis.short(clip) for clip in table.columns]
+    clips = [quantities.short(clip) for clip in table.columns]
     panel.set_xticks(range(len(clips)), clips, fontsize=9)
     noises = [_row_label(here) for _, here in cells.groupby("noise_multiplier")]
     panel.set_yticks(range(len(noises)), noises, fontsize=9)
@@ -84,7 +85,7 @@ def _draw(panel: Axes, cells: pd.DataFrame, scale: Normalize) -> None:
 
 def _row_label(row: pd.DataFrame) -> str:
     """The noise multiplier, and the epsilon of its cells where it is one."""
-    noise = analysis.short(row["noise_multiplier"].iloc[0])
+    noise = quantities.short(row["noise_multiplier"].iloc[0])
     if np.isinf(row["epsilon"]).any() or row["epsilon"].nunique() > 1:
         return noise
     return f"{noise} (eps {row['epsilon'].iloc[0]:.2g})"

@@ -8,27 +8,28 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dpbench import analysis
+from dpbench.analysis import arm_means, frontier, trial_rows
 from dpbench.question import ANSWER_AT
+from dpbench.reporting import quantities
 from dpbench.reporting.figures import parts
 
 _LINE = ["batch_size", "noise_multiplier", "sampling"]
 
 
 def learning_curves_numbers(trials: pd.DataFrame) -> pd.DataFrame:
-    """What `learning_curves` draws: rows of `analysis.over_seeds`, one a line's epoch.
+    """What `learning_curves` draws: rows of `arm_means.over_seeds`, one a line's epoch.
 
     Of every noise multiplier the arm that ends best; where there are more panels or lines than can
     be read, those evenly between the first and the last.
     """
-    curves = analysis.over_seeds(parts.on_log_axis(trials))
-    ends = curves.loc[curves.groupby(analysis.ARM, dropna=False)["epoch"].idxmax()]
-    ends = analysis.best_of_each(ends, _LINE)
+    curves = arm_means.over_seeds(parts.on_log_axis(trials))
+    ends = curves.loc[curves.groupby(trial_rows.ARM, dropna=False)["epoch"].idxmax()]
+    ends = frontier.best_of_each(ends, _LINE)
     kept = []
     for batch_size in parts.few(sorted(ends["batch_size"].unique()), 2 * parts.COLUMNS):
         here = ends[ends["batch_size"] == batch_size]
         kept.append(here.loc[parts.few(list(here.index), parts.MOST_LINES)])
-    return curves.merge(pd.concat(kept)[analysis.ARM]).sort_values([*_LINE, "epoch"])
+    return curves.merge(pd.concat(kept)[trial_rows.ARM]).sort_values([*_LINE, "epoch"])
 
 
 def learning_curves(trials: pd.DataFrame, at: Sequence[float] = ANSWER_AT) -> Figure:
@@ -39,7 +40,7 @@ def learning_curves(trials: pd.DataFrame, at: Sequence[float] = ANSWER_AT) -> Fi
     Shuffled batches are dashed and hollow.
 
     Args:
-        trials: Rows of `analysis.comparable`; at least one in `parts.on_log_axis`.
+        trials: Rows of `comparability.comparable`; at least one in `parts.on_log_axis`.
         at: Epsilons that are answered for.
     """
     curves = learning_curves_numbers(trials)
@@ -81,7 +82,7 @@ def _draw(panel: Axes, line: pd.DataFrame, colour: Any, marker: str, *, shuffled
     )
     start = line.iloc[0]
     at = (start["epsilon"], 100 * start["test_accuracy"])
-    parts.label_point(panel, analysis.short(start["noise_multiplier"]), at, (0, -5), colour)
+    parts.label_point(panel, quantities.short(start["noise_multiplier"]), at, (0, -5), colour)
     if (line["seeds"] > 1).all():
         panel.fill_between(
             line["epsilon"],

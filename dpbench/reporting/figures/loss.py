@@ -6,11 +6,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dpbench import analysis
+from dpbench.analysis import loss_parts, trial_rows
+from dpbench.reporting import quantities
 from dpbench.reporting.figures import parts
 
 _MOST_CLIPS = 6  # along an axis, for their numbers to be read
-_LINE = [name for name in analysis.ARM if name != "noise_multiplier"]
+_LINE = [name for name in trial_rows.ARM if name != "noise_multiplier"]
 
 
 def accuracy_loss_numbers(trials: pd.DataFrame) -> pd.DataFrame:
@@ -20,7 +21,7 @@ def accuracy_loss_numbers(trials: pd.DataFrame) -> pd.DataFrame:
     (NaN for one seed), and `seeds`. The part of clipping has no noise_multiplier, for it is the
     same for all. Of each batch size and clipping norm the learning rate that loses the least.
     """
-    losses = analysis.loss_split(trials)
+    losses = loss_parts.loss_split(trials)
     poisson = losses[losses["sampling"] == "poisson"]
     losses = poisson if len(poisson) else losses
     kept = []
@@ -33,7 +34,7 @@ def accuracy_loss_numbers(trials: pd.DataFrame) -> pd.DataFrame:
     clipping = tuned.drop_duplicates(_LINE).assign(part="clipping", noise_multiplier=float("nan"))
     noise = tuned.assign(part="noise")
     lost = pd.concat([clipping["clipping"], noise["noise"]], ignore_index=True)
-    frame = pd.concat([clipping, noise], ignore_index=True)[[*analysis.ARM, "part"]]
+    frame = pd.concat([clipping, noise], ignore_index=True)[[*trial_rows.ARM, "part"]]
     for name, part in (("points_lost", "mean"), ("low", "low"), ("high", "high")):
         frame[name] = [100 * getattr(each, part) for each in lost]
     return frame.assign(seeds=[each.seeds for each in lost])
@@ -54,7 +55,7 @@ def accuracy_loss(trials: pd.DataFrame) -> Figure:
     which stands at its end. Differences are paired by seed; bars are their t intervals.
 
     Args:
-        trials: Rows of `analysis.comparable`; at least one arm in `analysis.loss_split`.
+        trials: Rows of `comparability.comparable`; at least one arm in `loss_parts.loss_split`.
     """
     points = accuracy_loss_numbers(trials)
     batch_sizes = sorted(points["batch_size"].unique())
@@ -66,7 +67,7 @@ def accuracy_loss(trials: pd.DataFrame) -> Figure:
             _draw(panel, here, clips)
             panel.axhline(0, color=parts.GREY, linestyle="--", linewidth=1)
             panel.set_title(f"batch size {batch_size:,}")
-            panel.set_xticks(range(len(clips)), [analysis.short(clip) for clip in clips])
+            panel.set_xticks(range(len(clips)), [quantities.short(clip) for clip in clips])
             panel.set_xlim(-0.5, len(clips) - 0.5)
             panel.set_xlabel("max_grad_norm")
         for panel in panels[:: parts.COLUMNS]:
@@ -80,7 +81,7 @@ def _draw(panel: Axes, here: pd.DataFrame, clips: list[float]) -> None:
     styles: dict[str, dict[str, Any]] = {"clipping": {"color": parts.GREY, "marker": "X"}}
     for index, noise in enumerate(noises):
         style = {"color": parts.COLOURS[index], "marker": parts.MARKERS[index]}
-        styles[f"noise {analysis.short(noise)}"] = style
+        styles[f"noise {quantities.short(noise)}"] = style
     lines = [here[here["part"] == "clipping"]]
     lines += [here[here["noise_multiplier"] == noise] for noise in noises]
     for index, (line, (name, style)) in enumerate(zip(lines, styles.items(), strict=True)):

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from dpbench import analysis
+from dpbench.analysis import step_overhead
 from dpbench.reporting.figures import parts
 from dpbench.trial import ENGINES, NON_PRIVATE, TUTORIAL_ARMS
 
@@ -37,8 +37,8 @@ _STYLES[NON_PRIVATE] |= {"color": parts.GREY, "marker": "_", "markersize": 10, "
 
 
 def overhead_numbers(timings: pd.DataFrame) -> pd.DataFrame:
-    """What `overhead` and `step_memory` draw: rows of `analysis.overhead`, the engines in order."""
-    summary = analysis.overhead(timings)
+    """What `overhead` and `step_memory` draw: the overheads, the engines in order."""
+    summary = step_overhead.overhead(timings)
     order = {name: index for index, name in enumerate(_NAMES)}
     return summary.sort_values(["engine", "batch_size"], key=lambda v: v.replace(order))
 
@@ -146,7 +146,7 @@ def _draw_ratios(
     style: Mapping[str, Any],
 ) -> None:
     ratios = {
-        position[batch_size] + shift: list(analysis.step_ratios(timing))
+        position[batch_size] + shift: list(step_overhead.step_ratios(timing))
         for batch_size, timing in timings.groupby("batch_size")
     }
     panel.scatter(

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import NullLocator
 
-from dpbench import analysis
+from dpbench.analysis import trial_rows
 from dpbench.question import ANSWER_AT
+from dpbench.reporting import quantities
 
 PANEL_INCHES = (3.2, 3.1)
 COLUMNS = 3  # of panels: more, and a figure is not readable at half its width
@@ -90,7 +91,7 @@ def printable(text: str) -> str:
 
 def on_log_axis(trials: pd.DataFrame) -> pd.DataFrame:
     """The private rows that hold a measurement at an epsilon above 0, and finite."""
-    rows = analysis.private(analysis.ok(trials))
+    rows = trial_rows.private(trial_rows.ok(trials))
     return rows[(rows["epsilon"] > 0) & (rows["epsilon"] < float("inf"))]
 
 
@@ -98,7 +99,7 @@ def epsilon_label(rows: pd.DataFrame) -> str:
     """Epsilon with the accountants and deltas of the rows, for an axis title."""
     words = {"pld": "PLD", "prv": "PRV", "rdp": "RDP", "gaussian": "Gaussian if shuffled"}
     accountants = " or ".join(words[name] for name in words if name in set(rows["accountant"]))
-    deltas = ", ".join(analysis.short(delta) for delta in sorted(rows["delta"].unique()))
+    deltas = ", ".join(quantities.short(delta) for delta in sorted(rows["delta"].unique()))
     return f"epsilon spent (delta {deltas})\nby {accountants}"
 
 
@@ -113,7 +114,7 @@ def epsilon_axis(
 
     Args:
         panel: Where.
-        rows: Of `analysis.over_seeds`, for the axis' title.
+        rows: Of `arm_means.over_seeds`, for the axis' title.
         least: Epsilon of all that is drawn, so that panels of one figure have one axis; > 0.
         most: As `least`.
         at: Epsilons that are answered for: marked.

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dpbench import analysis
+from dpbench.analysis import arm_means, frontier, trial_rows
 from dpbench.question import ANSWER_AT
+from dpbench.reporting import quantities
 from dpbench.reporting.figures import parts
 
 _MOST_NAMED = 4  # epsilons in the legend
@@ -29,27 +30,27 @@ _RING: dict[str, Any] = {
 def privacy_accuracy_numbers(trials: pd.DataFrame, at: Sequence[float] = ANSWER_AT) -> pd.DataFrame:
     """What `privacy_accuracy` draws: a row for each marker, ring and step of a frontier.
 
-    Columns: those of `analysis.over_seeds`; `end`, whether it is a marker: of its batch size, noise
-    multiplier, sampling and epochs the best arm, at its last epoch; `frontier`, whether no epoch of
-    an arm of its batch size and sampling beats it in both epsilon and accuracy; and `best_within`,
-    the least of the epsilons within which it is the best of all arms of its sampling (NaN for
-    others).
+    Columns: those of `arm_means.over_seeds`; `end`, whether it is a marker: of its batch size,
+    noise multiplier, sampling and epochs the best arm, at its last epoch; `frontier`, whether no
+    epoch of an arm of its batch size and sampling beats it in both epsilon and accuracy; and
+    `best_within`, the least of the epsilons within which it is the best of all arms of its sampling
+    (NaN for others).
 
     Args:
-        trials: Rows of `analysis.comparable`.
+        trials: Rows of `comparability.comparable`.
         at: Epsilons that are answered for.
     """
     curves = _curves(trials)
     curves["end"] = curves.index.isin(_ends(curves).index)
     curves["frontier"] = False
     for _, here in curves.groupby(["batch_size", "sampling"]):
-        curves.loc[analysis.frontier(here).index, "frontier"] = True
+        curves.loc[frontier.frontier(here).index, "frontier"] = True
     curves["best_within"] = float("nan")
     largest_first = sorted(at, reverse=True)
     for epsilon, sampling in itertools.product(largest_first, curves["sampling"].unique()):
-        arms = analysis.last_within(curves[curves["sampling"] == sampling], epsilon)
+        arms = frontier.last_within(curves[curves["sampling"] == sampling], epsilon)
         if len(arms):
-            curves.loc[analysis.best(arms).name, "best_within"] = epsilon
+            curves.loc[frontier.best(arms).name, "best_within"] = epsilon
     drawn = curves["end"] | curves["frontier"] | curves["best_within"].notna()
     shown = curves[curves["end"]]["batch_size"]
     return curves[drawn & curves["batch_size"].isin(shown)].reset_index(drop=True)
@@ -68,7 +69,7 @@ def privacy_accuracy(trials: pd.DataFrame, at: Sequence[float] = ANSWER_AT) -> F
     batches.
 
     Args:
-        trials: Rows of `analysis.comparable`; at least one in `parts.on_log_axis`.
+        trials: Rows of `comparability.comparable`; at least one in `parts.on_log_axis`.
         at: Epsilons that are answered for.
     """
     points = privacy_accuracy_numbers(trials, at)
@@ -102,7 +103,7 @@ def privacy_accuracy(trials: pd.DataFrame, at: Sequence[float] = ANSWER_AT) -> F
 
 def _curves(trials: pd.DataFrame) -> pd.DataFrame:
     """Every epoch of every private arm whose epsilon a log axis can hold, over its seeds."""
-    return analysis.over_seeds(parts.on_log_axis(trials))
+    return arm_means.over_seeds(parts.on_log_axis(trials))
 
 
 def _ends(curves: pd.DataFrame) -> pd.DataFrame:
@@ -111,8 +112,8 @@ def _ends(curves: pd.DataFrame) -> pd.DataFrame:
     The last that it has, where it is still running. Of more levels than can be told apart, those
     evenly between the first and the last.
     """
-    ends = curves.loc[curves.groupby(analysis.ARM, dropna=False)["epoch"].idxmax()]
-    ends = analysis.best_of_each(ends, ["batch_size", "noise_multiplier", "sampling", "epochs"])
+    ends = curves.loc[curves.groupby(trial_rows.ARM, dropna=False)["epoch"].idxmax()]
+    ends = frontier.best_of_each(ends, ["batch_size", "noise_multiplier", "sampling", "epochs"])
     kept = []
     for batch_size in parts.few(sorted(ends["batch_size"].unique()), 2 * parts.COLUMNS):
         here = ends[ends["batch_size"] == batch_size]
@@ -148,15 +149,15 @@ def _draw_end(panel: Axes, end: "pd.Series[Any]", colour: Any, marker: str) -> N
         markerfacecolor="white" if shuffled else colour,
         zorder=3,
     )
-    parts.label_point(panel, analysis.short(end["noise_multiplier"]), (x, y), (4, -4))
+    parts.label_point(panel, quantities.short(end["noise_multiplier"]), (x, y), (4, -4))
 
 
 def _draw_seeds(panel: Axes, end: "pd.Series[Any]", trials: pd.DataFrame) -> None:
     """Every seed as a dot over the bar, where there are several."""
     if end["seeds"] < 2:
         return
-    arm = {name: end[name] for name in (*analysis.ARM, "epoch")}
-    seeds = analysis.where(analysis.ok(trials), arm)
+    arm = {name: end[name] for name in (*trial_rows.ARM, "epoch")}
+    seeds = trial_rows.where(trial_rows.ok(trials), arm)
     panel.plot(
         seeds["epsilon"],
         100 * seeds["test_accuracy"],
@@ -173,10 +174,10 @@ def _draw_seeds(panel: Axes, end: "pd.Series[Any]", trials: pd.DataFrame) -> Non
 def _draw_baseline(panel: Axes, trials: pd.DataFrame, batch_size: int) -> None:
     """The last epoch of the best non-private arm of the batch size, as a line."""
     rows = trials[trials["batch_size"] == batch_size]
-    arms = analysis.over_seeds(analysis.final(analysis.unclipped(rows)))
+    arms = arm_means.over_seeds(trial_rows.final(trial_rows.unclipped(rows)))
     if arms.empty:
         return
-    best = analysis.best(arms)
+    best = frontier.best(arms)
     y = 100 * best["test_accuracy"]
     panel.axhline(y, color=parts.GREY, linestyle="--", linewidth=1, zorder=1)
     if best["high"] > best["low"]:  # it has an interval
@@ -211,7 +212,7 @@ def _handles(
     ]
     handles.append(Line2D([], [], label="number: noise_multiplier", **plain))
     if points["best_within"].notna().any():
-        within = " or ".join(", ".join(map(analysis.short, at)).rsplit(", ", 1))
+        within = " or ".join(", ".join(map(quantities.short, at)).rsplit(", ", 1))
         label = f"best within {within}" if len(at) <= _MOST_NAMED else "best within an answer's"
         handles.append(Line2D([], [], label=label, **_RING | {"markersize": 9}))
     by = ["batch_size", "sampling"]

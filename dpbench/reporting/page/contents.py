@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dpbench.analysis.recommendation import Answer, Baseline
+from dpbench.analysis.answers import Answer, Baseline
 from dpbench.reporting.figure_specs import Drawn
 from dpbench.reporting.page.tables import Table
 from dpbench.store.history import Sweep

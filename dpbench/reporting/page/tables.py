@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from dpbench import analysis
+from dpbench.analysis import arm_means, trial_rows
+from dpbench.reporting import quantities
 from dpbench.trial import Environment
 
 
@@ -75,7 +76,7 @@ def confirmations_table(confirmations: pd.DataFrame) -> Table:
 
 
 def _arms(name: str, title: str, trials: pd.DataFrame, *, empty: str) -> Table:
-    arms = analysis.over_seeds(analysis.final(trials))
+    arms = arm_means.over_seeds(trial_rows.final(trials))
     arms = arms.sort_values("test_accuracy", ascending=False, kind="stable")
     shown = arms.assign(
         accuracy=100 * arms["test_accuracy"],
@@ -106,7 +107,7 @@ def _arms(name: str, title: str, trials: pd.DataFrame, *, empty: str) -> Table:
 
 def failures_table(trials: pd.DataFrame) -> Table:
     """Every trial that failed, with its reason."""
-    failed = analysis.failures(trials)
+    failed = trial_rows.failures(trials)
     formats = {"status": "", "reason": "", **_ASKED, "seed": "d", "epoch": "d"}
     return _table(
         "failures",
@@ -200,7 +201,7 @@ def _texts(values: "pd.Series[float]", form: str) -> list[str]:
     return [
         ""
         if pd.isna(value)
-        else analysis.short(value)
+        else quantities.short(value)
         if form == "short"
         else format(int(value) if form == "d" else value, form)
         for value in values

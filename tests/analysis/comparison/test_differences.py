@@ -8,7 +8,8 @@ import pytest
 from factories import BEFORE, ROOT, WHERE, arm, frame, make_trial, moved, timings
 from scipy.stats import ttest_1samp
 
-from dpbench import analysis, store
+from dpbench import store
+from dpbench.analysis import trial_rows
 from dpbench.analysis.comparison import differences
 from dpbench.trial import FAILURES, Epoch, Status
 
@@ -111,7 +112,7 @@ def test_an_engines_mean_is_tested_over_seeds_and_not_over_arms() -> None:
 
 def test_one_seed_against_another_is_no_regression() -> None:
     """The same code: over arms, p would be 2e-8 for seed 1 against seed 2."""
-    trials = analysis.final(store.read_trials(ROOT / "results" / "mnist"))
+    trials = trial_rows.final(store.read_trials(ROOT / "results" / "mnist"))
     for one, other in ((0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)):
         before, after = (trials[trials["seed"] == seed].assign(seed=0) for seed in (one, other))
         found = differences.accuracy(before, after)
@@ -144,7 +145,7 @@ def test_an_accuracy_that_is_missing_is_no_pair() -> None:
 
 
 ARMS, LEVELS = 18, np.linspace(0.90, 0.975, 18)
-ARM_COLUMNS = {name: value for name, value in arm([0.9]).iloc[0].items() if name in analysis.ARM}
+ARM_COLUMNS = {name: value for name, value in arm([0.9]).iloc[0].items() if name in trial_rows.ARM}
 
 Drawn = Callable[[np.random.Generator], np.ndarray]
 

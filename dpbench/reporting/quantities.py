@@ -1,0 +1,58 @@
+"""Numbers as text: accuracies, points, ratios, settings."""
+
+import math
+
+from dpbench import cli
+from dpbench.analysis.answers import Accuracy, Setting
+from dpbench.analysis.statistics import Difference
+
+ACCOUNTANTS = {"pld": "PLD", "prv": "PRV", "rdp": "RDP", "gaussian": "Gaussian"}
+
+
+def short(value: float) -> str:
+    """The number in three digits, as it is said and drawn: 1e-5 and not 1e-05."""
+    return f"{value:.3g}".replace("e-0", "e-")
+
+
+def setting(chosen: Setting) -> str:
+    """A setting under the names of the flags."""
+    parts = [
+        f"noise multiplier {chosen.noise_multiplier:g}",
+        f"clipping norm {chosen.max_grad_norm:g}",
+        f"batch size {chosen.batch_size}",
+        f"learning rate {chosen.learning_rate:g}",
+        *([f"momentum {chosen.momentum:g}"] if chosen.momentum else []),
+        *(["shuffled batches"] if chosen.sampling != "poisson" else []),
+    ]
+    return f"{', '.join(parts)} and {cli.counted(chosen.epochs, 'epoch')}"
+
+
+def accuracy(seen: Accuracy, seeds: str = " ({} seeds)") -> str:
+    """Percent, with its 95 % interval where there are several seeds.
+
+    As half its width where it lies within the scale, else by its ends. Where there is none that
+    says more, the range of the seeds.
+    """
+    mean = f"{100 * seen.mean:.2f}"
+    if seen.seeds < 2:
+        return f"{mean} %"
+    if math.isnan(seen.low):
+        return f"{mean} % ({seen.seeds} seeds from {100 * seen.least:.2f} to {100 * seen.most:.2f})"
+    if seen.low < 0 or seen.high > 1:
+        ends = f"{100 * max(seen.low, 0):.2f} to {100 * min(seen.high, 1):.2f}"
+        return f"{mean} % ({ends}{f', {seen.seeds} seeds' if seeds else ''})"
+    return f"{mean} ± {100 * (seen.high - seen.mean):.2f} %{seeds.format(seen.seeds)}"
+
+
+def points(difference: Difference, unit: str = " points") -> str:
+    """Percentage points, with the interval where there is one."""
+    shown = f"{100 * difference.mean:.2f}{unit}"
+    if math.isnan(difference.low):
+        return shown
+    return f"{shown} ({100 * difference.low:.2f} to {100 * difference.high:.2f})"
+
+
+def ratio(middle: float, low: float, high: float) -> tuple[str, str, str]:
+    """The numbers in as many digits: two, or three where two do not tell the ends apart."""
+    digits = 3 if f"{low:.2f}" == f"{high:.2f}" else 2
+    return f"{middle:.{digits}f}", f"{low:.{digits}f}", f"{high:.{digits}f}"

@@ -1,0 +1,180 @@
+"""A store's report: one HTML page, and each figure as SVG, PNG and CSV beside it."""
+
+import io
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+
+from dpbench import store
+from dpbench.analysis import step_overhead, trial_rows
+from dpbench.analysis.answers import Answer, Baseline
+from dpbench.errors import BadInput
+from dpbench.privacy import accounting
+from dpbench.reporting import figure_specs, findings, page
+from dpbench.reporting.figure_specs import Drawn
+from dpbench.reporting.findings import Findings
+from dpbench.store import files, history
+from dpbench.store.history import Sweep
+
+_SVG_SALT = "dpbench"  # so that the same frame is the same bytes
+_CSS_PIXELS = 96  # an inch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A report that was written, and its answers: for a sweep, of its own trials alone.
+
+    Attributes:
+        page: Its path.
+        facts: What was run, in a line.
+        warnings: What is missing from the answer or stands for something else.
+        dataset: That the answers are of; None where no trial has run.
+        delta: Of their epsilons; None where no private trial has run.
+        baseline: What losses are counted from.
+        answers: One for each epsilon and way to draw batches.
+        notes: What holds for all answers.
+        finished: Trials, those that confirm included.
+        failed: Trials.
+        others: Trials of the store that are not these, and that the page answers for, too.
+    """
+
+    page: Path
+    facts: str
+    warnings: Sequence[str]
+    dataset: str | None
+    delta: float | None
+    baseline: Baseline | None
+    answers: Sequence[Answer]
+    notes: Sequence[str]
+    finished: int
+    failed: int
+    others: int
+
+
+def write_report(
+    root: Path, *, own: Sweep | None = None, answer_at: Sequence[float] = ()
+) -> Written | None:
+    """Writes the store's page, and its figures as SVG, PNG and CSV beside it.
+
+    None, and no file, where the store holds neither a trial nor a timing.
+
+    Args:
+        root: The store.
+        own: The sweep whose trials are answered for; None for the whole store, as the page is.
+        answer_at: Epsilons to answer at; none for those that the store's sweeps asked for.
+
+    Raises:
+        BadInput: The store cannot be read, or its folder cannot be written to.
+    """
+    trials, timings = store.read_trials(root), store.read_timings(root)
+    if trials.empty and timings.empty:
+        return None
+    trials = accounting.by_one_accountant(trials)
+    sweeps = history.read(root)
+    tuning, unread = findings.tuning(root, trials, sweeps)
+    read = findings.Store(trials=trials, timings=timings, tuning=tuning)
+    found = findings.findings(read, trials, sweeps, answer_at)
+    path = root / "report.html"
+    _write(path, page.render(_contents(root, read, found, sweeps, unread)))
+    rows = trials
+    if own is not None:
+        rows = trials[trials["trial_id"].isin({*own.trial_ids, *own.confirming})]
+        found = findings.findings(read, rows, [own], answer_at)
+    main = found.main
+    return Written(
+        page=path,
+        facts=found.facts,
+        warnings=[*found.warnings, *unread],
+        dataset=None if main.empty else found.dataset,
+        delta=main["delta"].max() if main["delta"].notna().any() else None,
+        baseline=found.baseline,
+        answers=found.answers,
+        notes=found.notes,
+        finished=trial_rows.final(rows)["trial_id"].nunique(),
+        failed=trial_rows.failures(rows)["trial_id"].nunique(),
+        others=trials["trial_id"].nunique() - rows["trial_id"].nunique(),
+    )
+
+
+def _contents(
+    root: Path,
+    read: findings.Store,
+    found: Findings,
+    sweeps: Sequence[Sweep],
+    unread: Sequence[str],
+) -> page.Contents:
+    """What the page shows; the figures' files are written."""
+    trials, timings = read.trials, read.timings
+    confirming = trials["trial_id"].isin(history.confirmations(sweeps))
+    timed = step_overhead.timed_alike(timings[timings["dataset"] == found.dataset])
+    return page.Contents(
+        name=root.resolve().name,
+        facts=found.facts,
+        warnings=[*found.warnings, *unread],
+        baseline=found.baseline,
+        answers=found.answers,
+        notes=found.notes,
+        pictures=[
+            _picture(root, each)
+            for each in figure_specs.figures_of(found.main, timed, found.answers)
+        ],
+        tables=_tables(trials, timings, confirming),
+        sweeps=sweeps,
+        shuffled=bool((trials["sampling"] == "shuffle").any()),
+    )
+
+
+def _tables(
+    trials: pd.DataFrame, timings: pd.DataFrame, confirming: "pd.Series[bool]"
+) -> tuple[page.Table, ...]:
+    return (
+        page.arms_table(trials[~confirming]),
+        page.confirmations_table(trials[confirming]),
+        page.failures_table(trials),
+        page.provenance_table(trials, timings),
+    )
+
+
+def _picture(root: Path, drawn: Drawn) -> page.Picture:
+    """The figure as an image; its files are written, or removed where nothing is drawn."""
+    if drawn.figure is None:
+        for suffix in (".svg", ".png", ".csv"):  # of an earlier report
+            (root / f"{drawn.name}{suffix}").unlink(missing_ok=True)
+        return page.Picture(drawn=drawn, svg=None, csv="", width=0, height=0)
+    drawn.figure.draw_without_rendering()
+    drawn.figure.set_layout_engine("none")  # it is laid out, and once is enough
+    svg = _image(drawn, "svg")
+    csv = drawn.numbers.to_csv(index=False)
+    _write(root / f"{drawn.name}.svg", svg)
+    _write(root / f"{drawn.name}.png", _image(drawn, "png"))
+    _write(root / f"{drawn.name}.csv", csv)
+    width, height = (round(_CSS_PIXELS * inches) for inches in drawn.figure.get_size_inches())
+    return page.Picture(drawn=drawn, svg=svg, csv=csv, width=width, height=height)
+
+
+def _image(drawn: Drawn, kind: str) -> bytes:
+    """The figure's bytes, the same each time."""
+    assert drawn.figure is not None
+    content = io.BytesIO()
+    with (
+        mpl.rc_context({"svg.hashsalt": _SVG_SALT, "text.parse_math": False}),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box stands in its place
+        drawn.figure.savefig(
+            content, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None}
+        )
+    return content.getvalue()
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    if isinstance(content, str):  # with names of files that may not be UTF-8
+        content = content.encode("utf-8", "backslashreplace")
+    try:
+        files.write_bytes(path, content)
+    except OSError as error:
+        raise BadInput(f"Cannot write {path}: {error.strerror}.") from error

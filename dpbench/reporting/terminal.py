@@ -1,0 +1,130 @@
+"""Answers and failures for a terminal or, as JSON, for a script."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from dpbench import cli
+from dpbench.analysis import trial_rows
+from dpbench.analysis.answers import Answer, Best
+from dpbench.privacy import guarantee
+from dpbench.reporting import text
+from dpbench.reporting.quantities import accuracy, points
+
+if TYPE_CHECKING:
+    from dpbench.reporting.store_report import Written
+
+JSON_VERSION = 2
+FAILURES_SHOWN = 30
+_HEADER = (
+    "epsilon <=",
+    "accuracy",
+    "points lost",
+    "step time",
+    "noise",
+    "clip",
+    "batch",
+    "lr",
+    "epochs",
+    "sampling",
+)
+
+
+def as_text(written: "Written") -> str:
+    """Facts, warnings, a table of answers for each way to draw batches, notes, and the page."""
+    groups = by_sampling(written.answers)
+    tables = []
+    for title, answers in groups:
+        head, _, rest = table(answers).partition("\n")
+        tables += [*([title] if len(groups) > 1 else []), cli.bold(head), rest]
+    first = [written.facts, *written.warnings, text.baseline(written.baseline)]
+    others = f" (of {cli.counted(written.others, 'other trial')}, too)" if written.others else ""
+    return "\n".join(
+        [
+            *map(cli.printable, first),
+            *tables,
+            *map(cli.printable, (*text.weak(written.answers, written.baseline),)),
+            *map(cli.printable, written.notes),
+            f"page: {written.page}{others}",
+        ]
+    )
+
+
+def as_json(written: "Written") -> str:
+    """One JSON object; numbers have all their digits."""
+    return cli.one_object(
+        schema_version=JSON_VERSION, **asdict(written) | {"page": str(written.page)}
+    )
+
+
+def table(answers: Sequence[Answer]) -> str:
+    """The answers as a small table for a terminal."""
+    return cli.table(_HEADER, [_row(answer) for answer in answers])
+
+
+def by_sampling(answers: Sequence[Answer]) -> list[tuple[str, list[Answer]]]:
+    """The answers of each way to draw batches under a line that names it and its neighbours."""
+    names = {"poisson": "Poisson batches", "shuffle": "Shuffled batches"}
+    return [
+        (
+            f"{names[sampling]}; epsilon for neighbours that differ "
+            f"{guarantee.NEIGHBOURS[sampling]}:",
+            [answer for answer in answers if answer.sampling == sampling],
+        )
+        for sampling in dict.fromkeys(answer.sampling for answer in answers)
+    ]
+
+
+def _row(answer: Answer) -> tuple[str, ...]:
+    best = answer.best
+    if best is None:
+        return (f"{answer.epsilon_at_most:g}", "no trial", *["-"] * (len(_HEADER) - 2))
+    chosen = best.setting
+    return (
+        f"{answer.epsilon_at_most:g}",
+        accuracy(best.accuracy, seeds=""),
+        _lost_cell(best),
+        f"{best.step_times[0].ratio:.2f} x" if best.step_times else "-",
+        f"{chosen.noise_multiplier:g}",
+        f"{chosen.max_grad_norm:g}",
+        f"{chosen.batch_size}",
+        f"{chosen.learning_rate:g}",
+        f"{chosen.epochs}",
+        chosen.sampling,
+    )
+
+
+def _lost_cell(best: Best) -> str:
+    if best.loss is None:
+        return "-"
+    if best.verdict == "loses":
+        return points(best.loss, unit="")
+    return "not told apart" if best.verdict == "not-told-apart" else "none, see below"
+
+
+def unfinished(trials: pd.DataFrame, asked: Sequence[str]) -> Iterator[str]:
+    """A table of the trials that have no last epoch; nothing where all have.
+
+    Args:
+        trials: Rows of `store.read_trials`.
+        asked: The ids of all trials of the sweep.
+    """
+    finished = set(trial_rows.final(trials)["trial_id"])
+    failed = trial_rows.failures(trials)
+    failed = failed[failed["trial_id"].isin(set(asked) - finished)]
+    lost = len(set(asked) - finished - set(failed["trial_id"]))
+    every = cli.counted(len(asked), "trial")
+    if len(failed):
+        yield f"{len(failed)} of {every} failed; their rows have the tracebacks:"
+        yield f"{'trial_id':<16}  {'status':<13}  epoch  reason"
+    for row in failed.head(FAILURES_SHOWN).to_dict("records"):
+        reason = cli.one_line(row["reason"])
+        yield f"{row['trial_id']:<16}  {row['status']:<13}  {row['epoch']:>5}  {reason}"
+    if len(failed) > FAILURES_SHOWN:
+        yield f"... and {len(failed) - FAILURES_SHOWN} more"
+    if len(failed):
+        yield "The same command tries crashes again; with --retry-failed, it tries all of them."
+    if lost:
+        yield f"{lost} of {every} could not be read, of damaged files: run the same command again."
