@@ -14,9 +14,11 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import torch
 
-from dpbench import audit, cli
+from dpbench import cli, strings
 from dpbench.auditing.audited_run import GUESSED
+from dpbench.auditing.audits import audit
 from dpbench.auditing.claim import BREAKS, PARAMETERS, Break, Claim, default_batch_size
+from dpbench.auditing.finding import Finding, judge
 from dpbench.auditing.one_run import Guesses, guess
 from dpbench.auditing.residuals import Residuals
 from dpbench.measurement import environment
@@ -42,7 +44,7 @@ class Arm:
     any_mechanism: float
 
 
-def arm(claim: Claim, findings: Sequence[audit.Finding]) -> Arm:
+def arm(claim: Claim, findings: Sequence[Finding]) -> Arm:
     """The means and counts of an arm's findings."""
 
     def mean(field: str) -> float:
@@ -78,7 +80,7 @@ def claim_for(engine: EngineName, broken: Break | None) -> Claim:
     return Claim(engine=engine, broken=broken, batch_size=size)
 
 
-def game(claim: Claim, rng: np.random.Generator) -> audit.Finding:
+def game(claim: Claim, rng: np.random.Generator) -> Finding:
     """A correct mechanism's finding, if no canary's gradient meets another's.
 
     A step shows each canary's membership with noise, and noise alone in all other dimensions.
@@ -104,7 +106,7 @@ def game(claim: Claim, rng: np.random.Generator) -> audit.Finding:
                 steps=claim.steps,
             )
         )
-    return audit.judge(claim, guesses, residuals)
+    return judge(claim, guesses, residuals)
 
 
 def table(arms: Sequence[Arm]) -> str:
@@ -153,7 +155,7 @@ def _run(given: argparse.Namespace) -> int:
         claims = [claim_for("fused", None), claim_for("fused", "noise-0.8")]
     arms, audits = [], []
     for claim in claims:
-        findings = [audit.audit(replace(claim, seed=seed)) for seed in seeds]
+        findings = [audit(replace(claim, seed=seed)) for seed in seeds]
         arms.append(arm(claim, findings))
         about = {"engine": claim.engine, "broken": claim.broken}
         audits += [
@@ -171,7 +173,7 @@ def _run(given: argparse.Namespace) -> int:
     refuted = sum(each.refuted for each in simulated.values())
     if given.json:
         print(
-            cli.one_object(
+            strings.json_text(
                 claim=asdict(Claim(engine="fused")),
                 seeds=seeds,
                 machine=machine,

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from bench import gates, sweeps
-from dpbench.datasets import catalogue, loading
+from dpbench import datasets
+from dpbench.datasets import Data, loading
 
 HERE = Path(__file__).parent
 _GONE = pytest.StashKey[list[str]]()
@@ -48,7 +49,7 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def digits() -> loading.Dataset:
+def digits() -> Data:
     return loading.load("digits", Path("unused"), "cpu")
 
 
@@ -56,7 +57,7 @@ def digits() -> loading.Dataset:
 def mnist_root() -> Path:
     """The data root that DPBENCH_DATA names."""
     root = Path(os.environ.get("DPBENCH_DATA", "nowhere"))
-    if not catalogue.present("mnist", root):
+    if not datasets.present("mnist", root):
         pytest.skip("DPBENCH_DATA names no folder with MNIST")
     return root
 

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dpbench import cli, store
+from dpbench import cli, store, strings
 from dpbench.analysis import trial_rows
-from dpbench.datasets import loading
+from dpbench.datasets import loading, resolution
 from dpbench.engines import fused
-from dpbench.measurement import environment
+from dpbench.measurement import devices, environment
 
 WANTED = 0.85  # of a sweep of two minutes or more
 
@@ -56,8 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    jobs = cli.cores()
-    dataset, root = "digits" if given.short else "mnist", cli.data_root(given.data_root)
+    jobs = devices.cores()
+    dataset, root = "digits" if given.short else "mnist", resolution.data_root(given.data_root)
     loading.load(dataset, root, "cpu")  # says what is missing, before the sweep
     fused.compile_kernel()
     with tempfile.TemporaryDirectory() as folder:
@@ -78,7 +78,7 @@ def _run(given: argparse.Namespace) -> int:
     )
     if given.json:
         found = asdict(measured) | {"share": measured.share, "wanted": WANTED}
-        print(cli.one_object(seeds=given.seeds, machine=environment.machine(), **found))
+        print(strings.json_text(seeds=given.seeds, machine=environment.machine(), **found))
     else:
         print(measured)
     return 0 if given.short or measured.share >= WANTED else cli.EXIT_REGRESSION

@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from dpbench import cli, store
+from dpbench import cli, store, strings
 from dpbench.analysis import trial_rows
 from dpbench.analysis.comparison import differences
 from dpbench.analysis.statistics import CONFIDENCE
@@ -254,7 +254,9 @@ def text(found: Sequence[Rate]) -> str:
                 f"[{low:.2f}, {high:.2f}]",
             )
         )
-    return cli.table(("what fell", "seeds", "after", "regressions", "rate", "95 % interval"), rows)
+    return strings.table(
+        ("what fell", "seeds", "after", "regressions", "rate", "95 % interval"), rows
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,9 +14,9 @@ import pytest
 
 from dpbench import engines, models
 from dpbench.analysis import step_overhead
-from dpbench.datasets.loading import Dataset
+from dpbench.datasets import Data
 from dpbench.measurement import environment, step_timing
-from dpbench.trial import EngineName
+from dpbench.trial import EngineName, Workload
 
 LIMITS: Mapping[str, Any] = tomllib.loads(
     (Path(__file__).parent / "limits.toml").read_text(encoding="utf-8")
@@ -76,10 +76,15 @@ def look_twice(look: Callable[[int], Look], limit: float, pairs: int) -> Look:
     return first if first.ratio <= limit else look(LONGER * pairs)
 
 
-def overhead(engine: EngineName, batch_size: int, dataset: Dataset, pairs: int) -> Look:
+def workload(batch_size: int) -> Workload:
+    """What engines are timed on: the tutorial's CNN and the digits."""
+    return Workload(dataset="digits", model="tutorial-cnn", batch_size=batch_size)
+
+
+def overhead(engine: EngineName, batch_size: int, dataset: Data, pairs: int) -> Look:
     """The engine's step against the non-private one."""
     timings = step_timing.measure(
-        engine, batch_size, dataset, pairs=pairs, physical_batch_size=PHYSICAL_BATCH_SIZE
+        engine, workload(batch_size), dataset, pairs=pairs, physical_batch_size=PHYSICAL_BATCH_SIZE
     )
     rows = pd.DataFrame([asdict(timing) for timing in timings]).assign(device="cpu")
     (row,) = step_overhead.overhead(rows).to_dict("records")
@@ -107,7 +112,7 @@ def against(ours: Callable[[], object], plain: Callable[[], object], pairs: int)
 
 def where(engine: EngineName = "fused") -> dict[str, Any]:
     """Versions, hardware and threads, for `benchmark.extra_info`."""
-    model = models.tutorial_cnn(seed=0, device="cpu")
+    model = models.build("tutorial-cnn", "mnist", seed=0, device="cpu")
     implementation = engines.implementation(engine, model)
     row = asdict(
         environment.describe(

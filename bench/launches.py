@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from dpbench import cli, engines, models
-from dpbench.datasets import loading
+from dpbench import cli, engines, models, strings
+from dpbench.datasets import Data, loading, resolution
 from dpbench.errors import BadInput
 from dpbench.execution import runner
-from dpbench.measurement import environment, step_timing
+from dpbench.measurement import devices, environment, step_timing
 from dpbench.training.loop import synchronise
-from dpbench.trial import EngineName
+from dpbench.trial import EngineName, Workload
 
 ENGINES: tuple[EngineName, ...] = ("non-private", "bookkeeping", "opacus-hooks")
 STACK = 10  # trials: as those of a batch size in the default grid, one baseline among them
@@ -68,10 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    (device,) = cli.devices([given.device])
+    (device,) = devices.resolve([given.device])
     if device == "cpu":
         raise BadInput(f"Expected device={given.device} to be a CUDA device: a CPU launches none.")
-    dataset = loading.load("mnist", cli.data_root(given.data_root), device)
+    dataset = loading.load("mnist", resolution.data_root(given.data_root), device)
     rows = []
     for batch_size in given.batch_size[:1] if given.short else given.batch_size:
         for name, plain, captured in _arms(batch_size, dataset):
@@ -84,30 +85,31 @@ def _run(given: argparse.Namespace) -> int:
     ]
     if given.json:
         machine = environment.machine(device)
-        print(cli.one_object(dataset="mnist", machine=machine, rows=found))
+        print(strings.json_text(dataset="mnist", machine=machine, rows=found))
     else:
         print(text(found))
     return 0
 
 
 def _arms(
-    batch_size: int, dataset: loading.Dataset
+    batch_size: int, dataset: Data
 ) -> Iterator[tuple[str, step_timing.Arm, step_timing.Arm | None]]:
     """Names, with steps launched one by one, and captured where they can be."""
-    device = str(dataset.train_labels.device)
+    device = str(dataset.train[1].device)
     batches = step_timing.batches(batch_size, STEPS, dataset)
     most = runner.usual_physical_batch_size(device)
+    workload = Workload(dataset="mnist", model="tutorial-cnn", batch_size=batch_size)
 
     def stacked(noise: torch.Generator) -> engines.Engine:
         return engines.stacked(
-            [step_timing.trial_of("bookkeeping", batch_size, dataset)] * STACK,
-            [models.tutorial_cnn(seed=0, device=device) for _ in range(STACK)],
+            [step_timing.trial_of("bookkeeping", workload)] * STACK,
+            [_model(device) for _ in range(STACK)],
             noise=[noise] * STACK,  # one costs as much as another
             physical_batch_size=most,
         )
 
     builds: dict[str, Callable[[torch.Generator], engines.Engine]] = {
-        name: partial(_built, name, batch_size, dataset, most) for name in ENGINES
+        name: partial(_built, name, workload, most) for name in ENGINES
     }
     for name, build in (builds | {f"stack of {STACK}": stacked}).items():
         plain = build(torch.Generator(device).manual_seed(0))
@@ -118,10 +120,16 @@ def _arms(
         yield name, step_timing.EngineArm(plain, batches), captured
 
 
+def _model(device: str) -> nn.Sequential:
+    model = models.build("tutorial-cnn", "mnist", seed=0, device=device)
+    assert isinstance(model, nn.Sequential)
+    return model
+
+
 def _built(
-    name: EngineName, batch_size: int, dataset: loading.Dataset, most: int, noise: torch.Generator
+    name: EngineName, workload: Workload, most: int, noise: torch.Generator
 ) -> engines.Engine:
-    return step_timing.build(name, batch_size, dataset, noise, most)
+    return step_timing.build(step_timing.trial_of(name, workload), noise, most)
 
 
 def _both(
@@ -165,7 +173,7 @@ def _way(arm: step_timing.Arm, milliseconds: float, device: str) -> Way:
 
 def text(rows: Sequence[dict[str, Any]]) -> str:
     """What is printed of the object's rows."""
-    return cli.table(HEADER, map(_cells, rows))
+    return strings.table(HEADER, map(_cells, rows))
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

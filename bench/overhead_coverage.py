@@ -22,13 +22,14 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from dpbench import cli
+from dpbench import cli, console, strings
 from dpbench.analysis import step_overhead
 from dpbench.analysis.statistics import CONFIDENCE
+from dpbench.datasets import resolution
 from dpbench.errors import BadInput
 from dpbench.execution import runner
 from dpbench.measurement import environment
-from dpbench.trial import TimedName
+from dpbench.trial import TimedName, Workload
 
 DATASET = "digits"
 PAIRS = 9  # in each process; an interval of several processes takes the first TIMED_PAIRS of them
@@ -115,22 +116,23 @@ def measured(plan: Plan) -> pd.DataFrame:
         BadInput: A timing has failed.
     """
     workers = runner.Workers(
-        data_root=cli.data_root(None),
+        data_root=resolution.data_root(None),
         devices=("cpu",),
         jobs=1,
         threads=1,
         physical_batch_size=runner.usual_physical_batch_size("cpu"),
     )
+    workload = Workload(dataset=DATASET, model="tutorial-cnn", batch_size=plan.batch_size)
     count = plan.groups * plan.processes
     rows = []
     for part in runner.time_engines(
-        plan.engines, plan.batch_size, DATASET, workers, processes=count, pairs=plan.pairs
+        plan.engines, workload, workers, processes=count, pairs=plan.pairs
     ):
         if part[0]["status"] != "ok":
             raise BadInput(f"The timing of {part[0]['engine']} has failed: {part[0]['reason']}")
         rows += part
         if part[0]["engine"] == plan.engines[-1]:
-            cli.say(f"process {part[0]['process'] + 1} of {count}")
+            console.say(f"process {part[0]['process'] + 1} of {count}")
     return pd.DataFrame(rows)
 
 
@@ -210,7 +212,7 @@ def read(said: Mapping[str, Any]) -> list[Coverage]:
 
 def text(found: Sequence[Coverage]) -> str:
     """What is printed."""
-    return cli.table(
+    return strings.table(
         ("engine", "processes", "interval", "holds the median", "mean width"),
         [
             (

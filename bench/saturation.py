@@ -19,13 +19,13 @@ from typing import Any
 
 import psutil
 
-from dpbench import cli, store
+from dpbench import cli, store, strings
 from dpbench.errors import BadInput
 from dpbench.execution import runner, sweeping
 from dpbench.execution.cluster import Cluster, remote_calls
 from dpbench.execution.schedule import Claims, Row
 from dpbench.measurement import environment
-from dpbench.trial import Epoch, TimedName, Trial
+from dpbench.trial import Epoch, TimedName, Trial, Workload
 
 PLACES = (16, 64, 256, 1024)  # trials at a time, of the table
 REPORTS = 10  # readings of the memory
@@ -87,9 +87,9 @@ class Watched:
         return self._place.conditions()
 
     def time_engines(
-        self, engines: Sequence[TimedName], batch_size: int, dataset: str
+        self, engines: Sequence[TimedName], workload: Workload
     ) -> Generator[list[Row]]:
-        return self._place.time_engines(engines, batch_size, dataset)
+        return self._place.time_engines(engines, workload)
 
     def run(self, trials: Sequence[Trial], claims: Claims) -> Generator[list[Row]]:
         process = psutil.Process()
@@ -148,7 +148,7 @@ def _run(given: argparse.Namespace) -> int:
     table = [{"places": count, "shortest_trial_milliseconds": count * each} for count in PLACES]
     if given.json:
         print(
-            cli.one_object(
+            strings.json_text(
                 trials=given.trials,
                 trial_milliseconds=given.milliseconds,
                 places=places,
@@ -173,7 +173,7 @@ def _run(given: argparse.Namespace) -> int:
         (f"{row['places']:,}", f"{row['shortest_trial_milliseconds'] / 1000:.2f} s")
         for row in table
     ]
-    print(cli.table(("trials at a time", "busy while a trial takes at least"), rows))
+    print(strings.table(("trials at a time", "busy while a trial takes at least"), rows))
     return 0
 
 

@@ -21,9 +21,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from dpbench import cli, store
+from dpbench import cli, store, strings
 from dpbench.analysis import comparability, frontier, statistics, trial_rows
-from dpbench.question import ANSWER_AT
+from dpbench.privacy.budgets import ANSWER_AT
 from dpbench.store import history
 
 RESULTS = Path(__file__).parent.parent / "results" / "mnist"
@@ -75,7 +75,7 @@ def _print(given: argparse.Namespace) -> int:
     found = list(simulated(trials[~confirming], repetitions))
     if given.json:
         rows = [asdict(each) for each in found]
-        print(cli.one_object(repetitions=repetitions, seed=SEED, rows=rows))
+        print(strings.json_text(repetitions=repetitions, seed=SEED, rows=rows))
     else:
         print(text(found))
     return 0
@@ -96,7 +96,7 @@ def text(found: Sequence[Found]) -> str:
         )
         for each in found
     ]
-    return cli.table(header, rows)
+    return strings.table(header, rows)
 
 
 def simulated(trials: pd.DataFrame, repetitions: int) -> Iterator[Found]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench import gates, sweeps
-from dpbench.datasets import catalogue
+from dpbench import datasets
 from dpbench.execution import runner
 from dpbench.privacy import accounting
 
@@ -29,7 +29,7 @@ def test_epsilon(case: tuple[str, dict[str, Any]]) -> None:
 @pytest.mark.parametrize("case", gates.cases("steps"))
 def test_steps(case: tuple[str, int, int]) -> None:
     dataset, batch_size, expected = case
-    assert catalogue.steps_per_epoch(dataset, batch_size) == expected
+    assert datasets.steps_per_epoch(dataset, batch_size) == expected
 
 
 @pytest.mark.gate("accuracy.digits")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bench import gates
-from dpbench.datasets.loading import Dataset
+from dpbench.datasets import Data
 from dpbench.measurement import memory, step_timing
 from dpbench.trial import PRIVATE_ENGINES, EngineName
 
@@ -22,7 +22,7 @@ def test_every_private_engine_has_its_limits() -> None:
 
 @pytest.mark.parametrize("case", gates.cases("overhead"))
 def test_overhead(
-    case: tuple[EngineName, int, float], digits: Dataset, pairs: int, benchmark: Any
+    case: tuple[EngineName, int, float], digits: Data, pairs: int, benchmark: Any
 ) -> None:
     engine, batch_size, expected = case
     limit = gates.HEADROOM * expected
@@ -31,7 +31,7 @@ def test_overhead(
     )
     benchmark.extra_info.update(gates.where(engine), limit=limit, **asdict(look))
     arm = step_timing.arm(
-        engine, batch_size, digits, 3, physical_batch_size=gates.PHYSICAL_BATCH_SIZE
+        engine, gates.workload(batch_size), digits, 3, physical_batch_size=gates.PHYSICAL_BATCH_SIZE
     )
     benchmark.pedantic(arm.run, args=(3,), rounds=3, warmup_rounds=1)
     assert look.ratio <= limit, f"{engine} at batch size {batch_size} costs {look}, not {limit:.2f}"
@@ -41,7 +41,7 @@ def test_overhead(
 def test_memory(case: tuple[EngineName, int, float]) -> None:
     engine, batch_size, expected = case
     held = memory.resident_growth(
-        engine, batch_size, threads=1, physical_batch_size=gates.PHYSICAL_BATCH_SIZE
+        engine, gates.workload(batch_size), threads=1, physical_batch_size=gates.PHYSICAL_BATCH_SIZE
     )
     if held is None:
         pytest.skip("the system does not tell a process' peak memory")

@@ -3,8 +3,9 @@
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from dpbench import __version__, cli
+from dpbench import __version__, cli, plugins
 
 COMMANDS = {
     "sweep": "train over a grid of privacy settings and measure what privacy costs",
@@ -12,6 +13,7 @@ COMMANDS = {
     "timing": "time training steps against the non-private one",
     "compare": "compare two results folders, as after an upgrade",
     "audit": "look for a step that is less private than it claims",
+    "compact": "put the trials of a large results folder into fewer files",
     "epsilon": "compute the epsilon of a run, or the noise for a target epsilon",
 }
 
@@ -19,25 +21,27 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command that is named first; returns its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    prog = "python -m dpbench" if Path(sys.argv[0]) == Path(__file__) else "dpbench"
     name, rest = (given[0], given[1:]) if given else ("--help", [])
     if name in ("--version", "-V"):
         print(f"dpbench {__version__}")
         return 0
     if name in ("--help", "-h"):
-        print(_help())
+        print(_help(prog))
         return 0
     if name not in COMMANDS:
-        listed = ", ".join(COMMANDS)
-        print(f"dpbench: Unknown command {name!r}: use one of {listed}.", file=sys.stderr)
+        remedy = plugins.nearest(name, list(COMMANDS))
+        print(f"{prog}: Unknown command {name!r}: {remedy}", file=sys.stderr)
         return cli.EXIT_USAGE
-    return int(importlib.import_module(f"dpbench.{name}").main(rest))
+    command = importlib.import_module(f"dpbench.{name}")
+    return int(command.main(rest, prog=f"{prog} {name}"))
 
 
-def _help() -> str:
-    lines = [f"  {name:<8}  {text}" for name, text in COMMANDS.items()]
-    return "\n".join(
-        ["usage: dpbench COMMAND ...", "", *lines, "", "dpbench COMMAND --help tells its flags."]
-    )
+def _help(prog: str) -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    usage = f"usage: {prog} COMMAND ..."
+    return "\n".join([usage, "", *lines, "", f"{prog} COMMAND --help lists its flags."])
 
 
 if __name__ == "__main__":

@@ -11,73 +11,25 @@ Nothing is trained. Name the run by --examples, --batch-size and --epochs, or by
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, fields
 
-from dpbench import __version__, cli
+from dpbench import cli, console, strings
 from dpbench.errors import BadInput
 from dpbench.privacy import guarantee
-from dpbench.trial import LEAST_NOISE, MOST_NOISE, SAMPLINGS, Sampling
+from dpbench.privacy.spending import PrivateRun, SpentEpsilon, private_run, spent_by_run
+from dpbench.trial import SAMPLINGS
 
 JSON_VERSION = 1
 _HEADER = ("noise multiplier", "epsilon", "by", "PLD", "RDP", "delta", "sample rate", "steps")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """A run whose epsilon is asked for.
-
-    Attributes:
-        sampling: How batches are drawn.
-        examples: N; None where the sample rate is given instead.
-        batch_size: Expected size of a batch; None where the sample rate is given instead.
-        epochs: Of round(N / batch_size) steps; None where steps are given instead.
-        sample_rate: Probability with which an example joins a batch; None where it is not needed.
-        steps: In all; None where they are not needed.
-        delta: Of (epsilon, delta)-DP.
-    """
-
-    sampling: Sampling
-    examples: int | None
-    batch_size: int | None
-    epochs: int | None
-    sample_rate: float | None
-    steps: int | None
-    delta: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """What one noise multiplier spends.
-
-    Attributes:
-        noise_multiplier: Given, or solved for the target.
-        target_epsilon: What it was solved for; None where it was given.
-        epsilon: The smallest bound.
-        accountant: Which gave it.
-        epsilon_pld: By privacy loss distributions; None where they gave none.
-        epsilon_rdp: By Renyi differential privacy; None for shuffled batches.
-        note: Why an accountant gave no number.
-        statement: A paragraph that can be put in a paper.
-    """
-
-    noise_multiplier: float
-    target_epsilon: float | None
-    epsilon: float
-    accountant: str
-    epsilon_pld: float | None
-    epsilon_rdp: float | None
-    note: str | None
-    statement: str
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m dpbench.epsilon") -> int:
     """Runs the command; returns its exit code."""
-    return cli.run(_parser(), arguments, _epsilon)
+    return cli.run(_parser(prog), arguments, _epsilon)
 
 
-def _parser() -> cli.Parser:
-    parser = cli.Parser("python -m dpbench.epsilon", __doc__, "0 all well; 2 bad input")
-    parser.add_argument("--version", action="version", version=f"dpbench {__version__}")
+def _parser(prog: str) -> cli.Parser:
+    parser = cli.Parser(prog, __doc__, "0 all well; 2 bad input")
     run = parser.add_argument_group("the run")
     run.add_argument("--examples", type=int, metavar="N", help="size of the training set")
     run.add_argument("--batch-size", type=int, metavar="N", help="expected size of a batch")
@@ -113,24 +65,24 @@ def _parser() -> cli.Parser:
 
 
 def _epsilon(given: argparse.Namespace) -> int:
-    run = _run(given)
-    if (given.noise_multiplier is None) == (given.target_epsilon is None):
+    """Prints a row for each noise multiplier or target, and a paragraph on each."""
+    run = private_run(**{each.name: getattr(given, each.name) for each in fields(PrivateRun)})
+    noises, targets = given.noise_multiplier or (), given.target_epsilon or ()
+    if bool(noises) == bool(targets):
         raise BadInput("Expected one of --noise-multiplier and --target-epsilon.")
-    asked = given.noise_multiplier or given.target_epsilon
-    solve = given.noise_multiplier is None
-    rows = [_solved(run, value) if solve else _spent(run, value, None) for value in asked]
-    warning = run.examples and guarantee.delta_warning(run.delta, run.examples)
+    rows = [spent_by_run(run, noise_multiplier=noise) for noise in noises]
+    rows += [spent_by_run(run, target_epsilon=target) for target in targets]
     if given.json:
         print(
-            cli.one_object(
+            strings.json_text(
                 schema_version=JSON_VERSION,
                 run=asdict(run),
-                warnings=[warning] if warning else [],
+                warnings=[run.warning] if run.warning else [],
                 rows=[asdict(row) for row in rows],
             )
         )
         return 0
-    print(cli.table(_HEADER, [_cells(run, row) for row in rows]))
+    print(strings.table(_HEADER, [_cells(run, row) for row in rows]))
     for row in rows:
         print(f"\n{row.statement}")
         if row.target_epsilon is not None:
@@ -138,122 +90,18 @@ def _epsilon(given: argparse.Namespace) -> int:
                 f"Noise multiplier {row.noise_multiplier:g} is for this {_this(run)} only: solve "
                 "again when one of them changes."
             )
-    if warning:
-        print(f"Warning: {warning}", file=sys.stderr)
+    if run.warning:
+        console.say(f"Warning: {run.warning}")
     return 0
 
 
-def _run(given: argparse.Namespace) -> Run:
-    """The run that the flags name.
-
-    Raises:
-        BadInput: They name none, or two, or a value is out of its range.
-    """
-    for name in ("examples", "batch_size", "epochs", "steps"):
-        value = getattr(given, name)
-        if value is not None and value < 1:
-            raise BadInput(f"Expected {name}={value} >= 1.")
-    if not 0 < given.delta < 1:
-        raise BadInput(f"Expected delta={given.delta} > 0 and < 1.")
-    if given.sample_rate is not None and not 0 < given.sample_rate <= 1:
-        raise BadInput(f"Expected sample_rate={given.sample_rate} > 0 and <= 1.")
-    shuffled = given.sampling == "shuffle"
-    if shuffled and given.epochs is None:
-        raise BadInput(
-            "Expected --epochs with --sampling shuffle: an example joins a batch in each."
-        )
-    if given.sample_rate is not None and given.batch_size is not None:
-        raise BadInput("Expected --sample-rate or --batch-size, not both.")
-    if given.steps is not None and given.epochs is not None:
-        raise BadInput("Expected --steps or --epochs, not both.")
-    sized = given.examples is not None and given.batch_size is not None
-    if sized and given.batch_size > given.examples:
-        raise BadInput(f"Expected batch_size={given.batch_size} <= examples={given.examples}.")
-    rate = given.batch_size / given.examples if sized else given.sample_rate
-    steps = given.steps
-    if steps is None and given.epochs is not None and rate is not None:
-        steps = given.epochs * round(1 / rate)
-    if not shuffled and (rate is None or steps is None):
-        raise BadInput(
-            "Expected the run by --examples, --batch-size and --epochs, or by --sample-rate and "
-            "--steps."
-        )
-    return Run(
-        sampling=given.sampling,
-        examples=given.examples,
-        batch_size=given.batch_size,
-        epochs=given.epochs,
-        sample_rate=rate,
-        steps=steps,
-        delta=given.delta,
-    )
-
-
-def _solved(run: Run, target: float) -> Row:
-    from dpbench.privacy import calibration
-
-    if not 0 < target < float("inf"):
-        raise BadInput(f"Expected target_epsilon={target} > 0 and finite.")
-    noise = calibration.noise_multiplier_for(
-        target_epsilon=target,
-        sample_rate=run.sample_rate or 1.0,
-        steps=run.steps or 1,
-        delta=run.delta,
-        shuffled_epochs=run.epochs if run.sampling == "shuffle" else None,
-    )
-    return _spent(run, noise, target)
-
-
-def _spent(run: Run, noise: float, target: float | None) -> Row:
-    from dpbench.privacy import accounting
-
-    if noise != 0 and not LEAST_NOISE <= noise <= MOST_NOISE:
-        raise BadInput(
-            f"Expected noise_multiplier={noise} to be 0 or from {LEAST_NOISE:g} to "
-            f"{MOST_NOISE:,.0f}."
-        )
-    if run.sampling == "shuffle":
-        assert run.epochs is not None
-        event = accounting.shuffled_event(noise_multiplier=noise, epochs=run.epochs)
-    else:
-        assert run.sample_rate is not None
-        assert run.steps is not None
-        event = accounting.poisson_event(
-            noise_multiplier=noise, sample_rate=run.sample_rate, steps=run.steps
-        )
-    spent = accounting.account(event, run.delta)
-    return Row(
-        noise_multiplier=noise,
-        target_epsilon=target,
-        epsilon=spent.epsilon,
-        accountant=spent.accountant,
-        epsilon_pld=spent.epsilon_pld,
-        epsilon_rdp=spent.epsilon_rdp,
-        note=spent.note,
-        statement=guarantee.statement(
-            guarantee.Guarantee(
-                sampling=run.sampling,
-                noise_multiplier=noise,
-                examples=run.examples,
-                batch_size=run.batch_size,
-                sample_rate=run.sample_rate,
-                steps=run.steps,
-                epochs=run.epochs,
-                epsilon=spent.epsilon,
-                delta=run.delta,
-                accountant=spent.accountant,
-            )
-        ),
-    )
-
-
-def _this(run: Run) -> str:
+def _this(run: PrivateRun) -> str:
     if run.sampling == "shuffle":
         return "number of epochs and delta"
     return "sample rate (batch size over N), number of steps and delta"
 
 
-def _cells(run: Run, row: Row) -> list[str]:
+def _cells(run: PrivateRun, row: SpentEpsilon) -> list[str]:
     return [
         f"{row.noise_multiplier:g}",
         f"{row.epsilon:.4g}",

@@ -6,19 +6,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dpbench import cli, question
+from dpbench import cli
 from dpbench.errors import BadInput
+from dpbench.privacy import budgets
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m dpbench.report") -> int:
     """Runs the command; returns its exit code."""
-    return cli.run(_parser(), arguments, _report)
+    return cli.run(_parser(prog), arguments, _report)
 
 
-def _parser() -> cli.Parser:
-    parser = cli.Parser(
-        "python -m dpbench.report", __doc__, "0 all well; 2 bad input; 4 nothing to report on"
-    )
+def _parser(prog: str) -> cli.Parser:
+    parser = cli.Parser(prog, __doc__, "0 all well; 2 bad input; 4 nothing to report on")
     parser.add_argument("store", type=Path, metavar="results/NAME", help="a sweep's folder")
     parser.add_argument(
         "--answer-at",
@@ -35,7 +34,7 @@ def _report(given: argparse.Namespace) -> int:
     root = given.store
     if not os.path.isdir(root):  # noqa: PTH112  # pathlib's raises where a name is too long
         raise BadInput(f"There is no folder {root}: name one that a sweep has written.")
-    answer_at = () if given.answer_at is None else question.epsilons(given.answer_at)
+    answer_at = () if given.answer_at is None else budgets.epsilons(given.answer_at)
 
     from dpbench.reporting import store_report, terminal
 

@@ -27,6 +27,8 @@ EngineName = Literal[
     "opacus-ew",
     "opacus-ghost",
 ]
+DEFAULT_MODEL = "tutorial-cnn"
+
 NON_PRIVATE: EngineName = "non-private"  # the baseline
 NON_PRIVATE_ENGINES: tuple[EngineName, ...] = (NON_PRIVATE, "fused-non-private")
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
@@ -65,8 +67,8 @@ class Trial:
     gradient (zero-out), so that the number of examples, and with it the batches, stay as they are.
 
     Attributes:
-        dataset: A name from `catalogue.DATASETS`.
-        model: The network; `tutorial-cnn` is that of the Opacus MNIST tutorial.
+        dataset: A name from `datasets.names`.
+        model: A name from `models.names`; `tutorial-cnn` is that of the Opacus MNIST tutorial.
         engine: How the training step is computed.
         sampling: How batches are drawn. `poisson`: every example joins every batch independently
             with probability batch_size / N. `shuffle`: each epoch cuts a fresh permutation of the
@@ -93,7 +95,7 @@ class Trial:
     """
 
     dataset: str
-    model: str = "tutorial-cnn"
+    model: str = DEFAULT_MODEL
     engine: EngineName
     sampling: Sampling = "poisson"
     noise_multiplier: float | None
@@ -167,6 +169,8 @@ class Trial:
 
     def __str__(self) -> str:
         parts: list[str] = [self.engine]
+        if self.model != DEFAULT_MODEL:
+            parts.append(self.model)
         if self.private:
             parts.append(f"noise {self.noise_multiplier:g} clip {self.max_grad_norm:g}")
         parts.append(f"batch {self.batch_size} lr {self.learning_rate:g}")
@@ -263,6 +267,21 @@ class Epoch:
     status: Status = "ok"
     reason: str | None = None
     traceback: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """The task whose step is timed, whatever the engine.
+
+    Attributes:
+        dataset: A name from `datasets.names`.
+        model: A name from `models.names`.
+        batch_size: Expected size of the Poisson batches.
+    """
+
+    dataset: str
+    model: str
+    batch_size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

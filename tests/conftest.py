@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dpbench.datasets import loading
+from dpbench.datasets import Data, loading
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -25,8 +25,14 @@ def interrupts_are_heard() -> None:
 
 
 @pytest.fixture(scope="session")
-def digits() -> loading.Dataset:
+def digits() -> Data:
     return loading.load("digits", Path("unused"), "cpu")
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The data root that DPBENCH_DATA names; a folder that is not there where none is named."""
+    return Path(os.environ.get("DPBENCH_DATA", "nowhere"))
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,11 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+from torch import nn
 
-from dpbench import store
+from dpbench import models, store
 from dpbench.measurement import environment
-from dpbench.trial import NON_PRIVATE_ENGINES, EngineName, Epoch, Trial
+from dpbench.trial import NON_PRIVATE_ENGINES, EngineName, Epoch, Trial, Workload
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -38,6 +39,19 @@ def make_trial(engine: EngineName = "opacus-hooks", **changed: Any) -> Trial:
         "epochs": 1,
     }
     return Trial(**(asked | changed))
+
+
+def make_workload(batch_size: int = 64, **changed: str) -> Workload:
+    """The tutorial's CNN on digits, with some fields changed."""
+    asked = {"dataset": "digits", "model": "tutorial-cnn"} | changed
+    return Workload(batch_size=batch_size, **asked)
+
+
+def tutorial_cnn(*, seed: int, device: str) -> nn.Sequential:
+    """The tutorial's CNN with the initial weights of that seed."""
+    model = models.build("tutorial-cnn", "mnist", seed=seed, device=device)
+    assert isinstance(model, nn.Sequential)
+    return model
 
 
 def rows(trial: Trial, epochs: int | None = None) -> list[dict[str, object]]:

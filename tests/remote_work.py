@@ -30,6 +30,6 @@ def time_slowly(*_given: object) -> list[Any]:
 
 
 def out_of_memory(_process: int, *task: Any) -> Iterator[Any]:
-    engine, batch_size, dataset, workers, _pairs = task
+    engine, workload, workers, _pairs = task
     seen = runner._failure(0, MemoryError("not enough memory"))
-    yield [runner._failed_timing(engine, batch_size, dataset, workers, seen)]
+    yield [runner._failed_timing(engine, workload, workers, seen)]

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from factories import WHERE, make_trial
+from factories import WHERE, make_trial, make_workload
 
 from dpbench import store
 from dpbench.execution import sweeping
@@ -146,7 +146,9 @@ def time(
         )
         for pair, ratio in enumerate(ratios)
     ]
-    store.write_timings(root, sweeping.timing_name(dataset, engine, 64, device), rows)
+    store.write_timings(
+        root, sweeping.timing_name(engine, make_workload(dataset=dataset), device), rows
+    )
 
 
 @cache

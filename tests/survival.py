@@ -26,6 +26,7 @@ SWEEP = (
 SWEEP_TRIALS = 15  # two noises, and three learning rates without privacy, by three seeds
 GONE_SECONDS = 10  # after which no process of a sweep that was killed may be left
 PATIENCE_SECONDS = 600  # on a machine that does other things, too
+COMPACTED = 0.2  # of the sweeps resume a store that has been compacted
 WHERE = ["train_seconds", "examples_per_second", "workers_beside", "started_at", "dpbench_commit"]
 
 
@@ -119,10 +120,10 @@ def kill_driver_while_it_writes(sweep: Sweep, rng: random.Random, _seconds: floa
     return 1
 
 
-def kill_driver_while_it_folds(sweep: Sweep, rng: random.Random, _seconds: float) -> int:
-    """While it makes or exchanges a folder; `age` has given it a reason to."""
+def kill_driver_while_it_renews(sweep: Sweep, rng: random.Random, _seconds: float) -> int:
+    """While it gives old files today's columns; `age` has made them old."""
     scratch = sweep.root / files.SCRATCH
-    if not sweep.wait_until((scratch / "trials").is_dir):
+    if not sweep.wait_until(lambda: next(scratch.glob("*.tmp"), None)):
         return 0
     time.sleep(rng.uniform(0, 0.05))
     sweep.process.kill()
@@ -154,7 +155,7 @@ def fill_disk(sweep: Sweep, rng: random.Random, seconds: float) -> int:
 
 
 def interrupt(sweep: Sweep, rng: random.Random, seconds: float) -> int:
-    """Ctrl-C or SIGTERM, once it heeds them."""
+    """Ctrl-C or SIGTERM, once it handles them."""
     if not sweep.wait_until(lambda: sweep.said.stat().st_size):
         return 0
     time.sleep(rng.uniform(0, seconds / 2))
@@ -168,7 +169,7 @@ Strike = Callable[[Sweep, random.Random, float], int]
 STRIKES: tuple[Strike, ...] = (
     kill_driver,
     kill_driver_while_it_writes,
-    kill_driver_while_it_folds,
+    kill_driver_while_it_renews,
     kill_worker,
     fill_disk,
     interrupt,
@@ -214,8 +215,10 @@ def disturb(
     for strike in itertools.cycle(strikes):
         if survived.total() >= kills:
             break
-        if strike is kill_driver_while_it_folds and not age(root):
+        if strike is kill_driver_while_it_renews and not age(root):
             continue
+        if rng.random() < COMPACTED:
+            store.compact(root)
         sweep = Sweep(root, jobs=2 if strike is kill_worker else 1)
         survived[strike.__name__] += strike(sweep, rng, seconds)
         code = sweep.end()

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from factories import tutorial_cnn
 
 from bench import audit_seeds
-from dpbench import audit, models
-from dpbench.auditing import canaries, one_run, residuals, trade_off
+from dpbench import audit
+from dpbench.auditing import audits, bounds, canaries, one_run, residuals, trade_off
 from dpbench.auditing.audited_run import audited_run
 from dpbench.auditing.claim import BREAKS, PARAMETERS, Break, Claim, default_batch_size
+from dpbench.auditing.finding import SHARE, Finding, judge
 from dpbench.auditing.one_run import Guesses
 from dpbench.auditing.residuals import Residuals
 from dpbench.trial import PRIVATE_ENGINES, EngineName
@@ -25,13 +27,13 @@ from dpbench.trial import PRIVATE_ENGINES, EngineName
 SMALL: dict[str, Any] = {"canaries": 256, "batch_size": 128, "runs": 3}
 
 
-def small(engine: EngineName, broken: Break | None = None) -> audit.Finding:
-    return audit.audit(Claim(engine=engine, broken=broken, **SMALL))
+def small(engine: EngineName, broken: Break | None = None) -> Finding:
+    return audits.audit(Claim(engine=engine, broken=broken, **SMALL))
 
 
-def by_default(engine: EngineName, broken: Break | None, seed: int = 0) -> audit.Finding:
+def by_default(engine: EngineName, broken: Break | None, seed: int = 0) -> Finding:
     size = default_batch_size(Claim(engine=engine).canaries, broken)
-    return audit.audit(Claim(engine=engine, broken=broken, seed=seed, batch_size=size))
+    return audits.audit(Claim(engine=engine, broken=broken, seed=seed, batch_size=size))
 
 
 def alone(noise: float, *, steps: int = 4, runs: int = 4, seed: int = 0) -> list[Residuals]:
@@ -91,7 +93,7 @@ def test_the_noise_is_measured_to_a_hundredth() -> None:
     ids=str,
 )
 def test_weights_that_move_are_not_taken_for_correlated_noise(claimed: dict[str, Any]) -> None:
-    found = audit.audit(Claim(engine="fused", runs=1, **claimed))
+    found = audits.audit(Claim(engine="fused", runs=1, **claimed))
     assert found.consistent
     assert found.noise_bound > 0.95 * found.claimed
 
@@ -131,7 +133,7 @@ def test_engines_are_audited_by_the_same_coins() -> None:
 @pytest.fixture(scope="module")
 def planted() -> tuple[canaries.Canaries, torch.Tensor]:
     """Canaries and their clipped gradients."""
-    model = models.tutorial_cnn(seed=1, device="cpu")
+    model = tutorial_cnn(seed=1, device="cpu")
     made = canaries.craft(model, count=256, scale=100.0, seed=2)
     return made, canaries.clipped_gradients(model, made, 1.0)
 
@@ -144,7 +146,7 @@ def test_canaries_are_clipped_in_every_layer_and_hardly_correlated(
     gram = gradients @ gradients.T
     alone = 1 / torch.linalg.inv(gram.double()).diagonal()  # what no other canary explains
     assert alone.median() > 0.85
-    model = models.tutorial_cnn(seed=0, device="cpu")
+    model = tutorial_cnn(seed=0, device="cpu")
     sizes = [parameter.numel() for parameter in model.parameters()]
     weights = [part for part in gradients.split(sizes, dim=1) if part.shape[1] > 300]
     for part in weights:
@@ -187,9 +189,9 @@ def test_a_residual_is_noise_alone_whoever_is_in(
 def test_the_verdict_needs_more_than_luck() -> None:
     claim = Claim(engine="fused")
     lucky = [Guesses(canaries=512, made=128, right=right) for right in (105, 105, 105, 70)]
-    assert audit.judge(claim, lucky, alone(2.4)).consistent
+    assert judge(claim, lucky, alone(2.4)).consistent
     sure = [Guesses(canaries=512, made=128, right=128)] * 4
-    finding = audit.judge(claim, sure, alone(2.4))
+    finding = judge(claim, sure, alone(2.4))
     assert not finding.consistent
     assert finding.noise_bound < finding.claimed < finding.family_bound == finding.lower_bound
 
@@ -197,7 +199,7 @@ def test_the_verdict_needs_more_than_luck() -> None:
 @pytest.mark.parametrize(("times", "refuted"), [(1.0, False), (1.1, False), (0.98, True)])
 def test_two_hundredths_less_noise_are_refuted(times: float, refuted: bool) -> None:
     coin = [Guesses(canaries=512, made=128, right=64)] * 4
-    finding = audit.judge(Claim(engine="fused"), coin, alone(times * 2.4))
+    finding = judge(Claim(engine="fused"), coin, alone(times * 2.4))
     assert finding.consistent != refuted
     assert finding.family_bound == finding.any_bound == 0
     assert finding.lower_bound == finding.noise_bound
@@ -206,9 +208,9 @@ def test_two_hundredths_less_noise_are_refuted(times: float, refuted: bool) -> N
 def test_noise_of_steps_that_is_correlated_is_refuted_by_itself() -> None:
     coin = [Guesses(canaries=512, made=128, right=64)] * 4
     runs = alone(2.4)
-    assert audit.judge(Claim(engine="fused"), coin, runs).consistent
+    assert judge(Claim(engine="fused"), coin, runs).consistent
     runs[3].vectors[2] = 0.9 * runs[3].vectors[2] + 0.1**0.5 * runs[1].vectors[0]
-    finding = audit.judge(Claim(engine="fused"), coin, runs)
+    finding = judge(Claim(engine="fused"), coin, runs)
     assert not finding.consistent
     assert finding.lower_bound < finding.claimed
     assert 0.2 < finding.correlation < 0.4
@@ -219,7 +221,7 @@ def test_the_four_statements_share_the_error() -> None:
     claim = Claim(engine="fused", confidence=0.9)
     guesses = [Guesses(canaries=512, made=128, right=right) for right in (100, 101, 99, 100)]
     noise_alone = alone(2.4)
-    finding = audit.judge(claim, guesses, noise_alone)
+    finding = judge(claim, guesses, noise_alone)
 
     def curve(noise: float) -> trade_off.Curve:
         return trade_off.curve(noise_multiplier=noise, sample_rate=1.0, steps=4)
@@ -234,12 +236,12 @@ def test_the_four_statements_share_the_error() -> None:
     assert all(one < other for one, other in zip(bounds(0.95), bounds(0.9), strict=True))
     measured = residuals.noise_bound(noise_alone, confidence=1 - 0.1 * 0.002)
     assert finding.measured_noise == measured
-    assert round(2 * 0.498 + 2 * audit.SHARE, 9) == 1
+    assert round(2 * 0.498 + 2 * SHARE, 9) == 1
 
 
 def test_at_a_large_delta_nothing_is_claimed_and_nothing_refuted() -> None:
     right = [Guesses(canaries=512, made=128, right=100)] * 4
-    finding = audit.judge(Claim(engine="fused", delta=0.9), right, alone(2.4))
+    finding = judge(Claim(engine="fused", delta=0.9), right, alone(2.4))
     assert (finding.claimed, finding.lower_bound) == (0, 0)
     assert finding.consistent
 
@@ -248,7 +250,7 @@ def test_at_a_large_delta_nothing_is_claimed_and_nothing_refuted() -> None:
 def test_no_noise_and_no_number_have_a_finding(squares: float, bound: str) -> None:
     coin = [Guesses(canaries=512, made=128, right=64)] * 2
     runs = [replace(each, squares=squares) for each in alone(1.0, runs=2)]
-    finding = audit.judge(Claim(engine="fused"), coin, runs)
+    finding = judge(Claim(engine="fused"), coin, runs)
     if bound == "none":
         assert finding.noise_bound == 0
     else:
@@ -256,7 +258,7 @@ def test_no_noise_and_no_number_have_a_finding(squares: float, bound: str) -> No
 
 
 def test_the_model_has_as_many_parameters_as_a_claim_says() -> None:
-    model = models.tutorial_cnn(seed=0, device="cpu")
+    model = tutorial_cnn(seed=0, device="cpu")
     assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS
 
 
@@ -274,17 +276,17 @@ def test_the_command_prints_a_line_an_engine_and_exits_3_on_a_defect(
     claimed, by_noise, by_guesses = map(float, said[1].split()[1:4])
     assert by_noise < claimed < by_guesses  # the noise is there
     explained = " ".join(line.strip() for line in said[2:])
-    for column, text in audit.BOUNDS.items():
+    for column, text in bounds.BOUNDS.items():
         assert f"{column}: {text}" in explained
-    assert f"Verdict: {audit.VERDICT} Threat model: {audit.THREAT_MODEL}" in explained
+    assert f"Verdict: {bounds.VERDICT} Threat model: {bounds.THREAT_MODEL}" in explained
     assert audit.main([*given, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["canaries"] == 128
-    assert told["bounds"] == audit.BOUNDS
-    assert told["verdicts"] == audit.VERDICT
+    assert told["bounds"] == bounds.BOUNDS
+    assert told["verdicts"] == bounds.VERDICT
     (row,) = told["rows"]
-    bounds = [row[name] for name in ("noise_bound", "family_bound", "any_bound")]
-    assert row["lower_bound"] == max(bounds)
+    lower = [row[name] for name in ("noise_bound", "family_bound", "any_bound")]
+    assert row["lower_bound"] == max(lower)
     assert row["verdict"] == "consistent"
     assert told["rows"][0]["engine"] == "fused"
     assert told["rows"][0]["consistent"]
@@ -330,9 +332,9 @@ def test_help_says_what_each_column_assumes(capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit):
         audit.main(["--help"])
     said = " ".join(capsys.readouterr().out.split())
-    for column, text in audit.BOUNDS.items():
+    for column, text in bounds.BOUNDS.items():
         assert f"{column}: {text}" in said
-    assert audit.VERDICT in said
+    assert bounds.VERDICT in said
 
 
 def test_with_noise_once_an_epoch_an_epoch_has_two_steps(

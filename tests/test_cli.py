@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dpbench import cli
+from dpbench import cli, strings
+from dpbench.measurement import devices
 
 
 def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
@@ -24,8 +25,8 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
 
 
 def test_a_count_has_its_noun() -> None:
-    assert cli.counted(1, "trial") == "1 trial"
-    assert cli.counted(1200, "trial") == "1,200 trials"
+    assert strings.counted(1, "trial") == "1 trial"
+    assert strings.counted(1200, "trial") == "1,200 trials"
 
 
 def test_a_plan_takes_the_gpu_that_is_listed(
@@ -33,11 +34,11 @@ def test_a_plan_takes_the_gpu_that_is_listed(
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     (tmp_path / "nvidiactl").touch()  # of a driver without a GPU
-    assert cli.planned_devices(["auto"], tmp_path) == ("cpu",)
+    assert devices.planned(["auto"], tmp_path) == ("cpu",)
     assert capsys.readouterr().err == ""
     (tmp_path / "nvidia0").touch()
-    assert cli.planned_devices(["auto"], tmp_path) == ("cuda:0",)
+    assert devices.planned(["auto"], tmp_path) == ("cuda:0",)
     assert "planned for cuda:0" in capsys.readouterr().err
-    assert cli.planned_devices(["cpu"], tmp_path) == ("cpu",)
+    assert devices.planned(["cpu"], tmp_path) == ("cpu",)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert cli.planned_devices(["auto"], tmp_path) == ("cpu",)
+    assert devices.planned(["auto"], tmp_path) == ("cpu",)

@@ -16,6 +16,7 @@ from factories import ROOT, WHERE, make_trial
 from interpreters import imports_torch
 
 from dpbench import compare, store
+from dpbench.analysis.comparison.stores import compare_stores
 from dpbench.privacy import accounting
 from dpbench.store import files
 from dpbench.trial import Epoch, StepTiming, Trial
@@ -457,7 +458,7 @@ def test_an_older_accountant_is_no_change_of_privacy(tmp_path: Path) -> None:
             table = pa.Table.from_pandas(trial, schema=store.TRIALS, preserve_index=False)
             files.write(root, root / "trials" / f"{trial['trial_id'].iloc[0]}.parquet", table)
     for one, other in ((before, after), (after, before)):
-        found = compare.compare(one, other, tolerance=0.002, headroom=1.5)
+        found = compare_stores(one, other, tolerance=0.002, headroom=1.5)
         assert found.regressions == ()
         assert (found.epsilon["epsilon_before"] == found.epsilon["epsilon_after"]).all()
         assert len(found.epsilon) == 18

@@ -6,9 +6,7 @@ import sys
 
 import pytest
 
-import dpbench
 from dpbench import epsilon
-from dpbench.__main__ import COMMANDS, main
 from dpbench.privacy import accounting, guarantee
 
 MNIST = "--examples 60000 --batch-size 256 --epochs 10"
@@ -139,32 +137,3 @@ def test_no_torch_is_imported() -> None:
         "assert not {'torch', 'pandas', 'jax'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-
-
-def test_every_command_is_a_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
-    for name in COMMANDS:
-        with pytest.raises(SystemExit) as ended:
-            main([name, "--help"])
-        assert ended.value.code == 0
-        assert f"dpbench.{name}" in capsys.readouterr().out
-    assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"dpbench {dpbench.__version__}\n"
-    assert main([]) == 0
-    assert "epsilon" in capsys.readouterr().out
-    assert main(["epsilom"]) == 2
-    assert "Unknown command 'epsilom'" in capsys.readouterr().err
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "dpbench",
-            "epsilon",
-            *shlex.split(MNIST),
-            "--noise-multiplier",
-            "1",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "epsilon = 1.1 and" in done.stdout

@@ -11,7 +11,7 @@ import pytest
 from factories import ROOT, make_trial
 
 from dpbench import report
-from dpbench.datasets import loading
+from dpbench.datasets import Data
 from dpbench.training import loop
 from dpbench.trial import ENGINES, NON_PRIVATE_ENGINES, EngineName
 
@@ -23,7 +23,7 @@ NON_PRIVATE = (2.1390, 1.88, 1.3, 0.57)  # without clipping, rounding grows
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_trajectory_of_an_engine(engine: EngineName, digits: loading.Dataset) -> None:
+def test_the_trajectory_of_an_engine(engine: EngineName, digits: Data) -> None:
     trial = make_trial(engine, epochs=2, batch_size=64)
     first, second = loop.train(trial, digits, physical_batch_size=256)
     seen = (first.train_loss, second.train_loss, second.test_loss, second.test_accuracy)

@@ -9,14 +9,16 @@ PACKAGE = Path(dpbench.__file__).parent
 
 # From the commands down to the nouns; a package imports only packages on lower lines.
 LAYERS = (
-    ("__main__", "audit", "compare", "epsilon", "report", "sweep", "timing"),
+    ("__main__", "audit", "compact", "compare", "epsilon", "report", "sweep", "timing"),
     ("execution",),
-    ("auditing", "measurement", "reporting"),
+    ("auditing", "reporting"),
+    ("measurement",),
     ("training",),
     ("engines",),
     ("analysis", "models"),
     ("cli", "store"),
-    ("datasets", "privacy", "processes", "question"),
+    ("datasets", "privacy", "processes"),
+    ("console", "strings"),
     ("trial",),
     ("plugins",),
     ("errors",),

@@ -14,7 +14,7 @@ from factories import ROOT
 from bench import selection_bias
 from dpbench import store
 from dpbench.analysis import step_overhead, trial_rows
-from dpbench.execution import estimate, grid
+from dpbench.execution import estimate, grid, sweep_file
 from dpbench.reporting import answer_caveats, findings
 from dpbench.store import history
 from dpbench.trial import ENGINES
@@ -110,10 +110,7 @@ def test_the_figures_that_readmes_show_are_there() -> None:
 @pytest.mark.parametrize("name", ["opacus-table", "mnist-tuning", "mnist"])
 def test_a_store_is_the_whole_of_its_sweep_file(name: str) -> None:
     root = ROOT / "results" / name
-    top, tables = grid.parse(grid.read_text(root / "sweep.toml"), root / "sweep.toml")
-    asked = grid.trials(
-        [grid.grid(table, grid.shared(top), grid.defaults("mnist")) for table in tables], "mnist"
-    )
+    asked = grid.trials(sweep_file.read(root / "sweep.toml").grids({}), "mnist")
     confirming = history.confirmations(history.read(root))
     assert store.finished(root) - confirming == {trial.trial_id for trial in asked}
     assert confirming <= store.finished(root)

@@ -225,9 +225,9 @@ def test_bad_input_is_one_line_with_the_value(
     assert list(tmp_path.iterdir()) == [tmp_path / "blocked"]  # nothing is written
 
 
-def test_a_dry_run_refuses_what_the_run_would(tmp_path: Path) -> None:
-    """Whatever names where the trials run."""
-    for flags, message in (
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
         ("--device gpu", "device='gpu' to be auto, cpu, cuda"),
         ("--device cpu cpu", "each device once"),
         ("--stack many", "stack='many' to be auto"),
@@ -235,34 +235,48 @@ def test_a_dry_run_refuses_what_the_run_would(tmp_path: Path) -> None:
         ("--scheduler nowhere", "Expected a scheduler at tcp://HOST:PORT"),
         ("--scheduler 127.0.0.1:1 --jobs 2", "no jobs=2 with a scheduler"),
         ("--gpu-share 0.5", "Expected --scheduler with --gpu-share"),
-    ):
-        done = run(*TINY[:-2], "--dry-run", *flags.split(), cwd=tmp_path)
-        assert done.returncode == 2, flags
-        assert message in done.stderr
-        assert len(done.stderr.splitlines()) == 1
-        assert done.stdout == ""
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_would(
+    flags: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whatever names where the trials run."""
+    monkeypatch.chdir(tmp_path)
+    assert sweep.main([*TINY[:-2], "--dry-run", *flags.split()]) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert len(said.err.splitlines()) == 1
+    assert said.out == ""
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_dry_run_is_one_object(
     swept: tuple[Path, subprocess.CompletedProcess[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Of a sweep that has run: it has nothing more to do, and that takes no time."""
-    folder, _ = swept
-    done = run(*TINY, "--dry-run", "--json", "--jobs", "3", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
+    monkeypatch.chdir(swept[0])
+    monkeypatch.delenv("DPBENCH_DATA", raising=False)
+
+    def plan(*flags: str) -> str:
+        assert sweep.main([*TINY, "--dry-run", *flags]) == 0
+        return capsys.readouterr().out
+
+    said = json.loads(plan("--json", "--jobs", "3"))
     assert (said["device"], said["places"]) == ("cpu", 3)
     assert (said["trials_to_run"], said["timings_to_run"], said["seconds"]) == (0, [], 0)
-    known = store.states(folder / "results" / "digits-sweep")
+    known = store.states(swept[0] / "results" / "digits-sweep")
     assert {each["trial_id"]: each["status"] for each in said["trials"]} == known
     assert {each["to_run"] for each in said["trials"]} == {False}
-    done = run(*TINY, "--dry-run", cwd=folder)
-    assert "0 to run into results/digits-sweep, and 0 timings: about 0 s" in done.stdout
-    done = run(*TINY, "--dry-run", "--json", "--threads", "2", cwd=folder)
-    assert len(json.loads(done.stdout)["timings_to_run"]) > 0  # they were timed with one
-    done = run(*TINY, "--dry-run", "--json", "--seeds", "5", "--no-timing", cwd=folder)
-    said = json.loads(done.stdout)
+    assert "0 to run into results/digits-sweep, and 0 timings: about 0 s" in plan()
+    said = json.loads(plan("--json", "--threads", "2"))
+    assert len(said["timings_to_run"]) > 0  # they were timed with one
+    said = json.loads(plan("--json", "--seeds", "5", "--no-timing"))
     assert said["trials_to_run"] == len(said["trials"]) > 0
     assert said["seconds"] > 0
 

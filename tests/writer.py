@@ -1,7 +1,7 @@
 """Writes many trials into a store, as a process that tests kill; needs no torch.
 
-python writer.py STORE MANY NAME COUNT writes COUNT trials of two rows each, folds where there are
-MANY, and adds a character to STORE/count-NAME after each.
+python writer.py STORE NAME COUNT writes COUNT trials of two rows each, and adds a character to
+STORE/count-NAME after each.
 """
 
 import sys
@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dpbench import store
-from dpbench.store import compaction
 from dpbench.trial import Environment, Epoch, Trial
 
 WHERE = Environment(
@@ -53,12 +52,9 @@ def rows(seed: int) -> list[dict[str, object]]:
 
 
 if __name__ == "__main__":
-    root, count = Path(sys.argv[1]), int(sys.argv[4])
-    compaction.MANY = int(sys.argv[2])
+    root, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     store.create(root)
     for seed in range(count):
         store.write_trial(root, rows(seed))
-        with (root / f"count-{sys.argv[3]}").open("a") as file:
+        with (root / f"count-{name}").open("a") as file:
             file.write("x")
-        if seed % 5 == 4:
-            compaction.compact(root)

@@ -30,8 +30,8 @@ except ImportError:
     )
     sys.exit(2)
 
-from dpbench import cli, models
-from dpbench.datasets import loading
+from dpbench import cli, models, strings
+from dpbench.datasets import Data, loading
 from dpbench.measurement import environment, step_timing
 from dpbench.trial import EngineName
 
@@ -44,7 +44,7 @@ ENGINES: tuple[EngineName, ...] = ("fused", "bookkeeping", "opacus-hooks", "opac
 
 def weights() -> list[Any]:
     """Those of the PyTorch model, in its order."""
-    model = models.tutorial_cnn(seed=0, device="cpu")
+    model = models.build("tutorial-cnn", "mnist", seed=0, device="cpu")
     return [jnp.asarray(each.detach().numpy()) for each in model.parameters()]
 
 
@@ -93,9 +93,9 @@ jitted_step = jax.jit(step)
 class JaxArm:
     """Steps on one batch that lies in memory already."""
 
-    def __init__(self, batch_size: int, dataset: loading.Dataset) -> None:
-        self._images = jnp.asarray(loading.normalise(dataset.train_images[:batch_size]).numpy())
-        self._labels = jnp.asarray(dataset.train_labels[:batch_size].numpy())
+    def __init__(self, batch_size: int, dataset: Data) -> None:
+        self._images = jnp.asarray(dataset.prepared(dataset.train[0][:batch_size]).numpy())
+        self._labels = jnp.asarray(dataset.train[1][:batch_size].numpy())
         self._weights, self._key = weights(), jax.random.key(0)
 
     def run(self, steps: int) -> None:
@@ -105,10 +105,10 @@ class JaxArm:
         jax.block_until_ready(self._weights)
 
 
-def differs_from_torch(dataset: loading.Dataset) -> float:
+def differs_from_torch(dataset: Data) -> float:
     """Largest relative difference of 32 examples' clipped sum from that of `torch.func`."""
-    images, labels = loading.normalise(dataset.train_images[:32]), dataset.train_labels[:32]
-    model = models.tutorial_cnn(seed=0, device="cpu")
+    images, labels = dataset.prepared(dataset.train[0][:32]), dataset.train[1][:32]
+    model = models.build("tutorial-cnn", "mnist", seed=0, device="cpu")
     parameters = dict(model.named_parameters())
 
     def one(w: Any, image: Any, label: Any) -> Any:
@@ -158,11 +158,11 @@ def _time(given: argparse.Namespace) -> int:
             )
     machine = environment.machine() | {"jax_version": jax.__version__}
     if given.json:
-        print(cli.one_object(dataset="digits", threads=1, machine=machine, rows=rows))
+        print(strings.json_text(dataset="digits", threads=1, machine=machine, rows=rows))
     else:
         print(f"digits, one thread, jax {jax.__version__}, torch {torch.__version__}")
         header = ("step", "batch", "over non-private", "range")
-        print(cli.table(header, map(_cells, rows)))
+        print(strings.table(header, map(_cells, rows)))
     return 0
 
 

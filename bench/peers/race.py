@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dpbench import cli
-from dpbench.datasets import loading
+from dpbench import cli, strings
+from dpbench.datasets import loading, resolution
 from dpbench.engines import fused
 from dpbench.measurement import environment
 
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _race(given: argparse.Namespace) -> int:
-    root = cli.data_root(given.data_root)
+    root = resolution.data_root(given.data_root)
     loading.load("mnist", root, "cpu")  # says what is missing, before the race
     if given.short:
         given.trials, given.epochs, given.batch_size = 2, 1, 1024
@@ -113,7 +113,7 @@ def _race(given: argparse.Namespace) -> int:
             for each in results
         ]
         asked = {"trials": len(trials), "epochs": given.epochs, "batch_size": given.batch_size}
-        print(cli.one_object(**asked, machine=environment.machine(), rows=rows))
+        print(strings.json_text(**asked, machine=environment.machine(), rows=rows))
     else:
         print(text(results, len(trials), given.epochs))
     slow = any(each.times_as_fast < each.wanted for each in results)
@@ -135,7 +135,7 @@ def text(results: Sequence[Result], trials: int, epochs: int) -> str:
         for each in results
     ]
     title = f"{trials} trials of {epochs} epochs on MNIST, wall time with start-up"
-    return f"{title}\n{cli.table(header, cells)}"
+    return f"{title}\n{strings.table(header, cells)}"
 
 
 def _tutorial(trials: Sequence[tuple[float, float]], shared: Sequence[str]) -> list[str]:

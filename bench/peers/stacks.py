@@ -19,12 +19,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpbench import cli, store
+from dpbench import cli, store, strings
 from dpbench.analysis import trial_rows
-from dpbench.datasets import loading
+from dpbench.datasets import loading, resolution
 from dpbench.errors import BadInput
 from dpbench.execution import grid
-from dpbench.measurement import environment
+from dpbench.measurement import devices, environment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,12 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _race(given: argparse.Namespace) -> int:
-    (device,) = cli.devices([given.device])
+    (device,) = devices.resolve([given.device])
     if device == "cpu":
         raise BadInput(f"Expected device={given.device} to be a CUDA device.")
     if given.short:
         given.epochs = given.tutorial_epochs = 1
-    root = cli.data_root(given.data_root)
+    root = resolution.data_root(given.data_root)
     loading.load("mnist", root, "cpu")  # says what is missing, before the race
     asked = ["--data-root", str(root), "--device", device]
     grid_trials = Counter(
@@ -131,7 +131,7 @@ def _race(given: argparse.Namespace) -> int:
         swept = [asdict(each) for each in stacked]
         times = times_as_fast(stacked, alone)
         print(
-            cli.one_object(
+            strings.json_text(
                 machine=machine, stacked=swept, alone=rows, times_as_fast=times, wanted=WANTED
             )
         )

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from dpbench import datasets
 from dpbench.analysis import trial_rows
-from dpbench.datasets import catalogue
 from dpbench.errors import BadInput
 from dpbench.privacy import accounting
 
@@ -118,16 +118,16 @@ def _trainings(rows: pd.DataFrame) -> pd.DataFrame:
     rates = seen.groupby(_DATA)[["sample_rate", "per_epoch"]].max().reset_index()
     unseen = last[_DATA].drop_duplicates().merge(rates[_DATA], how="left", indicator=True)
     unseen = unseen[unseen["_merge"] == "left_only"]
-    known = [_of_catalogue(*map(data.get, _DATA)) for data in unseen.to_dict("records")]
+    known = [_by_spec(*map(data.get, _DATA)) for data in unseen.to_dict("records")]
     last = last.merge(pd.concat([rates, *known]), on=_DATA, how="left")
     return last.assign(steps=last["per_epoch"] * last["epoch"])
 
 
-def _of_catalogue(dataset: str, batch_size: int, held_out: float) -> pd.DataFrame:
+def _by_spec(dataset: str, batch_size: int, held_out: float) -> pd.DataFrame:
     """The rate and steps of an epoch of which no training has finished one; none if not known."""
     try:
-        rate = catalogue.sample_rate(dataset, batch_size, int(held_out))
-        steps = catalogue.steps_per_epoch(dataset, batch_size, int(held_out))
+        rate = datasets.sample_rate(dataset, batch_size, int(held_out))
+        steps = datasets.steps_per_epoch(dataset, batch_size, int(held_out))
     except BadInput:
         return pd.DataFrame()
     values = (dataset, batch_size, held_out, rate, float(steps))

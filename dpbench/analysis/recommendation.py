@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from dpbench import datasets
 from dpbench.analysis import (
     arm_means,
     choice,
@@ -26,9 +27,8 @@ from dpbench.analysis.answers import (
 )
 from dpbench.analysis.price import Price
 from dpbench.analysis.statistics import Difference
-from dpbench.datasets import catalogue
 from dpbench.privacy import guarantee
-from dpbench.question import ANSWER_AT
+from dpbench.privacy.budgets import ANSWER_AT
 from dpbench.trial import ENGINES, NON_PRIVATE_ENGINES
 
 
@@ -156,9 +156,14 @@ def _statement(arm: "pd.Series[Any]", settings: int) -> str:
             delta=float(arm["delta"]),
             accountant=str(arm["accountant"]),
             choice=guarantee.chosen(settings),
-            preprocessing=catalogue.preprocessing(str(arm["dataset"])),
+            preprocessing=_preprocessing(str(arm["dataset"])),
         )
     )
+
+
+def _preprocessing(dataset: str) -> str | None:
+    """A sentence on the constants that normalise the dataset's pixels; None if it is unknown."""
+    return datasets.spec(dataset).preprocessing if dataset in datasets.names() else None
 
 
 def _loss(

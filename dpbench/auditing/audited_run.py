@@ -38,7 +38,8 @@ def audited_run(claim: Claim, seed: np.random.SeedSequence) -> AuditedRun:
     """
     pixels, coins, sampler, weights, noise = seed.spawn(5)
     coin = np.random.default_rng(coins).random(claim.canaries) < 0.5
-    model = models.tutorial_cnn(seed=_number(weights), device=claim.device)
+    model = models.build("tutorial-cnn", "mnist", seed=_number(weights), device=claim.device)
+    assert isinstance(model, nn.Sequential)
     planted = canaries.craft(
         model,
         count=claim.canaries,
@@ -130,7 +131,7 @@ class _Stepper:
         arms = {}
         for each in trials:
             if each not in arms:
-                trained = models.tutorial_cnn(seed=0, device=claim.device)
+                trained = models.build("tutorial-cnn", "mnist", seed=0, device=claim.device)
                 generator = torch.Generator(claim.device).manual_seed(noise)
                 arms[each] = trained, engines.build(each, trained, noise=generator), generator
         self._cycle = [arms[each] for each in trials]

@@ -38,7 +38,7 @@ def craft(model: nn.Sequential, *, count: int, scale: float, seed: int) -> Canar
     """Canaries for the model, whose hidden layers' biases are set so that few units are active.
 
     Args:
-        model: `models.tutorial_cnn`; its biases are changed in place.
+        model: tutorial-cnn; its biases are changed in place.
         count: m.
         scale: Standard deviation of the pixels, to which the gradients' norms are proportional.
         seed: Of the pixels and labels.

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dpbench import cli, store
-from dpbench.datasets import catalogue
+from dpbench import datasets, store, strings
 from dpbench.execution import estimate, sweeping
 from dpbench.execution.progress import duration
 from dpbench.execution.runner import Here, Place
 from dpbench.privacy import accounting
-from dpbench.trial import Trial
+from dpbench.trial import Trial, Workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +22,7 @@ class Plan:
         epsilons: What each will have spent by its last epoch; None if non-private.
         states: Of each, as `store.states` has it; None where it has not run.
         todo: Those that will run.
-        timings: Engines and batch sizes that will be timed, after them.
+        timings: Engines and workloads that will be timed, after them.
         place: Where, and how many at a time.
         places: How many at a time.
         device: What they run on.
@@ -37,7 +36,7 @@ class Plan:
     epsilons: Sequence[float | None]
     states: Sequence[str | None]
     todo: Sequence[Trial]
-    timings: Sequence[tuple[str, int]]
+    timings: Sequence[tuple[str, Workload]]
     place: str
     places: int
     device: str
@@ -107,14 +106,14 @@ def text(planned: Plan) -> str:
         done = "" if trial.trial_id in running else f"  ({'done' if state == 'ok' else state})"
         lines.append(f"{epsilon:>9}  {trial.epochs:>6}  {trial}{done}")
     lines.append(
-        f"{cli.counted(len(planned.trials), 'trial')}, {len(planned.todo)} to run into "
-        f"{planned.out}, and {cli.counted(len(planned.timings), 'timing')}: about "
+        f"{strings.counted(len(planned.trials), 'trial')}, {len(planned.todo)} to run into "
+        f"{planned.out}, and {strings.counted(len(planned.timings), 'timing')}: about "
         f"{duration(planned.seconds)}, {planned.place}"
     )
     if planned.confirming:
         lines.append(
             "and then the best setting of each answer, and the best non-private one, again on "
-            f"{cli.named('seed', planned.confirming)}"
+            f"{strings.named('seed', planned.confirming)}"
         )
     return "\n".join(lines)
 
@@ -130,13 +129,16 @@ def one_object(planned: Plan) -> str:
             planned.trials, planned.epsilons, planned.states, strict=True
         )
     ]
-    return cli.one_object(
+    return strings.json_text(
         schema_version=store.SCHEMA_VERSION,
         out=str(planned.out),
         device=planned.device,
         places=planned.places,
         trials_to_run=len(planned.todo),
-        timings_to_run=[{"engine": engine, "batch_size": size} for engine, size in planned.timings],
+        timings_to_run=[
+            {"engine": engine, "model": workload.model, "batch_size": workload.batch_size}
+            for engine, workload in planned.timings
+        ],
         seconds=planned.seconds,
         confirming_seeds=list(planned.confirming),
         warnings=list(planned.warnings),
@@ -160,8 +162,8 @@ def _epsilon(trial: Trial) -> float | None:
     of = (trial.dataset, trial.batch_size, trial.validation_examples or 0)
     spent = accounting.spent_by(
         trial,
-        sample_rate=catalogue.sample_rate(*of),
-        steps=trial.epochs * catalogue.steps_per_epoch(*of),
+        sample_rate=datasets.sample_rate(*of),
+        steps=trial.epochs * datasets.steps_per_epoch(*of),
         epochs=trial.epochs,
     )
     return spent.epsilon

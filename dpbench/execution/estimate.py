@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from dpbench.datasets import catalogue
+from dpbench import datasets
 from dpbench.trial import EngineName, Trial
 
 # Examples per second of one thread, below those timed alone in the committed results/mnist-quick,
@@ -26,7 +26,7 @@ TIMING_SECONDS = 13.0  # of each engine and batch size, in all its processes
 
 def examples(trial: Trial) -> int:
     """Expected number of examples that the trial draws."""
-    steps = catalogue.steps_per_epoch(
+    steps = datasets.steps_per_epoch(
         trial.dataset, trial.batch_size, trial.validation_examples or 0
     )
     return trial.epochs * steps * trial.batch_size

@@ -1,23 +1,15 @@
-"""Axes -> trials. An axis is a list of values, a grid their product, a sweep a union of grids.
+"""Axes -> trials. An axis is a list of values, a grid their product, a sweep a union of grids."""
 
-Axes come from three places, the first that names one winning: flags, a TOML file (each `[[grid]]`
-table before the top level), and the defaults for the dataset. No torch.
-"""
-
-import difflib
 import functools
 import itertools
 import math
-import tomllib
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from dpbench import question
-from dpbench.datasets import catalogue
+from dpbench import datasets, models
 from dpbench.errors import BadInput
+from dpbench.execution.axes import Axis, axes, axis
 from dpbench.trial import (
     ENGINES,
     NON_PRIVATE,
@@ -29,93 +21,117 @@ from dpbench.trial import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Grid:
-    """The axes of one grid; its trials are the product of them all.
+    """The axes of one grid. Its trials are the product of all axes.
 
-    Attributes:
-        noise_multiplier: Standard deviation of the noise over max_grad_norm; 0 clips only.
-        target_epsilon: Instead of noise_multiplier, which is then solved for each.
-        max_grad_norm: L2 bounds on an example's gradient.
-        batch_size: Expected sizes of Poisson batches.
-        learning_rate: None takes `default_learning_rate` for each batch size.
-        momentum: Of SGD.
-        seed: Each arm is trained once with each.
-        engine: How steps are computed. Where a non-private engine is among them, `baseline` adds
-            `non-private` alone, at the same learning rates.
-        sampling: How batches are drawn.
-        epochs: Of every trial.
-        validation_examples: Held out of every trial's training set; 0 for none.
-        delta: Of every private trial.
-        baseline: Whether to add the non-private trials of each batch size, momentum, seed and
-            sampling: at `baseline_learning_rates`, by the fastest engine, or at the learning rates
-            that are asked for.
-        clip_only: Whether to add the trial without noise of each private one.
-        fresh_noise: Whether the private trials draw their noise from the system.
+    An axis takes one value or several, such as `noise_multiplier=[1.0, 2.0]` or `seed=range(3)`.
+    Where neither noise_multiplier nor target_epsilon is given, and for max_grad_norm, batch_size,
+    epochs and model, None takes those of the dataset's default sweep. A learning_rate of None takes
+    `default_learning_rate` for each batch size.
+
+    `baseline` adds the non-private trials of each batch size, momentum, seed and sampling: at
+    `baseline_learning_rates` by the fastest engine, or at the learning rates that are given. Where
+    a non-private engine is among `engine`, it adds `non-private` alone, at the same learning rates.
 
     Raises:
-        BadInput: An axis is empty or repeats a value, or noise_multiplier and target_epsilon are
-            both given.
+        BadInput: An axis is empty, repeats a value or has one of the wrong type, or
+            noise_multiplier and target_epsilon are both given.
     """
 
-    noise_multiplier: tuple[float, ...] | None = None
-    target_epsilon: tuple[float, ...] | None = None
-    max_grad_norm: tuple[float, ...]
-    batch_size: tuple[int, ...]
-    learning_rate: tuple[float, ...] | None = None
-    momentum: tuple[float, ...] = (0.0,)
-    seed: tuple[int, ...] = (0,)
-    engine: tuple[EngineName, ...] = ("fused",)
-    sampling: tuple[Sampling, ...] = ("poisson",)
-    epochs: int
-    validation_examples: int = 0
-    delta: float = 1e-5
-    baseline: bool = True
-    clip_only: bool = False
-    fresh_noise: bool = False
+    noise_multiplier: Sequence[float] | None = axis(
+        float, "noise over clipping norm; 0 clips without noise"
+    )
+    target_epsilon: Sequence[float] | None = axis(
+        float, "instead of the noise multiplier, which is solved for"
+    )
+    max_grad_norm: Sequence[float] | None = axis(float, "clipping norm of an example's gradient")
+    batch_size: Sequence[int] | None = axis(int, "expected size of Poisson batches")
+    learning_rate: Sequence[float] | None = axis(float, "default: grows with the batch size")
+    momentum: Sequence[float] = axis(float, "of SGD (default: 0)", default=(0.0,))
+    seed: Sequence[int] = axis(int, "default: 0", default=(0,), flags=("--seeds", "--seed"))
+    model: Sequence[str] | None = axis(
+        str,
+        f"what is trained, of {', '.join(models.names())} (default: the dataset's)",
+        choices=models.names(),
+    )
+    engine: Sequence[EngineName] = axis(
+        str,
+        f"how steps are computed, of {', '.join(ENGINES)} (default: fused)",
+        default=("fused",),
+        choices=ENGINES,
+    )
+    sampling: Sequence[Sampling] = axis(
+        str,
+        f"how batches are drawn, of {' and '.join(SAMPLINGS)} (default: poisson)",
+        default=("poisson",),
+        choices=SAMPLINGS,
+    )
+    epochs: int | None = axis(int, "of each trial", many=False)
+    delta: float = axis(float, "of (epsilon, delta)-DP (default: 1e-5)", many=False, default=1e-5)
+    validation_examples: int = axis(
+        int,
+        "training examples to hold out and choose by (default: 0)",
+        many=False,
+        default=0,
+        flags=("--validation-examples", "--validation"),
+    )
+    baseline: bool = axis(
+        bool, "leave out the non-private trials of each batch size", many=False, default=True
+    )
+    clip_only: bool = axis(
+        bool,
+        "add each private trial without noise: what clipping alone costs",
+        many=False,
+        default=False,
+    )
+    fresh_noise: bool = axis(
+        bool,
+        "seed the sampler and the noise of private trials by the system, not by the trial; the "
+        "seeds are recorded, and a release needs more than that (see README)",
+        many=False,
+        default=False,
+    )
 
     def __post_init__(self) -> None:
-        for name in AXES:
-            values = getattr(self, name)
-            if values == ():
-                raise BadInput(f"Expected {name} to hold at least one value, not [].")
-            ((most, times),) = Counter(values or (None,)).most_common(1)
-            if times > 1:
-                raise BadInput(f"Expected each {name} once, not {most!r} twice.")
-        if (self.noise_multiplier is None) == (self.target_epsilon is None):
-            given = "neither" if self.noise_multiplier is None else "both"
-            raise BadInput(f"Expected noise_multiplier or target_epsilon, and {given} is given.")
+        for each in axes(Grid):
+            value = getattr(self, each.name)
+            if value is not None or each.default is not None:
+                object.__setattr__(self, each.name, each.parsed(value))
+        if self.noise_multiplier is not None and self.target_epsilon is not None:
+            raise BadInput("Expected noise_multiplier or target_epsilon, and both is given.")
         if self.validation_examples < 0:
             raise BadInput(f"Expected validation_examples={self.validation_examples} >= 0.")
 
+    def __repr__(self) -> str:
+        values = ((each.name, each.default, getattr(self, each.name)) for each in fields(self))
+        given = [f"{name}={_brief(value)}" for name, default, value in values if value != default]
+        return f"Grid({', '.join(given)})"
 
-FLOAT_AXES = ("noise_multiplier", "target_epsilon", "max_grad_norm", "learning_rate", "momentum")
-INTEGER_AXES = ("batch_size", "seed")
-WORD_AXES: Mapping[str, Sequence[str]] = {"engine": ENGINES, "sampling": SAMPLINGS}
-AXES = (*FLOAT_AXES, *INTEGER_AXES, *WORD_AXES)
-SWITCHES = ("baseline", "clip_only", "fresh_noise")
+    def with_defaults(self, dataset: str) -> "Grid":
+        """The grid with the values of the dataset's default sweep where it has none."""
+        missing = {
+            name: value for name, value in defaults(dataset).items() if getattr(self, name) is None
+        }
+        if self.target_epsilon is not None:
+            missing.pop("noise_multiplier", None)
+        return replace(self, **missing)
+
+
+def _brief(value: Any) -> str:
+    """The value as Python; a tuple as a list, or as its only value."""
+    if not isinstance(value, tuple):
+        return repr(value)
+    return repr(value[0] if len(value) == 1 else list(value))
+
+
+AXES: Mapping[str, Axis] = {each.name: each for each in axes(Grid)}
 FASTEST_NON_PRIVATE: EngineName = "fused-non-private"  # with the gradients of `non-private`
-SCALARS = ("epochs", "validation_examples", "delta", *SWITCHES)
-
-# The smallest grids whose curves have their true shape: from a noise that costs little accuracy,
-# where the widest clip wins, to one that costs much, where the narrowest does.
-_MNIST = {
-    "noise_multiplier": [0.6, 1.5, 4.0],
-    "max_grad_norm": [0.5, 1.0, 2.0],
-    "batch_size": [256, 1024],
-    "epochs": 10,
-}
-_DIGITS = {
-    "noise_multiplier": [1.0, 2.0, 4.0],
-    "max_grad_norm": [1.0, 2.0, 4.0],
-    "batch_size": [64, 256],
-    "epochs": 20,
-}
 
 
 def defaults(dataset: str) -> Mapping[str, Any]:
     """The axes of the default sweep on a dataset."""
-    return _DIGITS if dataset == "digits" else _MNIST
+    return datasets.spec(dataset).sweep
 
 
 def default_learning_rate(batch_size: int, *, private: bool) -> float:
@@ -132,58 +148,11 @@ def default_learning_rate(batch_size: int, *, private: bool) -> float:
 def baseline_learning_rates(batch_size: int) -> Sequence[float]:
     """The rates at which the baseline is tried where no learning rate is asked for.
 
-    Measured for this model, ten epochs of MNIST and twenty of the digits, two or three seeds. The
-    best mean is at 0.1 for batch sizes of 64 and more; at 16, 0.025 to 0.1 are alike. At 0.2 some
-    seeds stay at chance, and some diverge at batch size 64 and less.
+    Measured for the tutorial's CNN, ten epochs of MNIST and twenty of the digits, two or three
+    seeds. The best mean is at 0.1 for batch sizes of 64 and more; at 16, 0.025 to 0.1 are alike.
+    At 0.2 some seeds stay at chance, and some diverge at batch size 64 and less.
     """
     return (0.025, 0.05, 0.1) if batch_size <= 64 else (0.05, 0.1)
-
-
-def read_text(path: Path) -> str:
-    """What the sweep file says; read once, since it may be a pipe.
-
-    Raises:
-        BadInput: It cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"Cannot read the sweep file {path}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise BadInput(f"The sweep file {path} is not TOML: {error}.") from error
-
-
-def parse(text: str, path: Path | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A sweep file's top level and its `[[grid]]` tables (one empty table where it has none).
-
-    Args:
-        text: What it says.
-        path: Where, for messages; None where it says nothing.
-
-    Raises:
-        BadInput: It is no TOML, or has a key that is not known.
-    """
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"The sweep file {path} is not TOML: {error}.") from error
-    tables = content.pop("grid", [{}])
-    if not (isinstance(tables, list) and tables and all(isinstance(t, dict) for t in tables)):
-        raise BadInput(f"Expected grid in {path} to be one or more [[grid]] tables.")
-    known = [*AXES, *SCALARS]
-    for keys, allowed in (
-        (content, ["dataset", "grid", *known, *question.KEYS]),
-        *((t, known) for t in tables),
-    ):
-        for key in keys:
-            if key not in allowed:
-                raise BadInput(f"Unknown key {key!r} in {path}: {_nearest(key, allowed)}")
-    return content, tables
-
-
-def shared(top: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a sweep file's top level, the axes and values that hold for every grid."""
-    return {name: value for name, value in top.items() if name in (*AXES, *SCALARS)}
 
 
 def grid(*layers: Mapping[str, Any]) -> Grid:
@@ -205,30 +174,41 @@ def grid(*layers: Mapping[str, Any]) -> Grid:
                 if key not in ("noise_multiplier", "target_epsilon")
             }
         merged |= new
-    return Grid(**{name: _typed(name, value) for name, value in merged.items()})
+    return Grid(**merged)
 
 
 def trials(grids: Iterable[Grid], dataset: str) -> list[Trial]:
     """The union of the grids' trials, each once, baselines first.
 
     Raises:
-        BadInput: A value is out of range, or a target epsilon cannot be reached.
+        BadInput: A value is out of range, a target epsilon cannot be reached, or a model cannot
+            take the dataset's inputs.
     """
-    every = [trial for each in grids for trial in _product(each, dataset)]
+    every = [trial for each in grids for trial in _product(each.with_defaults(dataset), dataset)]
+    for model in {trial.model for trial in every}:
+        models.refuse(model, dataset)
     for trial in every:
-        catalogue.steps_per_epoch(  # raises where the batch is too large
+        datasets.steps_per_epoch(  # raises where the batch is too large
             dataset, trial.batch_size, trial.validation_examples or 0
         )
     return sorted(dict.fromkeys(every), key=lambda trial: trial.private)
 
 
 def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
-    for sampling, batch_size, momentum, seed in itertools.product(
-        grid.sampling, grid.batch_size, grid.momentum, grid.seed
+    assert grid.batch_size is not None
+    assert grid.max_grad_norm is not None
+    assert grid.epochs is not None
+    for model, sampling, batch_size, momentum, seed in itertools.product(
+        grid.model or (datasets.spec(dataset).model,),
+        grid.sampling,
+        grid.batch_size,
+        grid.momentum,
+        grid.seed,
     ):
         shared = functools.partial(
             Trial,
             dataset=dataset,
+            model=model,
             sampling=sampling,
             batch_size=batch_size,
             momentum=momentum,
@@ -295,43 +275,15 @@ def _noise_multipliers(
         return clip_only
     from dpbench.privacy import calibration  # takes a second to import
 
+    assert grid.epochs is not None
     held_out = grid.validation_examples
     return clip_only + [
         calibration.noise_multiplier_for(
             target_epsilon=target_epsilon,
-            sample_rate=catalogue.sample_rate(dataset, batch_size, held_out),
-            steps=grid.epochs * catalogue.steps_per_epoch(dataset, batch_size, held_out),
+            sample_rate=datasets.sample_rate(dataset, batch_size, held_out),
+            steps=grid.epochs * datasets.steps_per_epoch(dataset, batch_size, held_out),
             delta=grid.delta,
             shuffled_epochs=grid.epochs if sampling == "shuffle" else None,
         )
         for target_epsilon in targets
     ]
-
-
-def _nearest(word: str, allowed: Sequence[str]) -> str:
-    """The remedy for a misspelt word."""
-    nearest = difflib.get_close_matches(word.replace("-", "_"), allowed, n=1, cutoff=0.5)
-    return f"did you mean {nearest[0]}?" if nearest else f"use one of {', '.join(allowed)}."
-
-
-def _typed(name: str, value: Any) -> Any:
-    """The value of a Grid's field from that of a TOML key or a flag."""
-    if name in SCALARS:
-        return _scalar(name, value)
-    values = tuple(_scalar(name, each) for each in value) if isinstance(value, list) else None
-    return (_scalar(name, value),) if values is None else values
-
-
-def _scalar(name: str, value: Any) -> Any:
-    if name in SWITCHES:
-        if not isinstance(value, bool):
-            raise BadInput(f"Expected {name}={value!r} to be true or false.")
-        return value
-    if name in WORD_AXES:
-        if value not in WORD_AXES[name]:
-            raise BadInput(f"Unknown {name} {value!r}: {_nearest(str(value), WORD_AXES[name])}")
-        return value
-    whole = name in (*INTEGER_AXES, "epochs", "validation_examples")
-    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-        raise BadInput(f"Expected {name}={value!r} to be a {'whole ' if whole else ''}number.")
-    return value if whole else float(value)

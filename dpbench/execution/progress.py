@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
-from dpbench import cli
+from dpbench import console
 
 
 class Progress:
@@ -62,7 +62,7 @@ class Progress:
         if self._bar is None:
             elapsed = time.monotonic() - self._start
             left = elapsed * (self._work - self._work_done) / self._work_done
-            cli.say(f"[{self._counts()}, {duration(left)} left] {line}")
+            console.say(f"[{self._counts()}, {duration(left)} left] {line}")
             return
         with suppress(OSError):  # a terminal that has gone away
             if failed:

@@ -12,13 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from dpbench import models
 from dpbench.errors import BadInput, TrainingError
 from dpbench.execution import stacks
 from dpbench.execution.schedule import Claims, Lost, Row, Schedule, Unclaimed
 from dpbench.execution.stacks import Stack
 from dpbench.execution.timing_passes import Part, passes
 from dpbench.processes.worker_pool import Crew
-from dpbench.trial import Environment, Epoch, Status, TimedName, Trial
+from dpbench.trial import Environment, Epoch, Status, TimedName, Trial, Workload
 
 TIMED_PROCESSES = 6  # of each timing: the range of six medians is an interval of 96.9 %
 TIMED_PAIRS = 3  # in each process
@@ -90,7 +91,7 @@ class Place(Protocol):
         """What a timing is recorded with, of each of TIMED_UNDER."""
 
     def time_engines(
-        self, engines: Sequence[TimedName], batch_size: int, dataset: str
+        self, engines: Sequence[TimedName], workload: Workload
     ) -> Generator[list[Row]]:
         """Times each engine in TIMED_PROCESSES processes, while no trial of this sweep runs.
 
@@ -131,10 +132,10 @@ class Here:
         return conditions(self.workers)
 
     def time_engines(
-        self, engines: Sequence[TimedName], batch_size: int, dataset: str
+        self, engines: Sequence[TimedName], workload: Workload
     ) -> Generator[list[Row]]:
         """As `Place.time_engines`."""
-        return time_engines(engines, batch_size, dataset, self.workers)
+        return time_engines(engines, workload, self.workers)
 
 
 def run(
@@ -212,15 +213,15 @@ def run_trial(trial: Trial, workers: Workers, *, beside: int) -> Iterator[Row]:
 
     (device,) = workers.devices
     torch.set_num_threads(workers.threads)
-    where = _unseen(trial.engine, workers, beside=beside)
+    where = _unseen(trial.engine, trial.dataset, trial.model, workers, beside=beside)
     done = 0
     try:
-        where = _where(trial.engine, workers, beside=beside, model=trial.model)
+        where = _where(trial.engine, trial.dataset, trial.model, workers, beside=beside)
         where = replace(where, stacked_trials=1)
-        dataset = loading.load(
+        data = loading.load(
             trial.dataset, workers.data_root, device, trial.validation_examples or 0
         )
-        for epoch in loop.train(trial, dataset, physical_batch_size=workers.physical_batch_size):
+        for epoch in loop.train(trial, data, physical_batch_size=workers.physical_batch_size):
             yield store.trial_row(trial, _with_prv(trial, epoch), where)
             done += 1
     except Exception as error:  # whatever it is, it is this trial's result
@@ -239,21 +240,22 @@ def run_stack(trials: Stack, workers: Workers, *, beside: int) -> list[Row]:
     from dpbench.training import loop
 
     (device,) = workers.devices
+    first = trials[0]
     torch.set_num_threads(workers.threads)
     rows: list[Row] = []
     try:
         where = replace(
-            _where(trials[0].engine, workers, beside=beside, model=trials[0].model),
+            _where(first.engine, first.dataset, first.model, workers, beside=beside),
             implementation="stacked",
             memory_format="contiguous",
             stacked_trials=len(trials),
         )
-        dataset = loading.load(
-            trials[0].dataset, workers.data_root, device, trials[0].validation_examples or 0
+        data = loading.load(
+            first.dataset, workers.data_root, device, first.validation_examples or 0
         )
         ended: set[str] = set()
         for whole in loop.train_stack(
-            trials, dataset, physical_batch_size=workers.physical_batch_size
+            trials, data, physical_batch_size=workers.physical_batch_size
         ):
             for trial, seen in zip(trials, whole, strict=True):
                 if trial.trial_id in ended:
@@ -337,7 +339,8 @@ def lost_row(lost: Lost, workers: Workers) -> Row:
         reason=lost.reason,
         traceback=lost.stack and _without_folders(lost.stack),
     )
-    where = _unseen(lost.trial.engine, workers, beside=lost.beside)
+    trial = lost.trial
+    where = _unseen(trial.engine, trial.dataset, trial.model, workers, beside=lost.beside)
     return store.trial_row(lost.trial, seen, where)
 
 
@@ -351,8 +354,7 @@ def _without_folders(text: str) -> str:
 
 def time_engines(
     engines: Sequence[TimedName],
-    batch_size: int,
-    dataset: str,
+    workload: Workload,
     workers: Workers,
     *,
     processes: int = TIMED_PROCESSES,
@@ -370,11 +372,11 @@ def time_engines(
     _compile(workers)
     shared: dict[str, Row] = {}  # engine -> what all its rows have in common
     given_up: set[int] = set()
-    tasks = [(engine, batch_size, dataset, workers, pairs) for engine in engines]
+    tasks = [(engine, workload, workers, pairs) for engine in engines]
     with Crew(partial(_prepare, _needs_kernel(workers)), _timing_task, environment={}) as hands:
         for part in passes(tasks, hands, processes, given_up):
             engine = engines[part.task]
-            rows = _timed(part, engine, batch_size, dataset, workers)
+            rows = _timed(part, engine, workload, workers)
             if rows[0]["status"] == "ok":
                 common = {name: rows[0][name] for name in ("started_at", "peak_memory_bytes")}
                 yield [row | shared.setdefault(engine, common) for row in rows]
@@ -391,11 +393,9 @@ def _timing_task(process: int, *task: Any) -> Iterator[list[Row] | BadInput]:
         yield error
 
 
-def _timed(
-    part: Part, engine: TimedName, batch_size: int, dataset: str, workers: Workers
-) -> list[Row]:
+def _timed(part: Part, engine: TimedName, workload: Workload, workers: Workers) -> list[Row]:
     """The rows of an engine in one process, with the step's memory in those of the first one."""
-    of = (engine, batch_size, dataset, workers)
+    of = (engine, workload, workers)
     if part.died is not None:
         reason = f"the process that timed it died: {part.died}"
         return [_failed_timing(*of, Epoch(epoch=0, status="crashed", reason=reason))]
@@ -409,7 +409,7 @@ def _timed(
     try:
         held = memory.resident_growth(
             engine,
-            batch_size,
+            workload,
             threads=workers.threads,
             physical_batch_size=workers.physical_batch_size,
         )
@@ -419,7 +419,12 @@ def _timed(
 
 
 def time_engine(
-    engine: TimedName, batch_size: int, dataset: str, workers: Workers, pairs: int, *, process: int
+    engine: TimedName,
+    workload: Workload,
+    workers: Workers,
+    pairs: int,
+    *,
+    process: int,
 ) -> list[Row]:
     """The rows of one timing in this process, which is the one of that number.
 
@@ -438,35 +443,37 @@ def time_engine(
     torch.set_num_threads(workers.threads)
     device = workers.devices[0]
     physical = workers.physical_batch_size
-    loaded = loading.load(dataset, workers.data_root, device)
+    data = loading.load(workload.dataset, workers.data_root, device)
     held = None
     try:
-        where = _where(engine, workers, beside=0)
+        where = _where(engine, workload.dataset, workload.model, workers, beside=0)
         timings = step_timing.measure(
-            engine, batch_size, loaded, pairs=pairs, physical_batch_size=physical
+            engine,
+            workload,
+            data,
+            pairs=pairs,
+            physical_batch_size=physical,
         )
         if device != "cpu" and process == 0:
-            held = memory.allocated_growth(engine, batch_size, device, physical_batch_size=physical)
+            held = memory.allocated_growth(engine, workload, device, physical_batch_size=physical)
     except Exception as error:  # whatever it is, it is this timing's result
-        return [_failed_timing(engine, batch_size, dataset, workers, _failure(0, error))]
+        return [_failed_timing(engine, workload, workers, _failure(0, error))]
     return [
         store.timing_row(replace(each, process=process, peak_memory_bytes=held), where)
         for each in timings
     ]
 
 
-def _failed_timing(
-    engine: TimedName, batch_size: int, dataset: str, workers: Workers, seen: Epoch
-) -> Row:
+def _failed_timing(engine: TimedName, workload: Workload, workers: Workers, seen: Epoch) -> Row:
     """The row that says why."""
     from dpbench import store
 
     return store.failed_timing_row(
-        _unseen(engine, workers, beside=0),
-        dataset=dataset,
-        model="tutorial-cnn",
+        _unseen(engine, workload.dataset, workload.model, workers, beside=0),
+        dataset=workload.dataset,
+        model=workload.model,
         engine=engine,
-        batch_size=batch_size,
+        batch_size=workload.batch_size,
         status=seen.status,
         reason=str(seen.reason),
     )
@@ -514,12 +521,21 @@ def _needs_kernel(workers: Workers) -> bool:
     return "cpu" in workers.devices  # evaluation is by it, whatever the engine
 
 
-def _unseen(engine: TimedName, workers: Workers, *, beside: int) -> Environment:
-    """As `_where`, without a look at a GPU, which this machine need not have or may have lost."""
+def _unseen(
+    engine: TimedName, dataset: str, model: str, workers: Workers, *, beside: int
+) -> Environment:
+    """As `_where`, without a look at a GPU, which this machine need not have or may have lost.
+
+    Of a model that cannot be built it says what holds for the tutorial's.
+    """
     device = workers.devices[0]
+    try:
+        models.refuse(model, dataset)
+    except BadInput:
+        dataset, model = "mnist", "tutorial-cnn"
     if device == "cpu":
-        return _where(engine, workers, beside=beside)
-    on_cpu = _where(engine, replace(workers, devices=("cpu",)), beside=beside)
+        return _where(engine, dataset, model, workers, beside=beside)
+    on_cpu = _where(engine, dataset, model, replace(workers, devices=("cpu",)), beside=beside)
     return replace(
         on_cpu,
         implementation=_ON_A_GPU.get(engine, engine),
@@ -530,9 +546,9 @@ def _unseen(engine: TimedName, workers: Workers, *, beside: int) -> Environment:
 
 
 def _where(
-    engine: TimedName, workers: Workers, *, beside: int, model: str = "tutorial-cnn"
+    engine: TimedName, dataset: str, model: str, workers: Workers, *, beside: int
 ) -> Environment:
-    from dpbench import engines, models
+    from dpbench import engines
     from dpbench.measurement import environment
 
     device = workers.devices[0]
@@ -541,7 +557,7 @@ def _where(
             implementation, memory_format = str(engine), "contiguous"
         case _:
             implementation = engines.implementation(
-                engine, models.build(model, seed=0, device=device)
+                engine, models.build(model, dataset, seed=0, device=device)
             )
             memory_format = engines.memory_format(implementation, device)
     return environment.describe(

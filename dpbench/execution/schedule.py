@@ -5,11 +5,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from dpbench.errors import BadInput
 from dpbench.execution.stacks import Stack
 from dpbench.processes.worker_pool import Crew, Event
+from dpbench.store.claims import Claim
 from dpbench.trial import Status, Trial
 
 Row = dict[str, Any]
@@ -22,21 +23,21 @@ _STILLBORN = 3  # workers in a row that die before their first trial
 class Claims(Protocol):
     """Which trials other sweeps run meanwhile."""
 
-    def take(self, trial: Trial) -> Literal["mine", "busy", "done"]:
-        """`mine` if this sweep is to run it, `busy` if another one does, or has `done` so."""
+    def take(self, trial: Trial) -> Claim:
+        """Whether this sweep is to run it."""
 
-    def give_back(self, trial: Trial) -> None:
+    def release(self, trial: Trial) -> None:
         """Its rows are written."""
 
 
 class Unclaimed:
     """Claims where there is no other sweep."""
 
-    def take(self, _trial: Trial) -> Literal["mine"]:
-        """Every trial is."""
-        return "mine"
+    def take(self, _trial: Trial) -> Claim:
+        """Every trial is this sweep's."""
+        return Claim.MINE
 
-    def give_back(self, _trial: Trial) -> None:
+    def release(self, _trial: Trial) -> None:
         """Nobody waits for it."""
 
 
@@ -175,9 +176,9 @@ class Schedule:
             mine = []
             for trial in self._queue.popleft():
                 whose = self._claims.take(trial)
-                if whose == "mine":
+                if whose is Claim.MINE:
                     mine.append(trial)
-                if whose == "busy":
+                if whose is Claim.BUSY:
                     self._busy.append(trial)
             if mine:
                 return tuple(mine)
@@ -258,7 +259,7 @@ class Schedule:
         if len(run.trials) > 1:
             self._busy.extend(run.trials)
             for trial in run.trials:
-                self._claims.give_back(trial)
+                self._claims.release(trial)
         else:
             reason = f"took longer than --trial-timeout {self._timeout_seconds:g} s"
             yield from self._record(run, "timeout", reason, stack)
@@ -283,7 +284,7 @@ class Schedule:
         known = {trial.trial_id: trial for trial in run.trials}
         for rows in by_trial(run.rows):
             yield rows
-            self._claims.give_back(known[rows[0]["trial_id"]])
+            self._claims.release(known[rows[0]["trial_id"]])
 
 
 def _oom_kills() -> int:

@@ -8,16 +8,17 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpbench import cli, store
+from dpbench import console, datasets, store, strings
 from dpbench.analysis import trial_rows
-from dpbench.datasets import catalogue
 from dpbench.execution import estimate
 from dpbench.execution.progress import Progress
 from dpbench.execution.runner import TIMED_PROCESSES, Place
 from dpbench.execution.schedule import Row
+from dpbench.measurement import devices
 from dpbench.processes import signals
-from dpbench.store import claim_locks, compaction
+from dpbench.store import claims
 from dpbench.trial import (
+    DEFAULT_MODEL,
     ENGINES,
     FAILURES,
     NON_PRIVATE,
@@ -25,6 +26,7 @@ from dpbench.trial import (
     PRIVATE_ENGINES,
     EngineName,
     Trial,
+    Workload,
 )
 
 if TYPE_CHECKING:
@@ -65,14 +67,23 @@ def measured_rates(out: Path, *, device: str = "cpu", stacked: bool = False) -> 
     return {str(engine): float(rate) for engine, rate in rates.items()}
 
 
-def timed(trials: Sequence[Trial]) -> list[tuple[EngineName, int]]:
-    """The engines and batch sizes to time: every private engine, and non-private against itself.
+def timed(trials: Sequence[Trial]) -> list[tuple[EngineName, Workload]]:
+    """The engines to time, and what to time them on.
+
+    Those are every private engine, and non-private against itself.
 
     The latter tells how far from 1 a ratio is by the machine's noise alone.
     """
     engines = {NON_PRIVATE, *PRIVATE_ENGINES, *(trial.engine for trial in trials)}
+    models = dict.fromkeys(trial.model for trial in trials)
     batch_sizes = sorted({trial.batch_size for trial in trials})
-    return [(engine, size) for engine in ENGINES if engine in engines for size in batch_sizes]
+    return [
+        (engine, Workload(dataset=trials[0].dataset, model=model, batch_size=size))
+        for model in models
+        for engine in ENGINES
+        if engine in engines
+        for size in batch_sizes
+    ]
 
 
 def run_trials(
@@ -102,7 +113,7 @@ def run_trials(
     measured = measured_rates(out, device=place.device)
     cost = {trial.trial_id: estimate.training_seconds(trial, measured) for trial in todo}
     if not quiet:
-        cli.say(
+        console.say(
             f"{len(trials)} trials on {trials[0].dataset}"
             + (f", {done} of them done before" if done else "")
             + (f", {failed} failed before (--retry-failed tries them again)" if failed else "")
@@ -112,16 +123,16 @@ def run_trials(
     longest_first = sorted(todo, key=lambda trial: -cost[trial.trial_id])
     with (
         Progress(len(todo), sum(cost.values()), quiet=quiet) as progress,
-        claim_locks.Claims(
+        claims.Claims(
             out,
             states,
             on_done=lambda trial: progress.done(
                 f"{trial}: by another sweep", work=cost[trial.trial_id], failed=False
             ),
-        ) as claims,
+        ) as claimed,
         _accounting(longest_first) as accounted,
         _in_idle_core(meanwhile) as tell,
-        closing(place.run(longest_first, claims)) as results,
+        closing(place.run(longest_first, claimed)) as results,
     ):
         tell(place.busy_cores(len(todo)))
         for count, trained in enumerate(results, start=1):
@@ -134,8 +145,6 @@ def run_trials(
                 work=cost[trial.trial_id],
                 failed=last["status"] != "ok",
             )
-            if count % compaction.MANY == 0:
-                compaction.compact(out)
             tell(place.busy_cores(len(todo) - count))
 
 
@@ -188,8 +197,8 @@ def _account_for(trial: Trial, ended: threading.Event) -> None:
             return
         accounting.spent_by(
             trial,
-            sample_rate=catalogue.sample_rate(*of),
-            steps=epoch * catalogue.steps_per_epoch(*of),
+            sample_rate=datasets.sample_rate(*of),
+            steps=epoch * datasets.steps_per_epoch(*of),
             epochs=epoch,
         )
 
@@ -203,7 +212,7 @@ def _in_idle_core(work: Callable[[], None]) -> Iterator[Callable[[int], None]]:
     thread = threading.Thread(target=work)
 
     def tell(busy: int) -> None:
-        if thread.ident is None and busy < cli.cores():
+        if thread.ident is None and busy < devices.cores():
             with signals.blocked():  # the thread inherits that, and leaves Ctrl-C to this one
                 thread.start()
 
@@ -214,15 +223,21 @@ def _in_idle_core(work: Callable[[], None]) -> Iterator[Callable[[int], None]]:
             thread.join()
 
 
-def timing_name(dataset: str, engine: str, batch_size: int, device: str) -> str:
-    """Begins the name of a timing's file: see `store.write_timings`."""
-    return f"{dataset}-{engine}-{batch_size}-{device.replace(':', '-')}"
+def timing_name(engine: str, workload: Workload, device: str) -> str:
+    """Begins the name of a timing's file: see `store.write_timings`.
+
+    The default model is left out, as in the files of older versions.
+    """
+    data = workload.dataset
+    if workload.model != DEFAULT_MODEL:
+        data += f"-{workload.model}"
+    return f"{data}-{engine}-{workload.batch_size}-{device.replace(':', '-')}"
 
 
 def untimed(
     trials: Sequence[Trial], known: "pd.DataFrame", conditions: Mapping[str, object]
-) -> list[tuple[EngineName, int]]:
-    """The engines and batch sizes of the trials that are still to be timed.
+) -> list[tuple[EngineName, Workload]]:
+    """The engines that are still to be timed, and what to time them on.
 
     Those are that were timed in fewer processes than TIMED_PROCESSES, as older versions did.
 
@@ -233,9 +248,13 @@ def untimed(
         conditions: Of each of TIMED_UNDER, or of those that are known.
     """
     known = trial_rows.where(known, {"dataset": trials[0].dataset, **conditions})
-    processes = known.groupby(["engine", "batch_size"])["process"].nunique()
+    processes = known.groupby(["engine", "model", "batch_size"])["process"].nunique()
     done = set(processes.index[processes >= TIMED_PROCESSES])
-    return [each for each in timed(trials) if each not in done]
+    return [
+        (engine, workload)
+        for engine, workload in timed(trials)
+        if (engine, workload.model, workload.batch_size) not in done
+    ]
 
 
 def run_timings(trials: Sequence[Trial], place: Place, out: Path, *, quiet: bool) -> list[str]:
@@ -245,16 +264,15 @@ def run_timings(trials: Sequence[Trial], place: Place, out: Path, *, quiet: bool
         A line for each that has failed. The next run tries it again.
     """
     known = store.read_timings(out)
-    dataset = trials[0].dataset
     todo = untimed(trials, known, {} if known.empty else place.conditions())
-    engines: dict[int, list[EngineName]] = {}
-    for engine, batch_size in todo:
-        engines.setdefault(batch_size, []).append(engine)
+    engines: dict[Workload, list[EngineName]] = {}
+    for engine, workload in todo:
+        engines.setdefault(workload, []).append(engine)
     failed = []
     work = len(todo) * TIMED_PROCESSES
     with Progress(len(todo), work, what="timings", quiet=quiet) as progress:
-        for batch_size, names in engines.items():
-            with closing(place.time_engines(names, batch_size, dataset)) as parts:
+        for workload, names in engines.items():
+            with closing(place.time_engines(names, workload)) as parts:
                 for rows in whole_timings(parts, TIMED_PROCESSES, progress):
                     write_timing(out, rows)
                     if rows[0]["status"] != "ok":
@@ -289,8 +307,9 @@ def whole_timings(
 
 def write_timing(out: Path, rows: Sequence[Row]) -> None:
     """Writes a whole timing into the store; see `store.write_timings`."""
-    of = (rows[0][name] for name in ("dataset", "engine", "batch_size", "device"))
-    store.write_timings(out, timing_name(*of), rows)
+    row = rows[0]
+    workload = Workload(dataset=row["dataset"], model=row["model"], batch_size=row["batch_size"])
+    store.write_timings(out, timing_name(row["engine"], workload, row["device"]), rows)
 
 
 def failed_timing(rows: Sequence[Row]) -> str:
@@ -305,7 +324,7 @@ def _named(rows: Sequence[Row]) -> str:
 def timing_outcome(rows: Sequence[Mapping[str, Any]]) -> str:
     """What a timing came to, or why it failed, in a few words."""
     if rows[0]["status"] != "ok":
-        return f"{rows[0]['status']}: {cli.one_line(rows[0]['reason'])}"
+        return f"{rows[0]['status']}: {strings.one_line(rows[0]['reason'])}"
     ratios: dict[int | None, list[float]] = {}
     for row in rows:
         ratio = row["seconds_per_step"] / row["baseline_seconds_per_step"]
@@ -316,6 +335,6 @@ def timing_outcome(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _outcome(row: Mapping[str, Any]) -> str:
     if row["status"] != "ok":
-        return f"{row['status']} in epoch {row['epoch']}: {cli.one_line(row['reason'])}"
+        return f"{row['status']} in epoch {row['epoch']}: {strings.one_line(row['reason'])}"
     spent = "" if row["epsilon"] is None else f" at epsilon {row['epsilon']:.3g}"
     return f"{100 * row['test_accuracy']:.2f} %{spent}"

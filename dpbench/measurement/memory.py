@@ -4,15 +4,16 @@ import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from dpbench.datasets.loading import Dataset, normalise
+from dpbench.datasets import Data, loading
 from dpbench.measurement import step_timing
 from dpbench.processes import signals, worker
 from dpbench.training import malloc
-from dpbench.trial import TimedName
+from dpbench.trial import TimedName, Workload
 
 STEPS = 5
 SMALL_BATCH = 8
@@ -21,7 +22,11 @@ _RESET_PEAK = "5"  # what clears VmHWM, by proc(5)
 
 
 def resident_growth(
-    engine: TimedName, batch_size: int, *, threads: int, physical_batch_size: int | None
+    engine: TimedName,
+    workload: Workload,
+    *,
+    threads: int,
+    physical_batch_size: int | None,
 ) -> int | None:
     """Bytes that training steps of this batch size add to a process' resident memory at most.
 
@@ -44,14 +49,18 @@ def resident_growth(
             1, mp_context=context, initializer=worker.end_with, initargs=(os.getpid(),)
         ) as pool:
             with signals.blocked():
-                growth = pool.submit(_grown, engine, batch_size, threads, physical_batch_size)
+                growth = pool.submit(_grown, engine, workload, threads, physical_batch_size)
             return growth.result()
     except BrokenProcessPool:
         return None
 
 
 def allocated_growth(
-    engine: TimedName, batch_size: int, device: str, *, physical_batch_size: int | None
+    engine: TimedName,
+    workload: Workload,
+    device: str,
+    *,
+    physical_batch_size: int | None,
 ) -> int | None:
     """Bytes that training steps of this batch size add to what is allocated on the GPU at most.
 
@@ -60,44 +69,34 @@ def allocated_growth(
     """
     if engine == "tutorial-non-private" or engine == "opacus-as-shipped":  # noqa: PLR1714  # narrows
         return None
-    dataset, noise = _noise(batch_size, device), torch.Generator(device).manual_seed(0)
-    stepper = step_timing.build(engine, batch_size, dataset, noise, physical_batch_size)
-    images = normalise(dataset.train_images[:batch_size])
-    labels = dataset.train_labels[:batch_size]
+    noise = torch.Generator(device).manual_seed(0)
+    trial = step_timing.trial_of(engine, workload)
+    stepper = step_timing.build(trial, noise, physical_batch_size)
+    inputs, targets = _random(workload, device).batch(
+        torch.arange(workload.batch_size, device=device)
+    )
     for _ in range(step_timing.WARM_UP_STEPS):
-        stepper.step(images, labels)
+        stepper.step(inputs, targets)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     for _ in range(STEPS):
-        stepper.step(images, labels)
+        stepper.step(inputs, targets)
     return torch.cuda.max_memory_allocated(device) - before
 
 
-def _noise(batch_size: int, device: str) -> Dataset:
-    """Random images, enough for a few batches."""
-    draws = torch.Generator().manual_seed(0)
-    examples = 4 * batch_size + 64
-    none = torch.empty(0)
-    images = torch.randint(0, 256, (examples, 1, 28, 28), dtype=torch.uint8, generator=draws)
-    return Dataset(
-        name="noise",
-        train_images=images.to(device),
-        train_labels=torch.randint(0, 10, (examples,), generator=draws).to(device),
-        validation_images=none,
-        validation_labels=none,
-        test_images=none,
-        test_labels=none,
-    )
+def _random(workload: Workload, device: str) -> Data:
+    """Random examples of the dataset's shape, enough for a few batches."""
+    return loading.random(workload.dataset, 4 * workload.batch_size + 64, device)
 
 
 def _grown(
-    engine: TimedName, batch_size: int, threads: int, physical_batch_size: int | None
+    engine: TimedName, workload: Workload, threads: int, physical_batch_size: int | None
 ) -> int | None:
     torch.set_num_threads(threads)
-    dataset = _noise(batch_size, "cpu")
+    data = _random(workload, "cpu")
     small, whole = (
-        step_timing.arm(engine, size, dataset, STEPS, physical_batch_size=physical_batch_size)
-        for size in (SMALL_BATCH, batch_size)
+        step_timing.arm(engine, each, data, STEPS, physical_batch_size=physical_batch_size)
+        for each in (replace(workload, batch_size=SMALL_BATCH), workload)
     )
     small.run(step_timing.WARM_UP_STEPS)
     malloc.give_back()  # or the steps would use it unseen

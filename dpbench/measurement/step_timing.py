@@ -9,6 +9,7 @@ processes (`runner.time_engines`), since the ratio differs between processes, to
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from typing import Protocol
 
@@ -18,12 +19,20 @@ import torch
 from torch import Tensor
 
 from dpbench import engines, models
-from dpbench.datasets.loading import Dataset, normalise
+from dpbench.datasets import Data
 from dpbench.errors import BadInput
 from dpbench.measurement import tutorial
 from dpbench.privacy.sampling import poisson_batches
 from dpbench.training.loop import at_full_speed, synchronise
-from dpbench.trial import NON_PRIVATE, NON_PRIVATE_ENGINES, EngineName, StepTiming, TimedName, Trial
+from dpbench.trial import (
+    NON_PRIVATE,
+    NON_PRIVATE_ENGINES,
+    EngineName,
+    StepTiming,
+    TimedName,
+    Trial,
+    Workload,
+)
 
 PAIRS = 7  # odd, so that the median is one of them
 BLOCK_SECONDS = 0.1  # what the shorter block of a pair takes at least
@@ -32,8 +41,6 @@ WARM_UP_STEPS = 3
 OTHERS_BUSY = 0.1  # of one processor: above it, a timing is not alone
 
 _BUSY = ("user", "nice", "system", "irq", "softirq")  # of a processor's time; Linux has the most
-
-MODEL = "tutorial-cnn"
 
 _Batch = tuple[Tensor, Tensor]
 
@@ -48,13 +55,13 @@ class Arm(Protocol):
 
 def measure(
     engine: TimedName,
-    batch_size: int,
-    dataset: Dataset,
+    workload: Workload,
+    data: Data,
     *,
     pairs: int = PAIRS,
     physical_batch_size: int | None = None,
 ) -> list[StepTiming]:
-    """One `StepTiming` a pair, on the dataset's device, at this process' number of threads.
+    """One `StepTiming` a pair, on the data's device, at this process' number of threads.
 
     Without the step's memory, which `memory` measures.
 
@@ -62,20 +69,21 @@ def measure(
     already normalised: the step alone is timed. A tutorial's arm is timed end to end, its loader
     included. Noise and clipping bounds do not change a step's speed; both are 1 here.
 
+    Args:
+        engine: What is timed.
+        workload: What it is timed on.
+        data: The workload's dataset, in memory.
+        pairs: How many.
+        physical_batch_size: Most examples in one forward pass; None for whole batches.
+
     Raises:
-        BadInput: A tutorial's arm is asked for on another device than a CPU.
+        BadInput: A tutorial's arm is asked for on a GPU or with another model than its own.
     """
-    device = str(dataset.train_labels.device)
+    device = data.device
+    make = partial(arm, physical_batch_size=physical_batch_size)
     names: tuple[TimedName, TimedName] = (engine, NON_PRIVATE)
-    warm = [
-        arm(name, batch_size, dataset, WARM_UP_STEPS, physical_batch_size=physical_batch_size)
-        for name in names
-    ]
-    steps = _block_steps(warm, device)
-    timed, baseline = (
-        arm(name, batch_size, dataset, steps, physical_batch_size=physical_batch_size)
-        for name in names
-    )
+    steps = _block_steps([make(name, workload, data, WARM_UP_STEPS) for name in names], device)
+    timed, baseline = (make(name, workload, data, steps) for name in names)
     for each in (timed, baseline):
         each.run(steps)  # all of the batches: on a GPU each size of them is captured once
 
@@ -90,10 +98,10 @@ def measure(
             seconds = _block_seconds(timed, steps, device)
         timings.append(
             StepTiming(
-                dataset=dataset.name,
-                model=MODEL,
+                dataset=workload.dataset,
+                model=workload.model,
                 engine=engine,
-                batch_size=batch_size,
+                batch_size=workload.batch_size,
                 pair=pair,
                 order="engine-first" if engine_first else "baseline-first",
                 steps=steps,
@@ -108,8 +116,8 @@ def measure(
 
 def arm(
     name: TimedName,
-    batch_size: int,
-    dataset: Dataset,
+    workload: Workload,
+    data: Data,
     steps: int,
     *,
     physical_batch_size: int | None = None,
@@ -117,18 +125,22 @@ def arm(
     """The arm of that name, with what it needs for runs of up to so many steps.
 
     Raises:
-        BadInput: A tutorial's arm is asked for on another device than a CPU.
+        BadInput: A tutorial's arm is asked for on a GPU or with another model than its own.
     """
     match name:
         case "opacus-as-shipped" | "tutorial-non-private":
-            if dataset.train_labels.device.type != "cpu":
+            if data.device != "cpu":
                 raise BadInput(f"Expected {name} to be timed on cpu: its loader feeds no GPU.")
-            return tutorial.Tutorial(dataset, batch_size, private=name == "opacus-as-shipped")
+            if workload.model != tutorial.MODEL:
+                raise BadInput(
+                    f"Expected {name} to be timed on {tutorial.MODEL}, not {workload.model}."
+                )
+            return tutorial.Tutorial(data, workload.batch_size, private=name == "opacus-as-shipped")
         case _:
-            noise = torch.Generator(dataset.train_labels.device).manual_seed(0)
-            engine = build(name, batch_size, dataset, noise, physical_batch_size)
+            noise = torch.Generator(data.device).manual_seed(0)
+            engine = build(trial_of(name, workload), noise, physical_batch_size)
             at_once = engines.at_once(engine, noise=[noise])
-            return EngineArm(at_once, batches(batch_size, steps, dataset))
+            return EngineArm(at_once, batches(workload.batch_size, steps, data))
 
 
 class EngineArm:
@@ -141,50 +153,40 @@ class EngineArm:
     def run(self, steps: int) -> None:
         """As `Arm.run`."""
         with at_full_speed():  # as in training
-            for images, labels in self._batches[:steps]:
-                self._engine.step(images, labels)
+            for inputs, targets in self._batches[:steps]:
+                self._engine.step(inputs, targets)
 
 
-def build(
-    engine: EngineName,
-    batch_size: int,
-    dataset: Dataset,
-    noise: torch.Generator,
-    physical_batch_size: int | None,
-) -> engines.Engine:
-    """An engine for timing; see `trial_of`."""
-    return engines.build(
-        trial_of(engine, batch_size, dataset),
-        models.build(MODEL, seed=0, device=str(dataset.train_labels.device)),
-        noise=noise,
-        physical_batch_size=physical_batch_size,
-    )
+def build(trial: Trial, noise: torch.Generator, physical_batch_size: int | None) -> engines.Engine:
+    """The trial's engine on the device of the noise, for timing; see `trial_of`."""
+    model = models.build(trial.model, trial.dataset, seed=0, device=str(noise.device))
+    return engines.build(trial, model, noise=noise, physical_batch_size=physical_batch_size)
 
 
-def trial_of(engine: EngineName, batch_size: int, dataset: Dataset) -> Trial:
+def trial_of(engine: EngineName, workload: Workload) -> Trial:
     """A trial for timing: its steps stay near the same weights."""
     private = engine not in NON_PRIVATE_ENGINES
     return Trial(
-        dataset=dataset.name,
-        model=MODEL,
+        dataset=workload.dataset,
+        model=workload.model,
         engine=engine,
         noise_multiplier=1.0 if private else None,
         max_grad_norm=1.0 if private else None,
         delta=1e-5 if private else None,
-        batch_size=batch_size,
+        batch_size=workload.batch_size,
         learning_rate=1e-3,
         epochs=1,
     )
 
 
-def batches(batch_size: int, steps: int, dataset: Dataset) -> list[_Batch]:
-    """Poisson batches for so many steps, normalised, on the dataset's device."""
-    examples = len(dataset.train_labels)
+def batches(batch_size: int, steps: int, data: Data) -> list[_Batch]:
+    """Poisson batches for so many steps, prepared, on the data's device."""
+    examples = data.train_examples
     drawn = poisson_batches(
         examples=examples, sample_rate=batch_size / examples, rng=np.random.default_rng(0)
     )
     return [
-        (normalise(dataset.train_images[indices]), dataset.train_labels[indices])
+        data.batch(indices)
         for indices in map(torch.from_numpy, islice(drawn, max(steps, WARM_UP_STEPS)))
     ]
 

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from dpbench.datasets.catalogue import MEAN, STD
-from dpbench.datasets.loading import Dataset
-from dpbench.models import tutorial_cnn
+from dpbench import models
+from dpbench.datasets import Data, mnist
 
+MODEL = "tutorial-cnn"
 LEARNING_RATE = 1e-3  # of no interest here; the weights stay near where they start
 
 
@@ -28,17 +28,17 @@ class Tutorial:
     """A model, an optimizer and a loader, wired together as the tutorial does.
 
     Args:
-        dataset: On a CPU.
+        data: Of images of 1 x 28 x 28 pixels, on a CPU.
         batch_size: Of the loader.
         private: Whether `PrivacyEngine.make_private` wraps the three, with its defaults and with
             noise_multiplier and max_grad_norm of 1.
     """
 
-    def __init__(self, dataset: Dataset, batch_size: int, *, private: bool) -> None:
-        model: nn.Module = tutorial_cnn(seed=0, device="cpu")
+    def __init__(self, data: Data, batch_size: int, *, private: bool) -> None:
+        model: nn.Module = models.build(MODEL, "mnist", seed=0, device="cpu")
         optimizer: Any = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
         # DataLoader takes anything with a length and items
-        loader: Any = DataLoader(Items(dataset), batch_size=batch_size, shuffle=True)  # type: ignore[arg-type]
+        loader: Any = DataLoader(Items(data), batch_size=batch_size, shuffle=True)  # type: ignore[arg-type]
         if private:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Secure RNG turned off")
@@ -68,11 +68,10 @@ class Tutorial:
 class Items:
     """A dataset's training images one by one, as torchvision's MNIST hands them out."""
 
-    def __init__(self, dataset: Dataset) -> None:
-        self._images = dataset.train_images
-        self._labels = dataset.train_labels
+    def __init__(self, data: Data) -> None:
+        self._images, self._labels = data.train
         self._transform = transforms.Compose(
-            [transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))]
+            [transforms.ToTensor(), transforms.Normalize(mnist.SPEC.mean, mnist.SPEC.std)]
         )
 
     def __len__(self) -> int:

@@ -1,54 +1,51 @@
-"""The networks that are trained."""
+"""Models: one file each, which exports a `ModelSpec`. No torch until a model is built."""
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
+from dpbench import datasets, plugins
 from dpbench.errors import BadInput
+from dpbench.models.model_spec import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["ModelSpec", "build", "names", "refuse", "spec"]
 
 
-def tutorial_cnn(*, seed: int, device: str) -> nn.Sequential:
-    """The CNN of the Opacus MNIST tutorial, 26,010 parameters, float32 [B, 1, 28, 28] -> [B, 10].
-
-    Args:
-        seed: Of the initial weights, which are PyTorch's default ones.
-        device: Where it is put.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = nn.Sequential(
-            nn.Conv2d(1, 16, 8, stride=2, padding=3),  # [B, 1, 28, 28] -> [B, 16, 14, 14]
-            nn.ReLU(),
-            nn.MaxPool2d(2, stride=1),  # -> [B, 16, 13, 13]
-            nn.Conv2d(16, 32, 4, stride=2),  # -> [B, 32, 5, 5]
-            nn.ReLU(),
-            nn.MaxPool2d(2, stride=1),  # -> [B, 32, 4, 4]
-            nn.Flatten(),  # -> [B, 512]
-            nn.Linear(512, 32),
-            nn.ReLU(),
-            nn.Linear(32, 10),
-        )
-    return model.to(device)
+def names() -> tuple[str, ...]:
+    """The built-in models, in alphabetical order."""
+    return plugins.names("models")
 
 
-MODELS: Mapping[str, Callable[..., nn.Sequential]] = MappingProxyType(
-    {"tutorial-cnn": tutorial_cnn}
-)
-
-
-def build(name: str, *, seed: int, device: str) -> nn.Sequential:
-    """The network of that name; what a trial says that it trains, it trains.
-
-    Args:
-        name: A key of MODELS.
-        seed: Of the initial weights.
-        device: Where it is put.
+def spec(model: str) -> ModelSpec:
+    """The model's spec.
 
     Raises:
-        BadInput: There is no such network.
+        BadInput: There is no such model.
     """
-    if name not in MODELS:
-        raise BadInput(f"Expected model={name!r} to be one of {', '.join(MODELS)}.")
-    return MODELS[name](seed=seed, device=device)
+    found: ModelSpec = plugins.spec("models", model)
+    return found
+
+
+def build(model: str, dataset: str, *, seed: int, device: str) -> "nn.Module":
+    """The model for the dataset's inputs and classes, with its initial weights.
+
+    Args:
+        model: One of `names`.
+        dataset: One of `datasets.names`.
+        seed: Of the initial weights.
+        device: Where the model is put.
+
+    Raises:
+        BadInput: There is no such model, or it cannot take the dataset's inputs.
+    """
+    refuse(model, dataset)
+    data = datasets.spec(dataset)
+    return spec(model).build(data.input_shape, data.classes, seed=seed, device=device)
+
+
+def refuse(model: str, dataset: str) -> None:
+    """Raises BadInput where the model cannot take the dataset's inputs, or there is none."""
+    data = datasets.spec(dataset)
+    if (reason := spec(model).refusal(data.input_shape, data.classes)) is not None:
+        raise BadInput(f"Cannot train model={model} on dataset={dataset}: {reason}.")

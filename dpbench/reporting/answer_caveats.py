@@ -4,10 +4,9 @@ from collections.abc import Collection, Iterator
 
 import pandas as pd
 
-from dpbench import cli
+from dpbench import datasets, strings
 from dpbench.analysis import comparability, trial_rows
 from dpbench.analysis.answers import Answer
-from dpbench.datasets import catalogue
 from dpbench.privacy import guarantee
 from dpbench.reporting import quantities
 from dpbench.reporting.figure_caveats import OTHER_NEIGHBOURS
@@ -31,7 +30,7 @@ def of_choice(answers: Collection[Answer]) -> Iterator[str]:
         )
     if fresh := sorted({seed for best in given for seed in best.confirmed_on}):
         yield (
-            f"Confirmed accuracies and losses are those of {cli.named('seed', fresh)}, which "
+            f"Confirmed accuracies and losses are those of {strings.named('seed', fresh)}, which "
             "had no part in the choice."
         )
     known = (best.setting.train_examples for best in given)
@@ -81,7 +80,7 @@ def of_noise(trials: pd.DataFrame) -> Iterator[str]:
     shared = noisy[noisy["noise_derivation"].isna()]["trial_id"].nunique()
     if shared:
         yield (
-            f"{cli.counted(shared, 'trial')} of an older dpbench drew the noise from the seed "
+            f"{strings.counted(shared, 'trial')} of an older dpbench drew the noise from the seed "
             "alone, so that arms of one seed share it: their accuracies hold, but no two of their "
             "models could be released together."
         )
@@ -89,14 +88,16 @@ def of_noise(trials: pd.DataFrame) -> Iterator[str]:
 
 def of_dataset(trials: pd.DataFrame) -> Iterator[str]:
     """What the dataset stands for."""
-    if catalogue.FALLBACK in set(trials["dataset"]):
-        entry = catalogue.entry(catalogue.FALLBACK)
+    stand_ins = {name for name in datasets.names() if datasets.spec(name).stands_in_for}
+    for name in sorted(stand_ins & set(trials["dataset"])):
+        spec = datasets.spec(name)
+        original = datasets.spec(str(spec.stands_in_for)).title
         held_out = trials["validation_examples"].fillna(0).max()
         kept = f", {held_out:,.0f} more held out" if held_out else ""
         yield (
-            f"These are the embedded digits ({entry.train_examples - held_out:,.0f} to train on"
-            f"{kept}), which stand in where MNIST cannot be had: the curves have the shape, but "
-            "not the height, of MNIST's."
+            f"These are the embedded {spec.title} ({spec.train_examples - held_out:,.0f} to train "
+            f"on{kept}), which stand in where {original} cannot be had: the curves have the shape, "
+            f"but not the height, of {original}'s."
         )
 
 
@@ -112,11 +113,11 @@ def of_progress(trials: pd.DataFrame, asked: Collection[str]) -> Iterator[str]:
     waiting = set(asked) - finished - failed
     if waiting:
         yield (
-            f"{len(waiting):,} of {cli.counted(len(set(asked)), 'trial')} asked for are not "
+            f"{len(waiting):,} of {strings.counted(len(set(asked)), 'trial')} asked for are not "
             "there yet: the sweep is running, or was stopped."
         )
     if failed:
-        failures = cli.counted(len(failed), "trial")
+        failures = strings.counted(len(failed), "trial")
         yield f"{failures} failed: the table of failures says why."
 
 
@@ -147,11 +148,11 @@ def of_left_out(trials: pd.DataFrame, shown: pd.DataFrame) -> Iterator[str]:
         *(f"trials on {name}" for name in sorted(set(trials["dataset"]) - set(on["dataset"]))),
         *(f"trials with validation_examples {size:.0f}" for size in sorted(held_out - kept)),
         *(f"trials with delta {quantities.short(delta)}" for delta in sorted(deltas)),
-        *([f"{cli.counted(lone, 'arm')} of one seed, as others have several"] if lone else []),
+        *([f"{strings.counted(lone, 'arm')} of one seed, as others have several"] if lone else []),
         *(f"settings by {name} that another engine has trained, too" for name in engines),
         *(
             [
-                f"{cli.counted(other_noise, 'trial')} that draw their noise in another way "
+                f"{strings.counted(other_noise, 'trial')} that draw their noise in another way "
                 "than the arm's others (column noise_derivation)"
             ]
             if other_noise

@@ -1,12 +1,11 @@
 """A comparison as documents for continuous integration: Markdown, and JUnit's XML. No files."""
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
 from xml.etree import ElementTree as ET
 
 from dpbench.analysis.comparison import changes, coverage
+from dpbench.analysis.comparison.stores import Verdict
 
-Verdict = Literal["regression", "missing", "nothing-to-compare", "no-regression"]
 HEADLINES: dict[Verdict, str] = {
     "regression": "Regression",
     "missing": "Not all was checked",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from dpbench import cli
+from dpbench import strings
 from dpbench.analysis import arm_means, trial_rows
 
 FEW_ARMS = 4  # fewer arms show no frontier
@@ -49,7 +49,7 @@ def of_zero(trials: pd.DataFrame) -> Iterator[str]:
     """What a log axis of epsilon cannot show."""
     arms = arm_means.over_seeds(trial_rows.private(trial_rows.final(trials)))
     if none := int((arms["epsilon"] == 0).sum()):
-        yield f"{cli.counted(none, 'arm')} at epsilon 0 cannot stand on a log axis."
+        yield f"{strings.counted(none, 'arm')} at epsilon 0 cannot stand on a log axis."
 
 
 def of_gains(points: pd.DataFrame) -> tuple[str, ...]:
@@ -73,7 +73,7 @@ def of_seeds(trials: pd.DataFrame) -> Iterator[str]:
     lost = trial_rows.failures(trials)[trial_rows.ARM].drop_duplicates()
     if fewer := len(arms.merge(lost)):
         yield (
-            f"Of {cli.counted(fewer, 'arm')} some seeds have failed: what is drawn and "
+            f"Of {strings.counted(fewer, 'arm')} some seeds have failed: what is drawn and "
             "answered is of the seeds that have not, and may flatter."
         )
     alone = int((arms["seeds"] < 2).sum())
@@ -90,4 +90,4 @@ def of_arms(trials: pd.DataFrame) -> Iterator[str]:
     """How much of the plane was looked at."""
     arms = arm_means.over_seeds(trial_rows.private(trial_rows.final(trials)))
     if 0 < len(arms) < FEW_ARMS:
-        yield f"Only {cli.counted(len(arms), 'private arm')}: a better may be near."
+        yield f"Only {strings.counted(len(arms), 'private arm')}: a better may be near."

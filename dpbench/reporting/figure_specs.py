@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from dpbench.analysis import loss_parts, recommendation, trial_rows
 from dpbench.analysis.answers import Answer
-from dpbench.question import ANSWER_AT
+from dpbench.privacy.budgets import ANSWER_AT
 from dpbench.reporting import figure_caveats, figures, quantities, text, timing_caveats
 from dpbench.reporting.figures import parts
 from dpbench.trial import NON_PRIVATE

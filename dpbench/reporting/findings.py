@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dpbench import cli, store
+from dpbench import store, strings
 from dpbench.analysis import comparability, recommendation, step_overhead, trial_rows
 from dpbench.analysis.answers import Answer, Baseline
 from dpbench.reporting import answer_caveats, quantities, timing_caveats
@@ -131,7 +131,7 @@ def _facts(trials: pd.DataFrame, main: pd.DataFrame) -> str:
     if trials.empty:
         return "Timings only: no trial was trained."
     rows = trials[trials["dataset"].isin(main["dataset"])]
-    finished = cli.counted(trial_rows.final(rows)["trial_id"].nunique(), "trial")
+    finished = strings.counted(trial_rows.final(rows)["trial_id"].nunique(), "trial")
     parts = [f"{finished} finished on {rows['dataset'].iloc[0]}"]
     named = [name for key, name in quantities.ACCOUNTANTS.items() if key in set(main["accountant"])]
     if named:
@@ -141,7 +141,7 @@ def _facts(trials: pd.DataFrame, main: pd.DataFrame) -> str:
     parts += [
         f"model {', '.join(sorted(rows['model'].unique()))}",
         f"batch size{'s' if len(sizes) > 1 else ''} {', '.join(sizes)}",
-        cli.counted(rows["seed"].nunique(), "seed"),
+        strings.counted(rows["seed"].nunique(), "seed"),
     ]
     if rows["started_at"].notna().any():
         parts.append(f"{rows['started_at'].min():%Y-%m-%d}")

@@ -2,7 +2,7 @@
 
 import math
 
-from dpbench import cli
+from dpbench import strings
 from dpbench.analysis.answers import Accuracy, Setting
 from dpbench.analysis.statistics import Difference
 
@@ -24,7 +24,7 @@ def setting(chosen: Setting) -> str:
         *([f"momentum {chosen.momentum:g}"] if chosen.momentum else []),
         *(["shuffled batches"] if chosen.sampling != "poisson" else []),
     ]
-    return f"{', '.join(parts)} and {cli.counted(chosen.epochs, 'epoch')}"
+    return f"{', '.join(parts)} and {strings.counted(chosen.epochs, 'epoch')}"
 
 
 def accuracy(seen: Accuracy, seeds: str = " ({} seeds)") -> str:

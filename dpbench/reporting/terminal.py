@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from dpbench import cli
+from dpbench import console, strings
 from dpbench.analysis import trial_rows
 from dpbench.analysis.answers import Answer, Best
 from dpbench.privacy import guarantee
@@ -38,15 +38,17 @@ def as_text(written: "Written") -> str:
     tables = []
     for title, answers in groups:
         head, _, rest = table(answers).partition("\n")
-        tables += [*([title] if len(groups) > 1 else []), cli.bold(head), rest]
+        tables += [*([title] if len(groups) > 1 else []), console.bold(head), rest]
     first = [written.facts, *written.warnings, text.baseline(written.baseline)]
-    others = f" (of {cli.counted(written.others, 'other trial')}, too)" if written.others else ""
+    others = (
+        f" (of {strings.counted(written.others, 'other trial')}, too)" if written.others else ""
+    )
     return "\n".join(
         [
-            *map(cli.printable, first),
+            *map(strings.printable, first),
             *tables,
-            *map(cli.printable, (*text.weak(written.answers, written.baseline),)),
-            *map(cli.printable, written.notes),
+            *map(strings.printable, (*text.weak(written.answers, written.baseline),)),
+            *map(strings.printable, written.notes),
             f"page: {written.page}{others}",
         ]
     )
@@ -54,14 +56,14 @@ def as_text(written: "Written") -> str:
 
 def as_json(written: "Written") -> str:
     """One JSON object; numbers have all their digits."""
-    return cli.one_object(
+    return strings.json_text(
         schema_version=JSON_VERSION, **asdict(written) | {"page": str(written.page)}
     )
 
 
 def table(answers: Sequence[Answer]) -> str:
     """The answers as a small table for a terminal."""
-    return cli.table(_HEADER, [_row(answer) for answer in answers])
+    return strings.table(_HEADER, [_row(answer) for answer in answers])
 
 
 def by_sampling(answers: Sequence[Answer]) -> list[tuple[str, list[Answer]]]:
@@ -115,12 +117,12 @@ def unfinished(trials: pd.DataFrame, asked: Sequence[str]) -> Iterator[str]:
     failed = trial_rows.failures(trials)
     failed = failed[failed["trial_id"].isin(set(asked) - finished)]
     lost = len(set(asked) - finished - set(failed["trial_id"]))
-    every = cli.counted(len(asked), "trial")
+    every = strings.counted(len(asked), "trial")
     if len(failed):
         yield f"{len(failed)} of {every} failed; their rows have the tracebacks:"
         yield f"{'trial_id':<16}  {'status':<13}  epoch  reason"
     for row in failed.head(FAILURES_SHOWN).to_dict("records"):
-        reason = cli.one_line(row["reason"])
+        reason = strings.one_line(row["reason"])
         yield f"{row['trial_id']:<16}  {row['status']:<13}  {row['epoch']:>5}  {reason}"
     if len(failed) > FAILURES_SHOWN:
         yield f"... and {len(failed) - FAILURES_SHOWN} more"

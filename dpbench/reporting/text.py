@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from dpbench import cli
+from dpbench import strings
 from dpbench.analysis.answers import Answer, Baseline, Best, StepTime
 from dpbench.analysis.price import Price
 from dpbench.analysis.statistics import Difference
@@ -19,7 +19,7 @@ def baseline(found: Baseline | None) -> str:
         f"On {found.dataset}, the best non-private setting{chosen if found.arms > 1 else ''} "
         f"reaches {accuracy(found.accuracy)}{_fresh(found.confirmed_on)} with batch size "
         f"{found.batch_size}, learning rate {found.learning_rate:g} and "
-        f"{cli.counted(found.epochs, 'epoch')}{shuffled}."
+        f"{strings.counted(found.epochs, 'epoch')}{shuffled}."
     )
 
 
@@ -64,10 +64,10 @@ def remarks(answer: Answer) -> Iterator[str]:
 def _chosen(best: Best) -> Iterator[str]:
     """Among how many it was chosen, by what, and on which seeds its accuracy is."""
     of = _set(best.chosen_by)
-    among = f"It is the best of {cli.counted(best.arms, 'arm')} on the {of} set"
+    among = f"It is the best of {strings.counted(best.arms, 'arm')} on the {of} set"
     if best.confirmed_on:
         yield (
-            f"{among}. Its accuracy is that of {cli.named('seed', best.confirmed_on)}, which "
+            f"{among}. Its accuracy is that of {strings.named('seed', best.confirmed_on)}, which "
             f"had no part in the choice; those that had give {accuracy(best.accuracy_when_chosen)}."
         )
     elif best.arms > 1:
@@ -115,8 +115,8 @@ def _price(best: Best, price: Price) -> str:
     without = f" Not in that number: {' and '.join(left_out)}." if left_out else ""
     return (
         f"Its epsilon of {best.epsilon:.2g} is that of one training, but "
-        f"{cli.counted(price.settings, 'private setting')} in "
-        f"{cli.counted(price.trainings, 'training')} have seen this data{tuned}. No such bound "
+        f"{strings.counted(price.settings, 'private setting')} in "
+        f"{strings.counted(price.trainings, 'training')} have seen this data{tuned}. No such bound "
         "holds for the best of a fixed grid. The best of a random number of these settings drawn "
         f"at random, {price.settings} on average, spends {price.epsilon:.2g} (Papernot and Steinke "
         f"2022), which does not protect the examples that it is chosen by.{seeds}{without}"

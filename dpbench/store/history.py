@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from dpbench import __version__
-from dpbench.errors import BadInput
-from dpbench.question import ANSWER_AT
+from dpbench.errors import StoreError
+from dpbench.privacy.budgets import ANSWER_AT
 from dpbench.store import files
 
 _FOLDER = "sweeps"
@@ -106,7 +106,7 @@ def write(root: Path, sweep: Sweep) -> Sweep:
     one to choose by.
 
     Raises:
-        BadInput: The store's folder cannot be written to.
+        StoreError: The store's folder cannot be written to.
     """
     before = [old.confirming for old in read(root) if _key(old) == _key(sweep)]
     confirming = dict.fromkeys(each for ids in (*before, sweep.confirming) for each in ids)
@@ -116,7 +116,7 @@ def write(root: Path, sweep: Sweep) -> Sweep:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_bytes(path, json.dumps(asdict(sweep), indent=1).encode())
     except OSError as error:
-        raise BadInput(f"Cannot write {path}: {error.strerror}.") from error
+        raise StoreError(f"Cannot write {path}: {error.strerror}.") from error
     return sweep
 
 

@@ -1,76 +1,36 @@
-"""Locks of a store: one writer at a time, and one sweep for each trial that is running.
-
-The system drops them when their process ends, however it ends, so none is ever stale. On a file
-system without locks two sweeps at once may run the same trials; it is said once.
-"""
+"""The lock of a store's writers, and what happens on a file system without locks."""
 
 import errno
-import fcntl
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from filelock import FileLock
+
 _log = logging.getLogger(__name__)
 
-_WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Holds the lock that the file stands for, once whoever holds it has let it go."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    """Waits for the lock file and holds it; the system releases it when the process ends."""
+    lock = FileLock(path, mode=0o666)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError as error:
-            _excuse(error, path.parent)
+        lock.acquire()
+    except OSError as error:
+        warn_without_locks(error, path.parent)
+    try:
         yield
     finally:
-        os.close(descriptor)
+        lock.release()
 
 
-class Claims:
-    """The trials that this process runs: a lock on one byte each of a file without content.
-
-    Such a lock ends when its process closes the file anywhere, so it is opened here only.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-
-    def close(self) -> None:
-        """Lets all of them go."""
-        os.close(self._descriptor)
-
-    def take(self, key: str) -> bool:
-        """Whether nobody else holds the key, some hex digits; from now on this process does."""
-        try:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _byte(key))
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                return False
-            _excuse(error, self._path.parent)
-        return True
-
-    def give_back(self, key: str) -> None:
-        """Lets the key go."""
-        try:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, _byte(key))
-        except OSError as error:
-            _excuse(error, self._path.parent)
-
-
-def _byte(key: str) -> int:
-    return int(key[:15], 16)  # 60 bits: offsets end at 63
-
-
-def _excuse(error: OSError, folder: Path) -> None:
-    """Says that there are no locks; raises whatever else it is."""
-    if error.errno not in _WITHOUT_LOCKS:
+def warn_without_locks(error: OSError, folder: Path) -> None:
+    """Warns once if the error says that the file system has no locks; else raises it."""
+    if error.errno not in _NO_LOCKS:
         raise error
     _warn_once(folder)
 

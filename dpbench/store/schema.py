@@ -1,4 +1,4 @@
-"""The columns of a store, read off the nouns, and rows to tables and back over their versions."""
+"""The columns of a store, which are the fields of `trial`, and rows of older versions."""
 
 import types
 import typing
@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dpbench.errors import BadInput
+from dpbench.errors import StoreError
 from dpbench.trial import TIMED_UNDER, Environment, Epoch, Status, StepTiming, Trial
 
 # 1: without traceback. 2: epsilons by Opacus, without epsilon_pld, noise_derivation,
@@ -29,7 +29,7 @@ _ARROW_TYPES = {
 
 
 def trial_row(trial: Trial, seen: Epoch, where: Environment) -> dict[str, Any]:
-    """A row of `trials`: the flat union of what was asked, what was seen, and where."""
+    """A row of `trials`: the fields of all three."""
     return {
         "schema_version": SCHEMA_VERSION,
         "trial_id": trial.trial_id,
@@ -40,7 +40,7 @@ def trial_row(trial: Trial, seen: Epoch, where: Environment) -> dict[str, Any]:
 
 
 def timing_row(timing: StepTiming, where: Environment) -> dict[str, Any]:
-    """A row of `timings`: the flat union of what was seen and where."""
+    """A row of `timings`: the fields of both."""
     return {"schema_version": SCHEMA_VERSION, **asdict(timing), **asdict(where)}
 
 
@@ -60,12 +60,12 @@ def failed_timing_row(
     return dict.fromkeys(TIMINGS.names) | known | asdict(where)
 
 
-def _schema(keys: Mapping[str, type], *nouns: type) -> pa.Schema:
-    """The columns of the nouns' fields, in their order, with the widest type of each kind."""
+def _schema(keys: Mapping[str, type], *classes: type) -> pa.Schema:
+    """A column for each field of the classes, with the widest type of its kind."""
     columns = dict(keys)
-    for noun in nouns:
-        hints = typing.get_type_hints(noun)
-        columns |= {field.name: _base_type(hints[field.name]) for field in fields(noun)}
+    for each in classes:
+        hints = typing.get_type_hints(each)
+        columns |= {field.name: _base_type(hints[field.name]) for field in fields(each)}
     return pa.schema([pa.field(name, _ARROW_TYPES[kind]) for name, kind in columns.items()])
 
 
@@ -89,26 +89,26 @@ TIMING_KEY = (
     *TIMED_UNDER,
 )  # one timing's rows share it
 SCHEMAS = {"trials": TRIALS, "timings": TIMINGS}
-_NOUNS = (Trial, Epoch, StepTiming, Environment)
+_CLASSES = (Trial, Epoch, StepTiming, Environment)
 _OPTIONAL = {
     field.name
-    for noun in _NOUNS
-    for field in fields(noun)
-    if types.NoneType in typing.get_args(typing.get_type_hints(noun)[field.name])
+    for each in _CLASSES
+    for field in fields(each)
+    if types.NoneType in typing.get_args(typing.get_type_hints(each)[field.name])
 }
-# What a row is that was written before there was the column
+# The values of rows that were written before the column was introduced
 _DEFAULTS = {
     field.name: field.default
-    for noun in _NOUNS
-    for field in fields(noun)
+    for each in _CLASSES
+    for field in fields(each)
     if field.default is not MISSING
 }
 
 
 def refuse_newer(version: int) -> None:
-    """Raises BadInput, whose message lacks a file, where rows are of a newer schema than ours."""
+    """Raises StoreError, whose message lacks a file, where rows are of a newer schema than ours."""
     if version > SCHEMA_VERSION:
-        raise BadInput(
+        raise StoreError(
             f"is of schema version {version} and this dpbench reads up to {SCHEMA_VERSION}: "
             "upgrade dpbench to read it."
         )
@@ -133,7 +133,7 @@ def conform(found: pa.Table, schema: pa.Schema, columns: Sequence[str] | None = 
     none. A column that the schema does not have is left out.
 
     Raises:
-        BadInput: The rows are of a newer schema; the message lacks their file.
+        StoreError: The rows are of a newer schema; the message lacks their file.
         KeyError: They do not say what they are of: see `lacking`.
         ValueError: A column holds values of another type.
     """
@@ -143,6 +143,8 @@ def conform(found: pa.Table, schema: pa.Schema, columns: Sequence[str] | None = 
         raise ValueError("its column schema_version holds no integers")
     refuse_newer(pc.max(found["schema_version"]).as_py() or 0)
     wanted = pa.schema([schema.field(name) for name in columns or schema.names])
+    if found.schema.equals(wanted):  # as of most files; casting takes longer than reading
+        return found
     for name in lacking(found.column_names, wanted):
         raise KeyError(name)
     arrays = [

@@ -1,4 +1,4 @@
-"""Trial and data -> one `Epoch` after each epoch."""
+"""Trains trials and evaluates them after each epoch."""
 
 import math
 import secrets
@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dpbench import engines, models
-from dpbench.datasets.loading import Dataset, normalise
-from dpbench.errors import TrainingError
+from dpbench.datasets import Data
+from dpbench.errors import BadInput, TrainingError
 from dpbench.privacy import sampling
 from dpbench.training import malloc
 from dpbench.trial import Epoch, NoiseDerivation, Trial
@@ -24,12 +24,10 @@ from dpbench.trial import Epoch, NoiseDerivation, Trial
 EVALUATION_BATCH = 1_000  # test examples in one forward pass
 
 
-def train(
-    trial: Trial, dataset: Dataset, *, physical_batch_size: int | None = None
-) -> Iterator[Epoch]:
-    """Trains the trial on the dataset's device; yields what was seen after each epoch.
+def train(trial: Trial, data: Data, *, physical_batch_size: int | None = None) -> Iterator[Epoch]:
+    """Trains the trial on the data's device; yields what was seen after each epoch.
 
-    What the steps have spent is not computed here: `accounting.columns` says it of a row.
+    The epsilon that the steps have spent is not computed here, but by `accounting.columns`.
 
     Initial weights and sampler draw from the trial's seed and the noise from the trial, so the same
     trial gives the same numbers on the same processor at the same number of threads, unless it asks
@@ -37,23 +35,24 @@ def train(
 
     Args:
         trial: What to train.
-        dataset: On the device to train on, with the trial's number of examples held out.
+        data: On the device to train on, with the trial's number of examples held out.
         physical_batch_size: Most examples in one forward pass; None for whole batches.
 
     Raises:
-        BadInput: There is no such model, or the engine cannot train it.
-        TrainingError: The loss is no longer finite, or the sampler did not draw what was asked, so
-            that no epsilon would hold.
+        BadInput: There is no such model, it cannot take the dataset's inputs, or the engine cannot
+            train it.
+        TrainingError: The loss is no longer finite, or the sampler did not draw at the trial's
+            sample rate, so that no epsilon would hold.
     """
     seeds = _Seeds.of(trial)
-    model, noise = _initial(trial, dataset, seeds)
+    model, noise = _initial(trial, data, seeds)
     built = engines.build(trial, model, noise=noise, physical_batch_size=physical_batch_size)
     engine = engines.at_once(built, noise=[noise])
     for (seen,) in _epochs(
         [trial],
-        lambda images, labels: engine.step(images, labels)[None],
+        lambda inputs, targets: engine.step(inputs, targets)[None],
         lambda: [model],
-        dataset,
+        data,
         seeds,
     ):
         if isinstance(seen, TrainingError):
@@ -62,35 +61,42 @@ def train(
 
 
 def train_stack(
-    trials: Sequence[Trial], dataset: Dataset, *, physical_batch_size: int | None = None
+    trials: Sequence[Trial], data: Data, *, physical_batch_size: int | None = None
 ) -> Iterator[list[Epoch | TrainingError]]:
     """Trains the trials of one `stacks.key` at once, on the same batches; as `train` for each.
 
     Their weights differ from those of `train` by rounding alone.
 
     Yields:
-        For each trial, in their order, what was seen in the epoch, or why it cannot go on: then it
-        is carried along, and the same again in later epochs.
+        For each trial, in their order, what was seen in the epoch, or why it cannot go on. A trial
+        that cannot go on stays in the stack, and yields the same error after later epochs.
+
+    Raises:
+        BadInput: The model is not a chain of layers.
     """
     seeds = [_Seeds.of(trial) for trial in trials]
-    models_of, noise = zip(
-        *(_initial(trial, dataset, each) for trial, each in zip(trials, seeds, strict=True)),
+    initial, noise = zip(
+        *(_initial(trial, data, each) for trial, each in zip(trials, seeds, strict=True)),
         strict=True,
     )
-    stack = engines.stacked(trials, models_of, noise=noise, physical_batch_size=physical_batch_size)
+    chains = [model for model in initial if isinstance(model, nn.Sequential)]
+    if len(chains) < len(initial):
+        raise BadInput(f"Cannot stack trials of model={trials[0].model}: it is no nn.Sequential.")
+    stack = engines.stacked(trials, chains, noise=noise, physical_batch_size=physical_batch_size)
     step = engines.at_once(stack, noise=noise).step
-    yield from _epochs(trials, step, stack.settle, dataset, seeds[0])
+    yield from _epochs(trials, step, stack.settle, data, seeds[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seeds:
-    """What a trial's generators start from.
+    """The seeds of a trial's generators.
 
     Attributes:
         weights: Of the initial weights.
         sampler: Of the batches.
         noise: Of the noise, 63 bits.
-        system: That sampler and noise come from, of a trial that asks for fresh noise.
+        system: The seed from the system that sampler and noise derive from, where the trial asks
+            for fresh noise.
     """
 
     weights: int
@@ -115,20 +121,17 @@ class _Seeds:
         return "trial" if self.system is None else "system"
 
 
-def _initial(
-    trial: Trial, dataset: Dataset, seeds: _Seeds
-) -> tuple[nn.Sequential, torch.Generator]:
-    """The trial's model before its first step, and its noise."""
-    device = str(dataset.train_labels.device)
-    model = models.build(trial.model, seed=seeds.weights, device=device)
-    return model, torch.Generator(device).manual_seed(seeds.noise)
+def _initial(trial: Trial, data: Data, seeds: _Seeds) -> tuple[nn.Module, torch.Generator]:
+    """The trial's model before its first step, and the generator of its noise."""
+    model = models.build(trial.model, trial.dataset, seed=seeds.weights, device=data.device)
+    return model, torch.Generator(data.device).manual_seed(seeds.noise)
 
 
 def _epochs(
     trials: Sequence[Trial],
     step: Callable[[Tensor, Tensor], Tensor],
     models_now: Callable[[], Sequence[nn.Module]],
-    dataset: Dataset,
+    data: Data,
     seeds: _Seeds,
 ) -> Iterator[list[Epoch | TrainingError]]:
     """What each trial has seen after each epoch, or why it cannot go on.
@@ -136,13 +139,12 @@ def _epochs(
     Args:
         trials: Of one sampling, batch size and seed.
         step: As `Engine.step`, for all of them; their losses [T].
-        models_now: The models that the steps have made of them.
-        dataset: On the device to train on.
+        models_now: Returns their models at the weights that the steps have reached.
+        data: On the device to train on.
         seeds: Of the first trial; the batches are all trials'.
     """
     first = trials[0]
-    device = str(dataset.train_labels.device)
-    examples = len(dataset.train_labels)
+    device, examples = data.device, data.train_examples
     sample_rate = first.batch_size / examples
     steps_per_epoch = round(examples / first.batch_size)
     batches = sampling.batches(
@@ -162,9 +164,7 @@ def _epochs(
             for batch in islice(batches, steps_per_epoch):
                 tally.count(batch)
                 indices = _sent(torch.from_numpy(batch), device)
-                # copies whole images, where indexing copies number by number
-                images = normalise(dataset.train_images.index_select(0, indices))
-                loss_sums += step(images, dataset.train_labels[indices])
+                loss_sums += step(*data.batch(indices))
         synchronise(device)
         train_seconds += time.perf_counter() - start
         disagreement = tally.disagreement(
@@ -189,7 +189,7 @@ def _epochs(
             try:
                 if disagreement:
                     raise TrainingError(f"no epsilon holds: {disagreement}")
-                whole.append(_evaluated(counted, model, dataset))
+                whole.append(_evaluated(counted, model, data))
             except TrainingError as error:
                 stopped[trial.trial_id] = error
                 whole.append(error)
@@ -198,17 +198,17 @@ def _epochs(
             return
 
 
-def _evaluated(counted: Epoch, model: nn.Module, dataset: Dataset) -> Epoch:
+def _evaluated(counted: Epoch, model: nn.Module, data: Data) -> Epoch:
     """The epoch with the model's losses and accuracies.
 
     Raises:
         TrainingError: A loss is not finite.
     """
-    test_loss, test_accuracy = evaluate(model, dataset.test_images, dataset.test_labels)
+    test_loss, test_accuracy = evaluate(model, *data.test, prepare=data.prepared)
     validation_loss, validation_accuracy = None, None
-    if len(dataset.validation_labels):
+    if data.validation is not None:
         validation_loss, validation_accuracy = evaluate(
-            model, dataset.validation_images, dataset.validation_labels
+            model, *data.validation, prepare=data.prepared
         )
     assert counted.train_loss is not None
     if not (math.isfinite(counted.train_loss) and math.isfinite(test_loss)):
@@ -222,33 +222,35 @@ def _evaluated(counted: Epoch, model: nn.Module, dataset: Dataset) -> Epoch:
     )
 
 
-def evaluate(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
-    """(mean cross entropy in nats, accuracy as a fraction) over all of the images.
+def evaluate(
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, prepare: Callable[[Tensor], Tensor]
+) -> tuple[float, float]:
+    """(mean cross entropy in nats, accuracy as a fraction) over all of the examples.
 
     Args:
-        model: float32 [B, 1, 28, 28] -> [B, 10].
-        images: Grey levels, uint8 [M, 1, 28, 28].
-        labels: Classes, int64 [M].
+        model: Prepared inputs [B, ...] -> logits [B, classes].
+        inputs: Raw, [M, ...].
+        targets: Classes, int64 [M].
+        prepare: As `Data.prepare`.
     """
-    loss, correct = torch.zeros((2, 1), dtype=torch.float64, device=labels.device)
+    loss, correct = torch.zeros((2, 1), dtype=torch.float64, device=targets.device)
     logits_of = engines.forward(model)
     with torch.no_grad():
-        for part, part_labels in zip(
-            images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True
+        for part, part_targets in zip(
+            inputs.split(EVALUATION_BATCH), targets.split(EVALUATION_BATCH), strict=True
         ):
-            logits = logits_of(normalise(part))  # [B, 10]
-            loss += F.cross_entropy(logits, part_labels, reduction="sum")
-            correct += (logits.argmax(dim=1) == part_labels).sum()
-    return float(loss) / len(labels), float(correct) / len(labels)
+            logits = logits_of(prepare(part))  # [B, classes]
+            loss += F.cross_entropy(logits, part_targets, reduction="sum")
+            correct += (logits.argmax(dim=1) == part_targets).sum()
+    return float(loss) / len(targets), float(correct) / len(targets)
 
 
 @contextmanager
 def at_full_speed() -> Iterator[None]:
-    """Has this process take steps without delay meanwhile.
+    """Makes this process' steps fast: keeps freed memory, and flushes denormal floats to zero.
 
-    It keeps the memory that they free (`heap`). And this thread, not PyTorch's other ones, takes
-    floats below 1e-38 for 0: a processor takes many times as long for each of them, and the softmax
-    outputs of a trial whose weights explode under its noise are full of them.
+    Denormals are flushed in this thread, not in PyTorch's other ones. They slow a processor down
+    many times, and the softmax outputs of a trial whose weights explode are full of them.
     """
     before = bool(torch.full((), 1e-20) * 1e-20 == 0)
     torch.set_flush_denormal(True)
@@ -260,13 +262,13 @@ def at_full_speed() -> Iterator[None]:
 
 
 def _sent(indices: Tensor, device: str) -> Tensor:
-    """The indices on the device; on a GPU without waiting for what it does meanwhile."""
+    """The indices on the device; a copy to a GPU is asynchronous."""
     if device.startswith("cuda"):
         return indices.pin_memory().to(device, non_blocking=True)
     return indices
 
 
 def synchronise(device: str) -> None:
-    """Waits until the device has done all that it was given."""
+    """Waits until the device is idle."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)

@@ -6,21 +6,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from factories import tutorial_cnn
 
 from bench import launches
 from bench.peers import race, stacks, tutorial
-from dpbench import models
-from dpbench.datasets import loading
-from dpbench.execution import grid
+from dpbench.datasets import Data
+from dpbench.execution import grid, sweep_file
 
 
 @pytest.mark.parametrize("count", [2, 5, 8])
 def test_the_sweep_runs_the_tutorials_trials_and_no_other(count: int, tmp_path: Path) -> None:
     trials = list(itertools.product(race.NOISES, race.CLIPS))[:count]
     race._sweep(trials, "fused", tmp_path, [])
-    _, tables = grid.parse(grid.read_text(tmp_path / "fused.toml"), tmp_path / "fused.toml")
     fixed = {"batch_size": 64, "epochs": 3, "baseline": False}
-    asked = grid.trials([grid.grid(table, fixed) for table in tables], "mnist")
+    asked = grid.trials(sweep_file.read(tmp_path / "fused.toml").grids(fixed), "mnist")
     found = sorted((trial.noise_multiplier, trial.max_grad_norm) for trial in asked)
     assert found == sorted(trials)
 
@@ -43,7 +42,7 @@ def test_what_needs_a_gpu_says_so(
 
 
 def test_what_launches_are_counted_of_takes_steps(
-    digits: loading.Dataset, monkeypatch: pytest.MonkeyPatch
+    digits: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launches, "STEPS", 2)
     found = list(launches._arms(16, digits))
@@ -54,7 +53,10 @@ def test_what_launches_are_counted_of_takes_steps(
 
 
 def test_its_network_is_ours() -> None:
-    theirs, ours = tutorial.SampleConvNet(), models.tutorial_cnn(seed=0, device="cpu")
+    theirs, ours = (
+        tutorial.SampleConvNet(),
+        tutorial_cnn(seed=0, device="cpu"),
+    )
     for mine, its in zip(ours.parameters(), theirs.parameters(), strict=True):
         its.data.copy_(mine.data)
     images = torch.randn(4, 1, 28, 28)

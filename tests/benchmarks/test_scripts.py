@@ -15,6 +15,9 @@ SCRIPTS = sorted(
 )
 NEEDS = ("CUDA device", "dataset=mnist", "MNIST", "Expected jax", "Expected dask")
 WITHOUT_MNIST = ("efficiency", "mnist_grid", "opacus_table", "saturation")  # which run anywhere
+# Their shortest form takes more than ten seconds. What they compute is tested beside this file and
+# by the gate sweep.efficiency; that they start is tested here.
+LONG = ("audit_seeds", "efficiency", "overhead_coverage")
 
 
 def run(script: Path, data_root: Path, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -47,12 +50,32 @@ def test_scripts_are_found() -> None:
     assert {path.stem for path in SCRIPTS} >= {*WITHOUT_MNIST, "jax_step", "race", "stacks"}
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=str)
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(each, marks=pytest.mark.slow if each.stem in LONG else (), id=str(each))
+        for each in SCRIPTS
+    ],
+)
 def test_a_script_runs_or_says_what_it_needs(script: Path, tmp_path: Path) -> None:
     """Where there is no MNIST, and none can be had."""
     blocked = tmp_path / "file"
     blocked.touch()  # a data root that cannot be made
     judge(script, run(script, blocked, tmp_path))
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_script_starts(name: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "bench" / f"{name}.py"), "--help"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--short" in done.stdout
 
 
 def test_without_jax_its_step_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from factories import make_trial
+from factories import make_trial, tutorial_cnn
 from torch import Tensor
 
-from dpbench import engines, models
-from dpbench.datasets import loading
+from dpbench import engines
+from dpbench.datasets import Data
 from dpbench.engines.backward import NO_LABEL
 from dpbench.engines.cuda_graphs import PADDING, Capturable, Graphed, Padded, padded_size
 from dpbench.trial import EngineName, Trial
@@ -30,7 +30,7 @@ def engine_of(name: EngineName, device: str = "cpu") -> tuple[Capturable, torch.
     from dpbench.engines.non_private import NonPrivate
 
     noise = torch.Generator(device).manual_seed(2)
-    model = models.tutorial_cnn(seed=1, device=device)
+    model = tutorial_cnn(seed=1, device=device)
     if name == "non-private":
         return NonPrivate(trial(name), model, physical_batch_size=24), noise
     return Bookkeeping(trial(name), model, noise=noise, physical_batch_size=24), noise
@@ -39,7 +39,7 @@ def engine_of(name: EngineName, device: str = "cpu") -> tuple[Capturable, torch.
 def stack(device: str = "cpu") -> tuple[Capturable, torch.Generator]:
     noise = torch.Generator(device).manual_seed(2)
     trials = [trial("fused"), replace(trial("fused"), max_grad_norm=0.1, learning_rate=0.3)]
-    alike = [models.tutorial_cnn(seed=1, device=device) for _ in trials]
+    alike = [tutorial_cnn(seed=1, device=device) for _ in trials]
     return engines.stacked(trials, alike, noise=[noise, noise], physical_batch_size=24), noise
 
 
@@ -49,12 +49,12 @@ def engine_or_stack(name: str, device: str = "cpu") -> tuple[Capturable, torch.G
     return engine_of("non-private" if name == "non-private" else "bookkeeping", device)
 
 
-def batches(digits: loading.Dataset, device: str = "cpu") -> list[tuple[Tensor, Tensor]]:
+def batches(digits: Data, device: str = "cpu") -> list[tuple[Tensor, Tensor]]:
     found, start = [], 0
     for size in SIZES:
         part = slice(start, start + size)
-        images = loading.normalise(digits.train_images[part])
-        found.append((images.to(device), digits.train_labels[part].to(device)))
+        images = digits.prepared(digits.train[0][part])
+        found.append((images.to(device), digits.train[1][part].to(device)))
         start += size
     return found
 
@@ -70,7 +70,7 @@ def test_sizes_are_padded_to_the_next_multiple(count: int, size: int) -> None:
 
 
 @pytest.mark.parametrize("name", [*NAMES, "stacked"])
-def test_a_padded_step_is_the_step(name: str, digits: loading.Dataset) -> None:
+def test_a_padded_step_is_the_step(name: str, digits: Data) -> None:
     plain, _ = engine_or_stack(name)
     padded, _ = engine_or_stack(name)
     held = Padded(padded_size(max(SIZES)), *batches(digits)[0])
@@ -82,7 +82,7 @@ def test_a_padded_step_is_the_step(name: str, digits: loading.Dataset) -> None:
     assert_close(padded.state, plain.state)
 
 
-def test_the_state_is_all_that_a_step_changes(digits: loading.Dataset) -> None:
+def test_the_state_is_all_that_a_step_changes(digits: Data) -> None:
     """Put back, the next step is the same again; with momentum, velocities belong to it."""
     for name in [*NAMES, "stacked"]:
         engine, noise = engine_or_stack(name)
@@ -101,7 +101,7 @@ def test_the_state_is_all_that_a_step_changes(digits: loading.Dataset) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="captures do not fail here")
 def test_where_a_capture_fails_steps_go_on_without(
-    digits: loading.Dataset, caplog: pytest.LogCaptureFixture
+    digits: Data, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain, _ = engine_of("bookkeeping")
     engine, noise = engine_of("bookkeeping")
@@ -120,7 +120,7 @@ def test_where_a_capture_fails_steps_go_on_without(
 @pytest.mark.parametrize("name", [*NAMES, "stacked"])
 def test_on_cuda_graphs_follow_the_trajectory_of_plain_steps(
     name: str,
-    digits: loading.Dataset,
+    digits: Data,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from factories import make_trial
+from factories import make_trial, tutorial_cnn
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from dpbench import engines, models, store
-from dpbench.datasets import loading
+from dpbench import engines, store
+from dpbench.datasets import Data
 from dpbench.engines import backward, bookkeeping, fused
 from dpbench.engines.fused import kernel, simd
 from dpbench.engines.opacus_grad_sample import OpacusGradSample
@@ -29,7 +29,7 @@ EVERY_PRIVATE = pytest.mark.parametrize("engine", PRIVATE)
 
 
 def build(trial: Trial, physical_batch_size: int | None = None) -> tuple[nn.Module, engines.Engine]:
-    model = models.tutorial_cnn(seed=1, device="cpu")
+    model = tutorial_cnn(seed=1, device="cpu")
     noise = torch.Generator().manual_seed(2)
     return model, engines.build(trial, model, noise=noise, physical_batch_size=physical_batch_size)
 
@@ -48,35 +48,35 @@ def gradient(trial: Trial, images: Tensor, labels: Tensor) -> Tensor:
     return (before - weights(model)) * trial.batch_size / trial.learning_rate
 
 
-def batch(digits: loading.Dataset, size: int, start: int = 0) -> tuple[Tensor, Tensor]:
+def batch(digits: Data, size: int, start: int = 0) -> tuple[Tensor, Tensor]:
     part = slice(start, start + size)
-    return loading.normalise(digits.train_images[part]), digits.train_labels[part]
+    return digits.prepared(digits.train[0][part]), digits.train[1][part]
 
 
 def test_the_model_is_the_tutorials() -> None:
-    model = models.tutorial_cnn(seed=0, device="cpu")
+    model = tutorial_cnn(seed=0, device="cpu")
     assert sum(parameter.numel() for parameter in model.parameters()) == 26_010
     assert model(torch.zeros(3, 1, 28, 28)).shape == (3, 10)
-    same, other = (models.tutorial_cnn(seed=seed, device="cpu") for seed in (0, 1))
+    same, other = (tutorial_cnn(seed=seed, device="cpu") for seed in (0, 1))
     assert torch.equal(weights(model), weights(same))
     assert not torch.equal(weights(model), weights(other))
 
 
 def test_making_a_model_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
-    models.tutorial_cnn(seed=5, device="cpu")
+    tutorial_cnn(seed=5, device="cpu")
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("engine", NON_PRIVATE_ENGINES)
 def test_non_private_is_sgd_with_the_expected_batch_size_as_divisor(
-    engine: EngineName, digits: loading.Dataset
+    engine: EngineName, digits: Data
 ) -> None:
     images, labels = batch(digits, 50)
     trial = make_trial(engine, batch_size=64, learning_rate=0.5)
     model, stepper = build(trial)
     loss = stepper.step(images, labels)
-    plain = models.tutorial_cnn(seed=1, device="cpu")
+    plain = tutorial_cnn(seed=1, device="cpu")
     plain_loss = F.cross_entropy(plain(images), labels, reduction="sum")
     plain_loss.backward()
     assert float(loss) == pytest.approx(float(plain_loss.detach()), rel=1e-5)
@@ -86,9 +86,7 @@ def test_non_private_is_sgd_with_the_expected_batch_size_as_divisor(
 
 
 @EVERY_PRIVATE
-def test_no_noise_and_a_wide_clip_recover_plain_sgd(
-    engine: EngineName, digits: loading.Dataset
-) -> None:
+def test_no_noise_and_a_wide_clip_recover_plain_sgd(engine: EngineName, digits: Data) -> None:
     """Within 1e-4: where pixels tie in max-pooling to rounding, either may take the gradient."""
     images, labels = batch(digits, 50)
     wide = make_trial(engine, noise_multiplier=0.0, max_grad_norm=1e6)
@@ -100,7 +98,7 @@ def test_no_noise_and_a_wide_clip_recover_plain_sgd(
 @EVERY_PRIVATE
 @pytest.mark.parametrize("max_grad_norm", [0.01, 1.0])
 def test_no_example_moves_the_sum_beyond_the_clipping_norm(
-    engine: EngineName, max_grad_norm: float, digits: loading.Dataset
+    engine: EngineName, max_grad_norm: float, digits: Data
 ) -> None:
     trial = make_trial(engine, noise_multiplier=0.0, max_grad_norm=max_grad_norm)
     images, labels = batch(digits, 33)
@@ -126,9 +124,9 @@ class Wrapped(nn.Module):
 @pytest.mark.parametrize("engine", ["opacus-hooks", "opacus-functorch"])
 @pytest.mark.parametrize("wrapped", [False, True], ids=["sequential", "wrapped"])
 def test_opacus_computes_the_gradients_of_examples_alone_where_it_can(
-    engine: EngineName, wrapped: bool, digits: loading.Dataset
+    engine: EngineName, wrapped: bool, digits: Data
 ) -> None:
-    plain = models.tutorial_cnn(seed=1, device="cpu")
+    plain = tutorial_cnn(seed=1, device="cpu")
     model = Wrapped(plain) if wrapped else plain
     noise = torch.Generator().manual_seed(2)
     trial = make_trial(engine, noise_multiplier=0.5)
@@ -146,7 +144,7 @@ def test_opacus_computes_the_gradients_of_examples_alone_where_it_can(
 @EVERY_PRIVATE
 @pytest.mark.parametrize("physical_batch_size", [None, 7])
 def test_engines_follow_the_same_trajectory(
-    engine: EngineName, physical_batch_size: int | None, digits: loading.Dataset
+    engine: EngineName, physical_batch_size: int | None, digits: Data
 ) -> None:
     """Five noisy steps with momentum: the same weights as hooks within 1e-5 of the way moved.
 
@@ -166,9 +164,9 @@ def test_engines_follow_the_same_trajectory(
     assert error < 1e-5
 
 
-def test_a_batch_of_several_chunks_is_summed_whole(digits: loading.Dataset) -> None:
+def test_a_batch_of_several_chunks_is_summed_whole(digits: Data) -> None:
     images, labels = batch(digits, 500)  # more than either engine takes at a time on a CPU
-    plain = models.tutorial_cnn(seed=1, device="cpu")
+    plain = tutorial_cnn(seed=1, device="cpu")
     loss = F.cross_entropy(plain(images), labels, reduction="sum")
     whole = torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, list(plain.parameters()))])
     chunked = gradient(make_trial("non-private"), images, labels)
@@ -198,9 +196,7 @@ def test_an_empty_batch_is_noise_of_the_right_spread(engine: EngineName) -> None
 
 
 @EVERY_PRIVATE
-def test_noise_is_added_once_a_step_however_many_parts(
-    engine: EngineName, digits: loading.Dataset
-) -> None:
+def test_noise_is_added_once_a_step_however_many_parts(engine: EngineName, digits: Data) -> None:
     images, labels = batch(digits, 40)
     trial = make_trial(engine, noise_multiplier=50.0, max_grad_norm=0.1)
     model, stepper = build(trial, physical_batch_size=8)
@@ -227,11 +223,9 @@ def test_each_step_draws_new_noise_from_its_own_generator(engine: EngineName) ->
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_step_returns_the_sum_of_the_losses_before_it(
-    engine: EngineName, digits: loading.Dataset
-) -> None:
+def test_a_step_returns_the_sum_of_the_losses_before_it(engine: EngineName, digits: Data) -> None:
     images, labels = batch(digits, 30)
-    plain = models.tutorial_cnn(seed=1, device="cpu")
+    plain = tutorial_cnn(seed=1, device="cpu")
     with torch.no_grad():
         expected = float(F.cross_entropy(plain(images), labels, reduction="sum"))
     _, stepper = build(make_trial(engine), physical_batch_size=8)
@@ -239,12 +233,12 @@ def test_a_step_returns_the_sum_of_the_losses_before_it(
     assert float(stepper.step(images[:0], labels[:0])) == 0
 
 
-def test_opacus_hooks_are_wrong_on_channels_last_activations(digits: loading.Dataset) -> None:
+def test_opacus_hooks_are_wrong_on_channels_last_activations(digits: Data) -> None:
     """Why `engines.build` makes contiguous what the hooks read; when this fails, it need not."""
     images, labels = batch(digits, 32)
     trial = make_trial("opacus-hooks", noise_multiplier=0.0, max_grad_norm=1e6)
     plain = gradient(make_trial("non-private"), images, labels)
-    model = models.tutorial_cnn(seed=1, device="cpu")
+    model = tutorial_cnn(seed=1, device="cpu")
     model.to(memory_format=torch.channels_last)
     noise = torch.Generator().manual_seed(0)
     engine = OpacusGradSample(trial, model, noise=noise, physical_batch_size=None)
@@ -349,8 +343,8 @@ def test_bookkeeping_knows_any_model_of_its_layers(
     assert torch.equal(images, given)
 
 
-def test_passes_by_hand_are_autograds(digits: loading.Dataset) -> None:
-    model = models.tutorial_cnn(seed=1, device="cpu").to(memory_format=torch.channels_last)
+def test_passes_by_hand_are_autograds(digits: Data) -> None:
+    model = tutorial_cnn(seed=1, device="cpu").to(memory_format=torch.channels_last)
     images, labels = batch(digits, 20)
     loss, found = backward.through(model)(images, labels)
     same, expected = backward.ByAutograd(model)(images, labels)
@@ -529,7 +523,7 @@ def test_bookkeeping_refuses_what_it_does_not_know(model: nn.Module, message: st
         )
 
 
-def test_after_a_step_that_failed_bookkeeping_takes_the_next(digits: loading.Dataset) -> None:
+def test_after_a_step_that_failed_bookkeeping_takes_the_next(digits: Data) -> None:
     model, engine = build(make_trial("bookkeeping", noise_multiplier=0.0))
     images, labels = batch(digits, 20)
     before = weights(model)
@@ -540,12 +534,12 @@ def test_after_a_step_that_failed_bookkeeping_takes_the_next(digits: loading.Dat
 
 
 def test_where_fused_does_not_know_the_model_another_takes_its_place() -> None:
-    of_the_same_shapes = models.tutorial_cnn(seed=0, device="cpu")
+    of_the_same_shapes = tutorial_cnn(seed=0, device="cpu")
     of_the_same_shapes[1] = nn.Tanh()
     for other in (nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), of_the_same_shapes):
         assert engines.implementation("fused", other) == "bookkeeping"
         assert engines.implementation("fused-non-private", other) == "non-private"
-    known = models.tutorial_cnn(seed=0, device="cpu")
+    known = tutorial_cnn(seed=0, device="cpu")
     for engine in ENGINES:
         assert engines.implementation(engine, known) == engine
 
@@ -579,12 +573,12 @@ CHANGES: dict[str, Callable[[nn.Sequential], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_a_changed_tutorial_cnn_is_not_the_kernels(
-    change: Callable[[nn.Sequential], object], digits: loading.Dataset
+    change: Callable[[nn.Sequential], object], digits: Data
 ) -> None:
     """Another engine trains it as it is, or says that it cannot; and so do stacks."""
     images, labels = batch(digits, 32)
     trial = make_trial("fused-non-private")
-    model, same = (models.tutorial_cnn(seed=1, device="cpu") for _ in range(2))
+    model, same = (tutorial_cnn(seed=1, device="cpu") for _ in range(2))
     change(model)
     assert engines.implementation("fused", model) == "bookkeeping"
     noise = torch.Generator().manual_seed(2)
@@ -602,11 +596,11 @@ def test_a_changed_tutorial_cnn_is_not_the_kernels(
 def test_what_our_private_engines_would_pass_over_is_refused(name: str) -> None:
     trial = make_trial("fused")
     noise = torch.Generator().manual_seed(2)
-    model = models.tutorial_cnn(seed=1, device="cpu")
+    model = tutorial_cnn(seed=1, device="cpu")
     CHANGES[name](model)
     with pytest.raises(BadInput, match=r"bookkeeping engine .* (hooks|frozen)"):
         engines.build(trial, model, noise=noise)
-    plain = models.tutorial_cnn(seed=1, device="cpu")
+    plain = tutorial_cnn(seed=1, device="cpu")
     with pytest.raises(BadInput, match=r"Stacked trials .* (hooks|frozen)"):
         engines.stacked(
             [trial, trial], [plain, model], noise=[noise, noise], physical_batch_size=None
@@ -619,15 +613,15 @@ def test_evaluation_is_the_kernels_whatever_engine_trains() -> None:
         assert isinstance(engines.forward(model), fused.Forward), name
 
 
-def test_a_model_that_is_not_known_is_not_another(digits: loading.Dataset) -> None:
+def test_a_model_that_is_not_known_is_not_another(digits: Data) -> None:
     trial = make_trial("fused", model="resnet-50")
-    with pytest.raises(BadInput, match="Expected model='resnet-50' to be one of tutorial-cnn"):
+    with pytest.raises(BadInput, match="Unknown model 'resnet-50'"):
         next(loop.train(trial, digits))
 
 
-def test_the_compiled_forward_pass_gives_the_models_logits(digits: loading.Dataset) -> None:
-    model = models.tutorial_cnn(seed=3, device="cpu").to(memory_format=torch.channels_last)
-    images = loading.normalise(digits.test_images)
+def test_the_compiled_forward_pass_gives_the_models_logits(digits: Data) -> None:
+    model = tutorial_cnn(seed=3, device="cpu").to(memory_format=torch.channels_last)
+    images = digits.prepared(digits.test[0])
     with torch.no_grad():
         expected = model(images)
         assert torch.allclose(engines.forward(model)(images), expected, atol=1e-5)
@@ -687,18 +681,17 @@ def test_where_numba_is_missing_bookkeeping_takes_its_place(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, _ in models.tutorial_cnn(seed=0, device="cpu").named_parameters()]
+    "name",
+    [name for name, _ in tutorial_cnn(seed=0, device="cpu").named_parameters()],
 )
-def test_a_weight_that_is_no_number_shows_in_the_compiled_logits(
-    name: str, digits: loading.Dataset
-) -> None:
-    model = models.tutorial_cnn(seed=3, device="cpu")
+def test_a_weight_that_is_no_number_shows_in_the_compiled_logits(name: str, digits: Data) -> None:
+    model = tutorial_cnn(seed=3, device="cpu")
     with torch.no_grad():
         model.get_parameter(name).view(-1)[0] = float("nan")
-    images = loading.normalise(digits.test_images[:20])
+    images = digits.prepared(digits.test[0][:20])
     assert engines.forward(model)(images).isnan().any()
     of_nan = fused.Fused(make_trial("fused"), model, noise=torch.Generator())
-    assert of_nan.step(images, digits.test_labels[:20]).isnan()
+    assert of_nan.step(images, digits.test[1][:20]).isnan()
 
 
 def test_ties_in_max_pooling_are_broken_as_pytorch_does() -> None:
@@ -712,14 +705,12 @@ def test_ties_in_max_pooling_are_broken_as_pytorch_does() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("engine", ENGINES)
-def test_on_cuda_a_step_without_noise_is_that_of_the_cpu(
-    engine: EngineName, digits: loading.Dataset
-) -> None:
+def test_on_cuda_a_step_without_noise_is_that_of_the_cpu(engine: EngineName, digits: Data) -> None:
     images, labels = batch(digits, 50)
     changed = {} if engine in NON_PRIVATE_ENGINES else {"noise_multiplier": 0.0}
     trial = make_trial(engine, **changed)
     on_cpu = gradient(trial, images, labels)
-    model = models.tutorial_cnn(seed=1, device="cuda")
+    model = tutorial_cnn(seed=1, device="cuda")
     stepper = engines.build(trial, model, noise=torch.Generator("cuda").manual_seed(2))
     before = weights(model)
     stepper.step(images.cuda(), labels.cuda())
@@ -729,7 +720,7 @@ def test_on_cuda_a_step_without_noise_is_that_of_the_cpu(
 
 @pytest.mark.parametrize("engine", ["opacus-hooks", "opacus-functorch", "opacus-ghost"])
 def test_max_pooling_gets_its_gradients_in_the_layout_of_its_outputs(
-    engine: EngineName, digits: loading.Dataset
+    engine: EngineName, digits: Data
 ) -> None:
     """Flatten alone would give it a contiguous one, of which it makes three copies."""
     layouts = []
@@ -741,7 +732,7 @@ def test_max_pooling_gets_its_gradients_in_the_layout_of_its_outputs(
         if inputs[0].requires_grad:
             inputs[0].register_hook(look)  # after the engine's own
 
-    model = models.tutorial_cnn(seed=1, device="cpu")
+    model = tutorial_cnn(seed=1, device="cpu")
     stepper = engines.build(make_trial(engine), model, noise=torch.Generator().manual_seed(2))
     (flatten,) = (layer for layer in model if isinstance(layer, nn.Flatten))
     flatten.register_forward_pre_hook(watch)

@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from factories import WHERE, make_trial
+from factories import WHERE, make_trial, tutorial_cnn
 from torch import nn
 
 from dpbench import engines, store, sweep
-from dpbench.datasets import loading
+from dpbench.datasets import Data, loading
 from dpbench.engines.stacked import _convolved, _patches
 from dpbench.errors import BadInput, TrainingError
 from dpbench.execution import estimate, runner, stacks, sweeping
@@ -59,9 +59,7 @@ def test_only_trials_of_the_same_batches_are_stacked() -> None:
 
 
 @pytest.mark.parametrize("physical_batch_size", [None, 24])
-def test_stacked_trials_are_those_alone(
-    digits: loading.Dataset, physical_batch_size: int | None
-) -> None:
+def test_stacked_trials_are_those_alone(digits: Data, physical_batch_size: int | None) -> None:
     trials = arms(epochs=2)
     together = list(loop.train_stack(trials, digits, physical_batch_size=physical_batch_size))
     for index, trial in enumerate(trials):
@@ -80,12 +78,12 @@ def test_stacked_trials_are_those_alone(
             ]
 
 
-def test_steps_are_those_of_bookkeeping_to_rounding(digits: loading.Dataset) -> None:
+def test_steps_are_those_of_bookkeeping_to_rounding(digits: Data) -> None:
     trials = arms()
     models = [runner_model() for _ in trials]
     noise = [torch.Generator().manual_seed(seed) for seed in range(len(trials))]
     stack = engines.stacked(trials, models, noise=noise, physical_batch_size=None)
-    images, labels = loading.normalise(digits.train_images[:48]), digits.train_labels[:48]
+    images, labels = digits.prepared(digits.train[0][:48]), digits.train[1][:48]
     for step in range(5):
         part = slice(8 * step, 8 * step + 8 if step != 2 else 16)  # the third is empty
         losses = stack.step(images[part], labels[part])
@@ -107,9 +105,8 @@ def test_steps_are_those_of_bookkeeping_to_rounding(digits: loading.Dataset) -> 
 
 
 def runner_model() -> nn.Sequential:
-    from dpbench import models
 
-    return models.tutorial_cnn(seed=1, device="cpu")
+    return tutorial_cnn(seed=1, device="cpu")
 
 
 @pytest.mark.parametrize("dilation", [1, 2])
@@ -135,7 +132,7 @@ def test_a_product_with_patches_is_the_convolution(bias: bool) -> None:
     torch.testing.assert_close(_convolved(layer, images, weight, added), expected)
 
 
-def test_one_that_diverges_does_not_stop_the_others(digits: loading.Dataset) -> None:
+def test_one_that_diverges_does_not_stop_the_others(digits: Data) -> None:
     steady = make_trial("non-private", epochs=3)
     wild = replace(steady, learning_rate=1e6)
     whole = list(loop.train_stack([steady, wild], digits))
@@ -217,7 +214,7 @@ def test_a_layer_that_stacks_do_not_know_is_refused() -> None:
 
 
 @pytest.mark.gpu
-def test_on_cuda_stacked_trials_are_those_of_the_cpu(digits: loading.Dataset) -> None:
+def test_on_cuda_stacked_trials_are_those_of_the_cpu(digits: Data) -> None:
     trials = [
         replace(trial, noise_multiplier=0.0) if trial.private else trial for trial in arms(epochs=1)
     ]

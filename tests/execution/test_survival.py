@@ -1,11 +1,18 @@
 """Kills at many moments: nothing that was finished is lost, nothing is there twice."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import survival
 
 
+def test_a_driver_and_a_worker_are_killed(tmp_path: Path) -> None:
+    strikes = (survival.kill_driver_while_it_writes, survival.kill_worker)
+    survive(tmp_path, kills=2, seed=0, strikes=strikes)
+
+
+@pytest.mark.slow
 def test_five_kills(tmp_path: Path) -> None:
     survive(tmp_path, kills=5, seed=0)
 
@@ -15,12 +22,18 @@ def test_a_hundred_kills(tmp_path: Path) -> None:
     survive(tmp_path, kills=100, seed=1)
 
 
-def survive(folder: Path, *, kills: int, seed: int) -> None:
+def survive(
+    folder: Path,
+    *,
+    kills: int,
+    seed: int,
+    strikes: Sequence[survival.Strike] = survival.STRIKES,
+) -> None:
     expected, seconds = survival.undisturbed(folder / "undisturbed")
     survived = survival.disturb(
         folder,
         kills=kills,
-        strikes=survival.STRIKES,
+        strikes=strikes,
         seed=seed,
         expected=expected,
         seconds=seconds,

@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from factories import WHERE, make_trial
+from factories import WHERE, make_trial, make_workload
 from remote_work import out_of_memory
 
-from dpbench import cli, store, sweep
+from dpbench import store, sweep
 from dpbench.analysis import step_overhead
 from dpbench.errors import BadInput
 from dpbench.execution import runner, sweeping
 from dpbench.execution.schedule import Claims
-from dpbench.measurement import environment
+from dpbench.measurement import devices, environment
 from dpbench.reporting import store_report
-from dpbench.store import compaction
-from dpbench.trial import StepTiming, TimedName, Trial
+from dpbench.trial import StepTiming, TimedName, Trial, Workload
 
 
 class OneByOne(runner.Here):
@@ -52,7 +51,7 @@ def place(jobs: int, threads: int) -> OneByOne:
 def test_work_starts_when_trials_leave_a_core_idle(
     jobs: int, threads: int, ended: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "cores", lambda: 2)
+    monkeypatch.setattr(devices, "cores", lambda: 2)
     trials = [make_trial("non-private", seed=seed) for seed in range(3)]
     seen = []
 
@@ -81,21 +80,19 @@ class Timer(runner.Here):
     """Times nothing, and says that it took the number of threads."""
 
     def time_engines(
-        self, engines: Sequence[TimedName], batch_size: int, dataset: str
+        self, engines: Sequence[TimedName], workload: Workload
     ) -> Generator[list[dict[str, Any]]]:
         began = {"started_at": datetime.now(UTC)}
         for process in range(runner.TIMED_PROCESSES):
             for engine in engines:
-                yield [self.row(engine, batch_size, dataset, process) | began]
+                yield [self.row(engine, workload, process) | began]
 
-    def row(
-        self, engine: TimedName, batch_size: int, dataset: str, process: int | None = 0
-    ) -> dict[str, Any]:
+    def row(self, engine: TimedName, workload: Workload, process: int | None = 0) -> dict[str, Any]:
         timing = StepTiming(
-            dataset=dataset,
-            model="tutorial-cnn",
+            dataset=workload.dataset,
+            model=workload.model,
             engine=engine,
-            batch_size=batch_size,
+            batch_size=workload.batch_size,
             pair=0,
             order="engine-first",
             steps=3,
@@ -154,8 +151,8 @@ def test_what_is_timed_otherwise_is_timed_anew_beside_it(tmp_path: Path) -> None
 def test_what_another_machine_or_version_has_timed_is_timed_anew(name: str, tmp_path: Path) -> None:
     trials = [make_trial()]
     store.create(tmp_path)
-    there = [timer().row("fused", 64, "digits") | {name: "another"}]
-    store.write_timings(tmp_path, sweeping.timing_name("digits", "fused", 64, "cpu"), there)
+    there = [timer().row("fused", make_workload()) | {name: "another"}]
+    store.write_timings(tmp_path, sweeping.timing_name("fused", make_workload(), "cpu"), there)
     sweeping.run_timings(trials, timer(), tmp_path, quiet=True)
     of_fused = store.read_timings(tmp_path).query("engine == 'fused'")
     assert of_fused[name].eq("another").sum() == 1
@@ -170,8 +167,8 @@ def test_what_was_timed_in_fewer_processes_is_timed_anew(
 ) -> None:
     trials = [make_trial()]
     store.create(tmp_path)
-    rows = [timer().row("fused", 64, "digits", process) for process in processes]
-    store.write_timings(tmp_path, sweeping.timing_name("digits", "fused", 64, "cpu"), rows)
+    rows = [timer().row("fused", make_workload(), process) for process in processes]
+    store.write_timings(tmp_path, sweeping.timing_name("fused", make_workload(), "cpu"), rows)
     known = store.read_timings(tmp_path)
     assert len(step_overhead.overhead(known)) == 1  # it is shown until then
     assert sweeping.untimed(trials, known, {}) == sweeping.timed(trials)
@@ -184,19 +181,19 @@ def test_what_was_timed_in_fewer_processes_is_timed_anew(
 def test_a_timing_measured_again_takes_the_place_of_the_first(tmp_path: Path) -> None:
     """Whatever name its file has by then, and with others beside it."""
     store.create(tmp_path)
-    name = sweeping.timing_name("digits", "fused", 64, "cpu")
+    name = sweeping.timing_name("fused", make_workload(), "cpu")
     for place in (timer(), timer(threads=2)):
-        store.write_timings(tmp_path, name, [place.row("fused", 64, "digits")])
+        store.write_timings(tmp_path, name, [place.row("fused", make_workload())])
     folder = tmp_path / "timings"
     for path in list(folder.iterdir()):
-        path.rename(path.with_name(f"{path.stem}-g1.parquet"))  # as `tidy` does
+        path.rename(path.with_name(f"{path.stem}-g1.parquet"))  # as an older dpbench
+    store.create(tmp_path)
     before = {path.name for path in folder.iterdir()}
     for place in (timer(), timer(threads=2)):
-        row = place.row("fused", 64, "digits")
+        row = place.row("fused", make_workload())
         store.write_timings(tmp_path, name, [row | {"steps": 99}])
     assert {path.name for path in folder.iterdir()} == before
     assert store.read_timings(tmp_path)["steps"].tolist() == [99, 99]
-    compaction.compact(tmp_path)
     assert len(store.read_timings(tmp_path)) == 2
 
 
@@ -204,8 +201,8 @@ def test_a_copy_of_a_timing_is_left_out_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store.create(tmp_path)
-    name = sweeping.timing_name("digits", "fused", 64, "cpu")
-    store.write_timings(tmp_path, name, [timer().row("fused", 64, "digits")])
+    name = sweeping.timing_name("fused", make_workload(), "cpu")
+    store.write_timings(tmp_path, name, [timer().row("fused", make_workload())])
     own = tmp_path / "timings" / f"{name}.parquet"
     assert len(store.read_timings(tmp_path)) == 1
     assert caplog.text == ""
@@ -213,7 +210,7 @@ def test_a_copy_of_a_timing_is_left_out_with_a_warning(
     copy.write_bytes(own.read_bytes())
     assert len(store.read_timings(tmp_path)) == 1
     assert f"{copy} repeats what is there: 1 rows" in caplog.text
-    later = timer().row("fused", 64, "digits")
+    later = timer().row("fused", make_workload())
     store.write_timings(tmp_path, name, [later | {"steps": 99}])
     assert store.read_timings(tmp_path)["steps"].tolist() == [99]  # and not the copy's
 
@@ -222,17 +219,17 @@ class Failing(Timer):
     """Times nothing; one engine fails in its second process."""
 
     def time_engines(
-        self, engines: Sequence[TimedName], batch_size: int, dataset: str
+        self, engines: Sequence[TimedName], workload: Workload
     ) -> Generator[list[dict[str, Any]]]:
-        for (row,) in super().time_engines(engines, batch_size, dataset):
+        for (row,) in super().time_engines(engines, workload):
             if row["engine"] != "opacus-ew" or row["process"] == 0:
                 yield [row]
             elif row["process"] == 1:
-                yield [self.failed("opacus-ew", batch_size)]
+                yield [self.failed("opacus-ew", workload)]
 
-    def failed(self, engine: TimedName, batch_size: int) -> dict[str, Any]:
+    def failed(self, engine: TimedName, workload: Workload) -> dict[str, Any]:
         seen = runner._failure(0, RuntimeError("no such kernel"))
-        return runner._failed_timing(engine, batch_size, "digits", self.workers, seen)
+        return runner._failed_timing(engine, workload, self.workers, seen)
 
 
 def test_a_timing_that_fails_is_recorded_and_tried_again(
@@ -241,7 +238,7 @@ def test_a_timing_that_fails_is_recorded_and_tried_again(
     place = Failing(timer().workers)
     trials = [make_trial()]
     engines = ("opacus-ew", "fused")
-    monkeypatch.setattr(sweeping, "timed", lambda _: [(each, 64) for each in engines])
+    monkeypatch.setattr(sweeping, "timed", lambda _: [(each, make_workload()) for each in engines])
     store.create(tmp_path)
     (line,) = sweeping.run_timings(trials, place, tmp_path, quiet=False)
     why = "opacus-ew batch 64 on cpu: failed: RuntimeError: no such kernel"
@@ -257,7 +254,7 @@ def test_a_timing_that_fails_is_recorded_and_tried_again(
     assert (row["engine"], row["status"]) == ("opacus-ew", "failed")
     assert store_report.write_report(tmp_path) is not None
     # a failure takes the place of no measurement
-    store.write_timings(tmp_path, "digits-fused-64-cpu", [place.failed("fused", 64)])
+    store.write_timings(tmp_path, "digits-fused-64-cpu", [place.failed("fused", make_workload())])
     assert set(store.read_timings(tmp_path)["engine"]) == {"fused"}
     assert sweeping.run_timings(trials, timer(), tmp_path, quiet=True) == []
     assert len(store.read_timings(tmp_path)) == 2 * runner.TIMED_PROCESSES
@@ -281,7 +278,9 @@ def test_engines_are_timed_in_fresh_processes_and_a_dead_one_takes_no_other_with
 ) -> None:
     engines: tuple[TimedName, ...] = ("bookkeeping", "opacus-ew", "fused")
     monkeypatch.setattr(runner, "_timing_task", with_its_number)  # the processes have the old one
-    found = list(runner.time_engines(engines, 64, "digits", timer().workers, processes=3, pairs=2))
+    found = list(
+        runner.time_engines(engines, make_workload(), timer().workers, processes=3, pairs=2)
+    )
     assert [(rows[0]["engine"], rows[0]["status"]) for rows in found] == [
         ("bookkeeping", "out-of-memory"),
         ("opacus-ew", "ok"),
@@ -305,7 +304,7 @@ def test_engines_are_timed_in_fresh_processes_and_a_dead_one_takes_no_other_with
 def test_a_dataset_that_no_timing_can_read_is_bad_input(tmp_path: Path) -> None:
     workers = replace(timer().workers, data_root=tmp_path)
     with pytest.raises(BadInput, match="Cannot load dataset=kmnist"):
-        list(runner.time_engines(["fused"], 64, "kmnist", workers))
+        list(runner.time_engines(["fused"], make_workload(dataset="kmnist"), workers))
 
 
 def test_a_sweep_whose_timings_fail_has_a_report_and_exit_code_1(
@@ -327,7 +326,7 @@ def test_a_report_is_of_the_timings_of_one_way(tmp_path: Path) -> None:
     trials = [make_trial()]
     for place in (timer(), timer(threads=2)):
         sweeping.run_timings(trials, place, tmp_path, quiet=True)
-    old = timer(threads=2).row("fused", 64, "digits")
+    old = timer(threads=2).row("fused", make_workload())
     old |= {"torch_version": "1.0", "started_at": WHERE.started_at.replace(year=2020)}
     store.write_timings(tmp_path, "digits-fused-64-cpu", [old])
     written = store_report.write_report(tmp_path)

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from factories import make_workload
 
 from dpbench.measurement import memory, step_timing
 from dpbench.trial import TimedName
@@ -13,7 +14,7 @@ MEBIBYTE = 2**20
 
 def growth(engine: TimedName, batch_size: int, physical_batch_size: int | None = None) -> int:
     found = memory.resident_growth(
-        engine, batch_size, threads=1, physical_batch_size=physical_batch_size
+        engine, make_workload(batch_size), threads=1, physical_batch_size=physical_batch_size
     )
     assert found is not None
     return found
@@ -53,13 +54,18 @@ def test_what_a_step_holds_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
 
     # here, in this process: a patch does not reach a fresh one
     monkeypatch.setattr(
-        step_timing, "arm", lambda name, size, *_, **__: Holds() if size == 64 else Nothing()
+        step_timing,
+        "arm",
+        lambda name, workload, *_, **__: Holds() if workload.batch_size == 64 else Nothing(),
     )
-    held = memory._grown("fused", 64, 1, None)
+    held = memory._grown("fused", make_workload(), 1, None)
     assert held is not None
     assert 50 * MEBIBYTE <= held < 110 * MEBIBYTE
 
 
 def test_where_the_system_does_not_tell_there_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_CLEAR", Path("nowhere"))
-    assert memory.resident_growth("fused", 64, threads=1, physical_batch_size=None) is None
+    assert (
+        memory.resident_growth("fused", make_workload(), threads=1, physical_batch_size=None)
+        is None
+    )

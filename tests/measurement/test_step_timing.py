@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable
 
 import pytest
+from factories import make_workload
 from torch import Tensor
 
 from dpbench import engines
-from dpbench.datasets import loading
+from dpbench.datasets import Data
 from dpbench.measurement import step_timing
 from dpbench.trial import StepTiming
 
@@ -23,8 +24,8 @@ def near(measure: Callable[[int], float], expected: float, within: float) -> boo
     return any(abs(measure(pairs) / expected - 1) < within for pairs in (7, 21))
 
 
-def test_pairs_alternate_which_arm_comes_first(digits: loading.Dataset) -> None:
-    timings = step_timing.measure("opacus-hooks", 32, digits, pairs=4)
+def test_pairs_alternate_which_arm_comes_first(digits: Data) -> None:
+    timings = step_timing.measure("opacus-hooks", make_workload(32), digits, pairs=4)
     assert [t.pair for t in timings] == [0, 1, 2, 3]
     assert [t.order for t in timings] == 2 * ["engine-first", "baseline-first"]
     assert len({t.steps for t in timings}) == 1
@@ -46,11 +47,11 @@ class Logged:
 
 
 def test_blocks_run_as_their_order_says_after_a_block_of_warming_up(
-    digits: loading.Dataset, monkeypatch: pytest.MonkeyPatch
+    digits: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log: list[tuple[str, int]] = []
     monkeypatch.setattr(step_timing, "arm", lambda name, *_, **__: Logged(name, log))
-    timings = step_timing.measure("fused", 64, digits, pairs=3)
+    timings = step_timing.measure("fused", make_workload(64), digits, pairs=3)
     blocks = log[-8:]  # a warm-up of each, and three pairs
     assert {steps for _, steps in blocks} == {timings[0].steps}
     assert [name for name, _ in blocks[:2]] == ["fused", "non-private"]
@@ -82,16 +83,18 @@ def test_other_processes_are_seen_at_work(nice: int) -> None:
             other.communicate()
 
 
-def test_the_baseline_against_itself_costs_one(digits: loading.Dataset) -> None:
+def test_the_baseline_against_itself_costs_one(digits: Data) -> None:
     assert near(
-        lambda pairs: ratio(step_timing.measure("non-private", 64, digits, pairs=pairs)),
+        lambda pairs: ratio(
+            step_timing.measure("non-private", make_workload(64), digits, pairs=pairs)
+        ),
         1,
         within=0.25,
     )
 
 
 def test_an_engine_made_twice_as_slow_is_seen(
-    digits: loading.Dataset, monkeypatch: pytest.MonkeyPatch
+    digits: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build = engines.build
 
@@ -109,10 +112,12 @@ def test_an_engine_made_twice_as_slow_is_seen(
         engine = build(trial, model, **knobs)
         return Slow(engine) if trial.private else engine
 
-    plain = ratio(step_timing.measure("opacus-hooks", 64, digits))
+    plain = ratio(step_timing.measure("opacus-hooks", make_workload(64), digits))
     monkeypatch.setattr(engines, "build", slow_hooks)
     assert near(
-        lambda pairs: ratio(step_timing.measure("opacus-hooks", 64, digits, pairs=pairs)),
+        lambda pairs: ratio(
+            step_timing.measure("opacus-hooks", make_workload(64), digits, pairs=pairs)
+        ),
         2 * plain,
         within=0.35,
     )

@@ -6,8 +6,8 @@ import pytest
 
 from dpbench.analysis.comparison import changes
 from dpbench.analysis.comparison.coverage import Check, Kind
+from dpbench.analysis.comparison.stores import Verdict
 from dpbench.reporting import documents
-from dpbench.reporting.documents import Verdict
 
 
 def check(

@@ -1,6 +1,5 @@
-"""Stores while they are written to, folded and killed: real processes, real readers."""
+"""Stores while they are written to, compacted, renewed and killed: real processes and readers."""
 
-import errno
 import random
 import shutil
 import subprocess
@@ -17,26 +16,23 @@ import polars as pl
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+import writer
 from factories import ROOT, TESTS, WHERE, make_trial, rows
 
-from dpbench import store
-from dpbench.store import compaction, files, locks
+from dpbench import compact, store
+from dpbench.store import claims, compaction
 from dpbench.store import schema as schemas
 from dpbench.store.schema import table
 from dpbench.trial import Epoch, Trial
 
-MANY = 20  # in these tests, so that stores are folded often
+FEW = 20  # trials in a file, in these tests
 
 
 @contextmanager
-def writing(
-    root: Path, name: str, count: int, many: int = MANY
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that writes so many trials of two rows, folding as it goes, and counts them."""
+def writing(root: Path, name: str, count: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that writes so many trials of two rows, and counts them."""
     script = TESTS / "writer.py"
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(root), str(many), name, str(count)]
-    )
+    process = subprocess.Popen([sys.executable, str(script), str(root), name, str(count)])
     try:
         yield process
     finally:
@@ -62,35 +58,27 @@ def by_polars(folder: Path) -> pd.DataFrame:
 
 
 READERS = {"pandas": by_pandas, "pyarrow": by_pyarrow, "duckdb": by_duckdb, "polars": by_polars}
-GONE = ("No such file", "Failed to open local file", "os error 2")
 
 
-@pytest.mark.parametrize("folds", [False, True], ids=["writing", "folding"])
-def test_four_readers_read_while_a_process_writes(tmp_path: Path, folds: bool) -> None:
-    """Never a wrong answer; while nothing is folded no error, and otherwise only of a file gone."""
+def test_four_readers_read_while_a_process_writes(tmp_path: Path) -> None:
+    """Without an error, and what is written at that moment."""
     counter = tmp_path / "count-a"
-    read, gone = dict.fromkeys(READERS, 0), dict.fromkeys(READERS, 0)
-    with writing(tmp_path, "a", 10_000, MANY if folds else 10_000) as process:
+    read = dict.fromkeys(READERS, 0)
+    with writing(tmp_path, "a", 10_000) as process:
         while not size(counter):
             time.sleep(0.01)
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
             for name, reader in READERS.items():
                 at_least = size(counter)
-                try:
-                    frame = reader(tmp_path / "trials")
-                except Exception as error:  # every library has its own
-                    if not (folds and any(text in str(error) for text in GONE)):
-                        raise
-                    gone[name] += 1
-                    continue
+                frame = reader(tmp_path / "trials")
                 assert at_least <= frame["trial_id"].nunique() <= size(counter) + 1, name
                 assert len(frame) == 2 * frame["trial_id"].nunique(), name
                 assert set(store.TRIALS.names) == set(frame.columns), name
                 read[name] += 1
-            assert len(store.finished(tmp_path)) >= at_least  # never told that a file is gone
+            assert len(store.finished(tmp_path)) >= at_least
         assert process.poll() is None
-    print(f"{size(counter)} trials written; read {read}; a file gone {gone}")
+    print(f"{size(counter)} trials written; read {read}")
     assert min(read.values()) > 0
 
 
@@ -100,7 +88,6 @@ def test_two_writers_at_once_lose_and_duplicate_nothing(tmp_path: Path) -> None:
     frame = pd.read_parquet(tmp_path / "trials")
     assert frame["seed"].nunique() == 60
     assert not frame.duplicated(["trial_id", "epoch"]).any()
-    assert len(list((tmp_path / "trials").iterdir())) < 60
 
 
 def test_a_writer_killed_at_any_moment_loses_nothing(tmp_path: Path) -> None:
@@ -128,184 +115,150 @@ def size(counter: Path) -> int:
 
 
 @pytest.fixture
-def folded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[Trial]]:
-    """A store of MANY finished trials that are folded, and one that failed."""
-    monkeypatch.setattr(compaction, "MANY", MANY)
+def compacted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[Trial]]:
+    """A store of FEW finished trials and another in two files, and one that failed."""
+    monkeypatch.setattr(compaction, "TRIALS_A_FILE", FEW)
     store.create(tmp_path)
-    trials = [make_trial(seed=seed) for seed in range(MANY)]
+    trials = [make_trial(seed=seed) for seed in range(FEW + 2)]
     for trial in trials[1:]:
         store.write_trial(tmp_path, rows(trial))
     failed = store.trial_row(trials[0], Epoch(epoch=1, status="crashed", reason="x"), WHERE)
     store.write_trial(tmp_path, [failed])
     before = store.read_trials(tmp_path)
-    compaction.compact(tmp_path)
+    assert store.compact(tmp_path) == FEW + 1
     pd.testing.assert_frame_equal(store.read_trials(tmp_path), before)
     return tmp_path, trials
 
 
-def test_finished_trials_are_folded_and_failed_ones_are_not(
-    folded: tuple[Path, list[Trial]],
+def names(root: Path) -> set[str]:
+    return {path.name for path in (root / "trials").iterdir()}
+
+
+def test_finished_trials_are_compacted_and_failed_ones_are_not(
+    compacted: tuple[Path, list[Trial]],
 ) -> None:
-    root, trials = folded
-    names = {path.name for path in (root / "trials").iterdir()}
-    assert names == {"part-1.0-g1.parquet", f"{trials[0].trial_id}-g1.parquet"}
+    root, trials = compacted
+    expected = {"part-0.parquet", "part-1.parquet", f"{trials[0].trial_id}.parquet"}
+    assert names(root) == expected
     store.write_trial(root, rows(trials[0]))  # tried again
     store.write_trial(root, rows(trials[1]))  # by a sweep that did not know
     frame = pd.read_parquet(root / "trials")
-    assert len(frame) == MANY
+    assert len(frame) == FEW + 2
     assert (frame["status"] == "ok").all()
-    assert {path.name for path in (root / "trials").iterdir()} == names
+    assert names(root) == expected
+    assert store.compact(root) == 1  # the one that was tried again
+    assert store.compact(root) == 0
+    assert names(root) == {"part-0.parquet", "part-1.parquet", "part-2.parquet"}
+    assert len(store.read_trials(root)) == FEW + 2
 
 
-def again(root: Path, first: int) -> None:
-    """Writes MANY more trials, and folds."""
-    for seed in range(first, first + MANY):
-        store.write_trial(root, rows(make_trial(seed=seed)))
-    compaction.compact(root)
-
-
-@pytest.mark.parametrize("exchange", [True, False], ids=["exchanged", "renamed"])
-def test_what_else_lies_in_the_folder_stays_there(
-    folded: tuple[Path, list[Trial]], monkeypatch: pytest.MonkeyPatch, exchange: bool
-) -> None:
-    root, _ = folded
-    if not exchange:
-        monkeypatch.setattr("dpbench.store.files._exchange", lambda *_: False)
+def test_what_else_lies_in_the_folder_stays_there(compacted: tuple[Path, list[Trial]]) -> None:
+    root, _ = compacted
     folder = root / "trials"
     (folder / "notes.txt").write_text("mine")
-    (folder / "plots" / "old").mkdir(parents=True)
-    (folder / "plots" / "old" / "a.csv").write_text("1")
-    (folder / ".hidden").touch()
+    (folder / "plots").mkdir()
     (folder / "link").symlink_to("nowhere")
-    foreign = {"notes.txt", "plots", ".hidden", "link"}
-    for count in (1, 2, 3):
-        again(root, count * MANY)
-        names = {path.name for path in folder.iterdir()}
-        assert foreign < names
-        assert all(name.endswith(".parquet") for name in names - foreign)
-        assert (folder / "notes.txt").read_text() == "mine"
-        assert (folder / "plots" / "old" / "a.csv").read_text() == "1"
-        assert len(store.states(root)) == (count + 1) * MANY
+    store.write_trial(root, rows(make_trial(seed=99)))
+    assert store.compact(root) == 1
+    assert {"notes.txt", "plots", "link"} < names(root)
 
 
-def test_what_a_fold_that_was_killed_has_left_behind_comes_back(
-    folded: tuple[Path, list[Trial]],
+def test_copies_are_not_compacted_and_none_is_lost(
+    compacted: tuple[Path, list[Trial]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    root, _ = folded
-    old = root / ".writing" / "trials"
-    (old / "notes.txt").write_text("mine")  # it was killed before it could move them
-    (old / "plots.parquet").mkdir()
-    (root / "trials" / "notes.txt").write_text("newer")
+    root, trials = compacted
+    store.write_trial(root, rows(make_trial(seed=50)))
+    own = store.file_of(root, make_trial(seed=50).trial_id)
+    copy = own.with_name(f"{own.stem} (copy).parquet")
+    copy.write_bytes(own.read_bytes())
+    other = own.with_name(f"{trials[1].trial_id}.parquet")  # of what a part holds otherwise
+    pq.write_table(table([rows(trials[1])[0] | {"threads": 9}], store.TRIALS), other)
+    assert store.compact(root) == 1
+    assert {copy.name, other.name} < names(root)
+    frame = store.read_trials(root)
+    assert len(frame) == FEW + 3
+    assert not frame.duplicated(["trial_id", "epoch"]).any()
+    assert f"{copy} repeats what is there" in caplog.text
+
+
+def test_a_compaction_that_is_killed_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from dpbench import store;"
+        "from dpbench.store import compaction; compaction.TRIALS_A_FILE = 10;"
+        "print('ready', flush=True); store.compact(Path(sys.argv[1]))"
+    )
+    rng = random.Random(0)  # noqa: S311
+    store.create(tmp_path)
+    for seed in range(60):
+        store.write_trial(tmp_path, rows(make_trial(seed=seed)))
+    before = store.read_trials(tmp_path)
+    stages = set()
+    for _ in range(6):
+        with subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(rng.uniform(0, 0.3))
+            process.kill()
+        pd.testing.assert_frame_equal(store.read_trials(tmp_path), before)
+        stages.add(len(names(tmp_path)))
+    print(f"files after each kill: {stages}")
+    store.compact(tmp_path)
+    assert not pd.read_parquet(tmp_path / "trials").duplicated(["trial_id", "epoch"]).any()
+    pd.testing.assert_frame_equal(store.read_trials(tmp_path), before)
+
+
+def test_what_a_killed_compaction_left_twice_goes(
+    compacted: tuple[Path, list[Trial]], caplog: pytest.LogCaptureFixture
+) -> None:
+    root, trials = compacted
+    before = store.read_trials(root)
+    whole = pq.read_table(root / "trials" / "part-0.parquet")
+    rows_of = whole.filter(ds.field("trial_id") == trials[3].trial_id)
+    pq.write_table(rows_of, store.file_of(root, trials[3].trial_id))
+    pd.testing.assert_frame_equal(store.read_trials(root), before)
+    assert "repeats what is there: 1 rows" in caplog.text
+    assert store.compact(root) == 1
+    assert not store.file_of(root, trials[3].trial_id).exists()
+    pd.testing.assert_frame_equal(store.read_trials(root), before)
+
+
+def test_the_command_compacts_a_folder_and_refuses_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "store"
+    assert compact.main([str(root)]) == 2
+    assert not root.exists()
     store.create(root)
-    again(root, MANY)
-    assert (root / "trials" / "notes.txt").read_text() == "newer"
-    assert (root / "trials" / "again-notes.txt").read_text() == "mine"
-    assert len(list(root.rglob("plots.parquet"))) == 1
-
-
-def test_a_file_that_comes_while_others_are_folded_stays(
-    folded: tuple[Path, list[Trial]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root, _ = folded
-    exchange = files._exchange
-
-    def late(one: Path, other: Path) -> bool:
-        pq.write_table(table(rows(make_trial(seed=99)), store.TRIALS), other / "late.parquet")
-        return exchange(one, other)
-
-    monkeypatch.setattr(files, "_exchange", late)
-    again(root, MANY)
-    assert make_trial(seed=99).trial_id in store.states(root)
-
-
-@pytest.mark.parametrize("code", ["EPERM", "EOPNOTSUPP", "EMLINK"])
-def test_where_files_cannot_be_linked_they_are_copied(
-    folded: tuple[Path, list[Trial]], monkeypatch: pytest.MonkeyPatch, code: str
-) -> None:
-    root, _ = folded
-
-    def no(*_: object) -> None:
-        raise OSError(getattr(errno, code), code)
-
-    monkeypatch.setattr("os.link", no)
-    again(root, MANY)
-    again(root, 2 * MANY)
-    assert len(store.states(root)) == 3 * MANY
-    assert len(list((root / "trials").iterdir())) == 4
+    store.write_trial(root, rows(make_trial()))
+    assert compact.main([str(root)]) == 0
+    assert capsys.readouterr().out == f"{root}: 1 files were put into files of many trials\n"
+    assert names(root) == {"part-0.parquet"}
 
 
 @pytest.mark.parametrize("elsewhere", [Path("/dev/shm"), None], ids=["shm", "here"])  # noqa: S108
 def test_a_folder_that_is_a_link_stays_one_and_is_written_to(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    elsewhere: Path | None,
+    tmp_path: Path, elsewhere: Path | None
 ) -> None:
     if elsewhere is not None and not elsewhere.is_dir():
         pytest.skip(f"there is no {elsewhere}")
-    monkeypatch.setattr(compaction, "MANY", MANY)
     with tempfile.TemporaryDirectory(dir=elsewhere or tmp_path) as name:
         root, link = tmp_path / "store", tmp_path / "store" / "trials"
         root.mkdir()
         link.symlink_to(name)
         store.create(root)
-        again(root, 0)
-        again(root, MANY)
-        assert link.is_symlink()
-        assert f"{link} is a link" in caplog.text
-        assert len(by_pandas(link)) == 2 * MANY
-        some = next(link.iterdir())
+        for seed in range(6):
+            store.write_trial(root, rows(make_trial(seed=seed)))
+        some = store.file_of(root, make_trial(seed=3).trial_id)
         some.write_bytes(b"damaged")
         (link / f".{some.name}.tmp").write_bytes(b"of a writer that died")
         store.create(root)
-        assert len(store.states(root, store.set_aside)) == 2 * MANY - 1
         assert (root / "damaged" / some.name).read_bytes() == b"damaged"
-        assert len(list(Path(name).iterdir())) == 2 * MANY - 1
-
-
-def test_copies_are_not_folded_and_none_is_lost(
-    folded: tuple[Path, list[Trial]], caplog: pytest.LogCaptureFixture
-) -> None:
-    root, trials = folded
-    store.write_trial(root, rows(make_trial(seed=50)))
-    own = store.file_of(root, make_trial(seed=50).trial_id)
-    own.with_name(f"{own.stem} (copy).parquet").write_bytes(own.read_bytes())
-    own.with_name(f"{own.stem}-g1.parquet").write_bytes(own.read_bytes())
-    done = trials[1].trial_id  # which a part holds
-    pq.write_table(table(rows(trials[1]), store.TRIALS), own.with_name(f"{done}.parquet"))
-    again(root, MANY)
-    frame = store.read_trials(root)
-    assert len(frame) == 2 * MANY + 1
-    assert not frame.duplicated(["trial_id", "epoch"]).any()
-    copies = {
-        f"{own.stem} (copy)-g2.parquet",
-        f"{own.stem}-g2.parquet",
-        f"{done}-g2.parquet",
-    }
-    assert copies < {path.name for path in (root / "trials").iterdir()}
-    assert all(name in caplog.text for name in copies)
-
-
-def test_a_folder_is_put_back_where_renaming_was_cut_short(
-    folded: tuple[Path, list[Trial]],
-) -> None:
-    root, trials = folded
-    (root / "trials").rename(root / ".writing" / "trials.old")
-    assert store.states(root) == {}
-    store.create(root)
-    assert len(store.states(root)) == len(trials)
-
-
-def test_where_names_cannot_be_exchanged_they_are_renamed(
-    folded: tuple[Path, list[Trial]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root, _ = folded
-    monkeypatch.setattr("dpbench.store.files._exchange", lambda *_: False)
-    for seed in range(MANY, 2 * MANY):
-        store.write_trial(root, rows(make_trial(seed=seed)))
-    compaction.compact(root)
-    assert len(pd.read_parquet(root / "trials")) == 2 * MANY
-    assert len(list((root / "trials").iterdir())) == 3
+        assert len(list(Path(name).iterdir())) == 5
+        store.compact(root)
+        assert link.is_symlink()
+        assert len(by_pandas(link)) == 5
 
 
 def test_an_older_store_is_read_and_a_sweep_gives_it_todays_columns(tmp_path: Path) -> None:
@@ -320,35 +273,78 @@ def test_an_older_store_is_read_and_a_sweep_gives_it_todays_columns(tmp_path: Pa
     assert len(frame) == 3
     assert frame["traceback"].isna().all()
     assert {path: path.read_bytes() for path in (tmp_path / "trials").iterdir()} == before
-    compaction.compact(tmp_path)
+    store.create(tmp_path)
     for reader in READERS.values():
         assert list(reader(tmp_path / "trials").columns) == store.TRIALS.names
     pd.testing.assert_frame_equal(store.read_trials(tmp_path), frame)
 
 
+def test_files_that_an_older_dpbench_compacted_get_todays_names(
+    compacted: tuple[Path, list[Trial]],
+) -> None:
+    root, trials = compacted
+    before = store.read_trials(root)
+    folder, failed = root / "trials", f"{trials[0].trial_id}.parquet"
+    for old, new in (
+        ("part-0.parquet", "part-1.0-g2.parquet"),
+        ("part-1.parquet", "part-2.0-g2.parquet"),
+        (failed, f"{trials[0].trial_id}-g2.parquet"),
+    ):
+        (folder / old).rename(folder / new)
+    store.write_trial(root, rows(make_trial(seed=50)))
+    pd.testing.assert_frame_equal(store.read_trials(root)[: len(before)], before)
+    copy = folder / f"{make_trial(seed=50).trial_id}-g1.parquet"  # whose name is taken
+    copy.write_bytes(store.file_of(root, make_trial(seed=50).trial_id).read_bytes())
+    store.create(root)
+    own = f"{make_trial(seed=50).trial_id}.parquet"
+    assert names(root) == {"part-0.parquet", "part-1.parquet", failed, own, copy.name}
+    store.write_trial(root, rows(trials[0]))
+    assert set(store.states(root).values()) == {"ok"}
+
+
+CLAIM = """
+import sys, time
+from pathlib import Path
+from dpbench.store.claims import Claims
+import writer
+with Claims(Path(sys.argv[1]), {}, on_done=print) as claims:
+    print(claims.take(writer.trial(0)).name, flush=True)
+    time.sleep(60)
+"""
+
+
 def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
-    code = (
-        "import sys, time; from pathlib import Path; from dpbench.store import locks;"
-        "claims = locks.Claims(Path(sys.argv[1])); print(claims.take('ab' * 8), flush=True);"
-        "time.sleep(60)"
-    )
-    path = tmp_path / "claims"
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "True\n"
-        claims = locks.Claims(path)
-        assert not claims.take("ab" * 8)
-        assert claims.take("cd" * 8)
-        other.kill()
-        other.wait()
-        assert claims.take("ab" * 8)
-        claims.close()
+    store.create(tmp_path)
+    one, other = writer.trial(0), writer.trial(1)
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", CLAIM, str(tmp_path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=TESTS,
+        ) as process,
+        claims.Claims(tmp_path, {}, on_done=print) as ours,
+    ):
+        assert process.stdout is not None
+        assert process.stdout.readline() == "MINE\n"
+        assert ours.take(one) is claims.Claim.BUSY
+        assert ours.take(other) is claims.Claim.MINE
+        process.kill()
+        process.wait()
+        assert ours.take(one) is claims.Claim.MINE
+
+
+def test_a_trial_that_another_sweep_has_run_since_is_done(tmp_path: Path) -> None:
+    store.create(tmp_path)
+    trial, seen = make_trial(), list[Trial]()
+    with claims.Claims(tmp_path, {}, on_done=seen.append) as ours:
+        store.write_trial(tmp_path, rows(trial))
+        assert ours.take(trial) is claims.Claim.DONE
+        assert seen == [trial]
 
 
 def test_a_published_store_of_an_older_version_is_given_todays_columns(tmp_path: Path) -> None:
-    """Its timings, too: a sweep into results/mnist ended in a traceback."""
+    """Its timings, too."""
     source = ROOT / "results" / "mnist-quick"
     root = tmp_path / "mnist-quick"
     shutil.copytree(source, root)
@@ -359,7 +355,6 @@ def test_a_published_store_of_an_older_version_is_given_todays_columns(tmp_path:
             pq.write_table(whole.select([*kept]), path)
     before = store.read_trials(root), store.read_timings(root)
     store.create(root)
-    compaction.compact(root)
     for name, schema in schemas.SCHEMAS.items():
         for path in (root / name).iterdir():
             assert pq.read_schema(path).names == schema.names

@@ -8,7 +8,7 @@ import pytest
 from factories import make_trial, rows
 
 from dpbench import store
-from dpbench.store import compaction, files
+from dpbench.store import compaction, files, reader
 from dpbench.store.schema import TRIALS, table
 from dpbench.trial import Trial
 
@@ -25,17 +25,17 @@ def trials() -> list[Trial]:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory, trials: list[Trial]) -> Path:
-    """A store as sweeps leave it: parts of MANY trials, and files of one that are almost as many.
+    """A store that was compacted, and files of one trial, almost as many as go into a part.
 
-    The parts are written as folding writes them, without the hundred thousand files before.
+    The parts are written as compaction writes them, without the hundred thousand files before.
     """
     root = tmp_path_factory.mktemp("large")
     store.create(root)
     pattern = table(rows(trials[0]), TRIALS)
-    apart = compaction.MANY - 1
+    apart = compaction.TRIALS_A_FILE - 1
     folded = trials[:-apart]
-    for number, start in enumerate(range(0, len(folded), compaction.MANY)):
-        some = folded[start : start + compaction.MANY]
+    for number, start in enumerate(range(0, len(folded), compaction.TRIALS_A_FILE)):
+        some = folded[start : start + compaction.TRIALS_A_FILE]
         part = pa.concat_tables([pattern] * len(some))
         for name, values in (
             ("trial_id", [trial.trial_id for trial in some for _ in range(EPOCHS)]),
@@ -43,7 +43,7 @@ def large(tmp_path_factory: pytest.TempPathFactory, trials: list[Trial]) -> Path
         ):
             at = TRIALS.get_field_index(name)
             part = part.set_column(at, TRIALS.field(at), pa.array(values, TRIALS.field(at).type))
-        files.write(root, root / "trials" / f"{store.PART}1.{number}-g1.parquet", part)
+        files.write(root, reader.part(root / "trials", number), part)
     for trial in trials[-apart:]:
         store.write_trial(root, rows(trial))
     return root
@@ -52,7 +52,6 @@ def large(tmp_path_factory: pytest.TempPathFactory, trials: list[Trial]) -> Path
 def test_planning_takes_two_seconds_at_most(large: Path, trials: list[Trial]) -> None:
     start = time.perf_counter()
     store.create(large)
-    compaction.compact(large)
     states = store.states(large)
     missing = [trial for trial in trials if trial.trial_id not in states]
     seconds = time.perf_counter() - start

@@ -19,7 +19,7 @@ from factories import WHERE, make_trial, rows
 from dpbench import report, store
 from dpbench.errors import BadInput
 from dpbench.reporting import store_report
-from dpbench.store import compaction, files, history
+from dpbench.store import files, history
 from dpbench.store.schema import table
 from dpbench.trial import Environment, Epoch, StepTiming
 
@@ -153,7 +153,7 @@ def test_readers_pass_over_a_damaged_file_and_a_sweep_sets_it_aside(
     assert f"{file} is damaged" in caplog.text
     assert file.is_file()  # reading never writes
     caplog.clear()
-    compaction.compact(tmp_path)
+    store.create(tmp_path)
     assert f"{file} is damaged" in caplog.text
     assert (tmp_path / "damaged" / file.name).read_bytes() == damaged
     assert store.finished(tmp_path) == {whole.trial_id}
@@ -201,7 +201,7 @@ def test_a_file_that_lacks_a_column_is_never_set_aside(
     (own,) = (tmp_path / "trials").iterdir()
     pq.write_table(pq.ParquetFile(own).read().drop_columns([missing]), own)
     old = own.read_bytes()
-    compaction.compact(tmp_path)
+    store.create(tmp_path)
     store.states(tmp_path, store.set_aside)
     frame = store.read_trials(tmp_path, store.set_aside)
     assert not (tmp_path / "damaged").exists()
@@ -239,17 +239,17 @@ def test_a_store_that_does_not_say_where_it_was_measured_has_a_report(tmp_path: 
 
 
 def test_a_column_that_is_not_known_is_left_out_and_kept(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As one that a later dpbench has, or that the user has added."""
-    monkeypatch.setattr(compaction, "MANY", 2)
     store.create(tmp_path)
     for seed in range(3):
         store.write_trial(tmp_path, rows(make_trial(seed=seed)))
     own = store.file_of(tmp_path, make_trial().trial_id)
     mine = pq.ParquetFile(own).read().append_column("mine", pa.array(["x"]))
     pq.write_table(mine, own)
-    compaction.compact(tmp_path)
+    store.create(tmp_path)
+    assert store.compact(tmp_path) == 2
     assert len(store.read_trials(tmp_path, store.set_aside)) == 3
     assert not (tmp_path / "damaged").exists()
     assert caplog.text.count("columns that dpbench does not know") == 1
@@ -322,7 +322,7 @@ def test_names_that_are_not_utf_8_are_names(tmp_path: Path) -> None:
     root = tmp_path / os.fsdecode(b"b\xff")
     store.create(root)
     store.write_trial(root, rows(make_trial()))
-    compaction.compact(root)
+    store.create(root)
     assert store.finished(root) == {make_trial().trial_id}
     assert len(store.read_trials(root, store.set_aside)) == 1
     history.write(

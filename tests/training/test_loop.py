@@ -12,14 +12,14 @@ from factories import make_trial
 from torch import nn
 
 from dpbench import engines
-from dpbench.datasets import loading
+from dpbench.datasets import Data, loading
 from dpbench.errors import TrainingError
 from dpbench.privacy import accounting, sampling
 from dpbench.training import loop
 from dpbench.trial import ENGINES, EngineName, Epoch, Trial
 
 
-def results(trial: Trial, dataset: loading.Dataset, **knobs: int) -> list[Epoch]:
+def results(trial: Trial, dataset: Data, **knobs: int) -> list[Epoch]:
     """The trial's epochs without their wall times."""
     import dataclasses
 
@@ -30,7 +30,7 @@ def results(trial: Trial, dataset: loading.Dataset, **knobs: int) -> list[Epoch]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_same_trial_gives_the_same_bits(engine: EngineName, digits: loading.Dataset) -> None:
+def test_the_same_trial_gives_the_same_bits(engine: EngineName, digits: Data) -> None:
     trial = make_trial(engine, epochs=2)
     first = results(trial, digits)
     results(make_trial(engine, seed=7), digits)  # what runs in between changes nothing
@@ -38,7 +38,7 @@ def test_the_same_trial_gives_the_same_bits(engine: EngineName, digits: loading.
     assert results(make_trial(engine, epochs=2, seed=1), digits) != first
 
 
-def test_arms_of_one_seed_see_the_same_batches(digits: loading.Dataset) -> None:
+def test_arms_of_one_seed_see_the_same_batches(digits: Data) -> None:
     seen = {
         engine: [epoch.examples_seen for epoch in results(make_trial(engine, epochs=2), digits)]
         for engine in ("non-private", "opacus-hooks", "opacus-ghost")
@@ -46,7 +46,7 @@ def test_arms_of_one_seed_see_the_same_batches(digits: loading.Dataset) -> None:
     assert len({tuple(counts) for counts in seen.values()}) == 1
 
 
-def test_an_epoch_counts_from_the_trials_start(digits: loading.Dataset) -> None:
+def test_an_epoch_counts_from_the_trials_start(digits: Data) -> None:
     trial = make_trial(epochs=3)
     epochs = list(loop.train(trial, digits))
     assert [epoch.epoch for epoch in epochs] == [1, 2, 3]
@@ -67,7 +67,7 @@ def test_an_epoch_counts_from_the_trials_start(digits: loading.Dataset) -> None:
         assert abs(epoch.examples_seen - 64 * epoch.steps) < 5 * (64 * epoch.steps) ** 0.5
 
 
-def test_a_baseline_spends_no_epsilon_and_clip_only_spends_all(digits: loading.Dataset) -> None:
+def test_a_baseline_spends_no_epsilon_and_clip_only_spends_all(digits: Data) -> None:
     baseline, clip_only = make_trial("non-private"), make_trial(noise_multiplier=0.0)
     (plain,) = loop.train(baseline, digits)
     assert accounting.columns(asdict(baseline) | asdict(plain)) == {}
@@ -75,7 +75,7 @@ def test_a_baseline_spends_no_epsilon_and_clip_only_spends_all(digits: loading.D
     assert accounting.columns(asdict(clip_only) | asdict(clipped))["epsilon"] == float("inf")
 
 
-def test_shuffled_trials_spend_the_bound_without_amplification(digits: loading.Dataset) -> None:
+def test_shuffled_trials_spend_the_bound_without_amplification(digits: Data) -> None:
     trials = make_trial(sampling="shuffle", epochs=2), make_trial(epochs=2)
     seen = [list(loop.train(trial, digits))[-1] for trial in trials]
     assert seen[0].steps == seen[1].steps == 44
@@ -95,7 +95,7 @@ def test_shuffled_trials_spend_the_bound_without_amplification(digits: loading.D
     assert {last[f"epsilon_{name}"] for name in ("pld", "rdp", "gdp")} == {None}
 
 
-def weights_after(trial: Trial, dataset: loading.Dataset) -> torch.Tensor:
+def weights_after(trial: Trial, dataset: Data) -> torch.Tensor:
     """All weights at the end of the trial, float64 [P]."""
     kept: list[nn.Module] = []
     build = engines.build
@@ -110,12 +110,12 @@ def weights_after(trial: Trial, dataset: loading.Dataset) -> torch.Tensor:
     return torch.cat([each.detach().reshape(-1) for each in kept[0].parameters()]).double()
 
 
-def test_two_trials_of_a_seed_do_not_give_away_the_gradients(digits: loading.Dataset) -> None:
+def test_two_trials_of_a_seed_do_not_give_away_the_gradients(digits: Data) -> None:
     """With shared noise, 2 w(noise 10) - w(noise 20) had none: the sum of private gradients.
 
     A step here is the whole of the digits at once, so that the weights move by one clipped sum.
     """
-    few = {"batch_size": len(digits.train_labels), "learning_rate": 1.0, "epochs": 1}
+    few = {"batch_size": len(digits.train[1]), "learning_rate": 1.0, "epochs": 1}
     exact = weights_after(make_trial("bookkeeping", noise_multiplier=0.0, **few), digits)
     one = weights_after(make_trial("bookkeeping", noise_multiplier=10.0, **few), digits)
     two = weights_after(make_trial("bookkeeping", noise_multiplier=20.0, **few), digits)
@@ -126,7 +126,7 @@ def test_two_trials_of_a_seed_do_not_give_away_the_gradients(digits: loading.Dat
     assert error == pytest.approx(8**0.5 * spread, rel=0.05)  # sqrt((2 * 10)^2 + 20^2) / 10
 
 
-def test_engines_draw_the_same_noise_and_a_longer_trial_goes_on(digits: loading.Dataset) -> None:
+def test_engines_draw_the_same_noise_and_a_longer_trial_goes_on(digits: Data) -> None:
     trial = make_trial("bookkeeping", epochs=2)
     by_other = list(loop.train(replace(trial, engine="opacus-hooks"), digits))
     by_this = list(loop.train(trial, digits))
@@ -137,7 +137,7 @@ def test_engines_draw_the_same_noise_and_a_longer_trial_goes_on(digits: loading.
     assert shorter == results(trial, digits)[0]
 
 
-def test_fresh_noise_is_the_systems_and_is_recorded(digits: loading.Dataset) -> None:
+def test_fresh_noise_is_the_systems_and_is_recorded(digits: Data) -> None:
     trial = make_trial("bookkeeping", noise_source="system")
     first, second = (list(loop.train(trial, digits))[-1] for _ in range(2))
     assert first.noise_derivation == second.noise_derivation == "system"
@@ -192,7 +192,7 @@ def always_the_same(*, examples: int, sample_rate: float, rng: np.random.Generat
 def test_a_trial_whose_sampler_draws_otherwise_fails(
     faulty: Callable[..., Batches],
     said: str,
-    digits: loading.Dataset,
+    digits: Data,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sampling, "poisson_batches", faulty)
@@ -200,7 +200,7 @@ def test_a_trial_whose_sampler_draws_otherwise_fails(
         list(loop.train(make_trial(), digits))
 
 
-def test_held_out_examples_are_evaluated_apart(digits: loading.Dataset) -> None:
+def test_held_out_examples_are_evaluated_apart(digits: Data) -> None:
     split = loading.load("digits", Path(), "cpu", 400)
     *_, last = loop.train(make_trial("non-private", epochs=10, validation_examples=400), split)
     assert last.sample_rate == 64 / 1037
@@ -212,7 +212,7 @@ def test_held_out_examples_are_evaluated_apart(digits: loading.Dataset) -> None:
     assert (plain.validation_accuracy, plain.validation_loss) == (None, None)
 
 
-def test_training_learns(digits: loading.Dataset) -> None:
+def test_training_learns(digits: Data) -> None:
     epochs = list(loop.train(make_trial("non-private", epochs=10), digits))
     assert epochs[-1].test_accuracy is not None
     assert epochs[-1].test_accuracy > 0.8
@@ -221,13 +221,13 @@ def test_training_learns(digits: loading.Dataset) -> None:
     assert epochs[-1].train_loss < epochs[0].train_loss / 2
 
 
-def test_a_diverged_trial_says_so(digits: loading.Dataset) -> None:
+def test_a_diverged_trial_says_so(digits: Data) -> None:
     with pytest.raises(TrainingError, match="diverged: train loss nan"):
         list(loop.train(make_trial("non-private", learning_rate=1e6), digits))
 
 
 def test_steps_take_denormal_numbers_for_zero(
-    digits: loading.Dataset, monkeypatch: pytest.MonkeyPatch
+    digits: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Weights that explode under the noise make so many of them that steps are slow."""
     build, seen = engines.build, []
@@ -261,7 +261,7 @@ def test_evaluation_is_over_the_whole_test_set() -> None:
 
     labels = torch.tensor([3] * 1_500 + [4] * 1_000)  # more than one part
     images = torch.zeros(2_500, 1, 28, 28, dtype=torch.uint8)
-    loss, accuracy = loop.evaluate(Sure(), images, labels)
+    loss, accuracy = loop.evaluate(Sure(), images, labels, prepare=torch.Tensor.float)
     assert accuracy == 0.6
     log_sum = torch.logsumexp(torch.tensor([2.0] + [0.0] * 9), 0).item()
     assert loss == pytest.approx(log_sum - 0.6 * 2.0, rel=1e-6)

@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 from scipy import special
 
+from dpbench import datasets
 from dpbench.analysis import step_overhead, trial_rows
 from dpbench.analysis.statistics import CONFIDENCE
 from dpbench.analysis.trial_rows import ARM
-from dpbench.datasets import catalogue
 
 RULES = """A regression is, each rule erring on the side of silence:
 - a trial that was ok and is not now: failed, crashed, out of time or memory, or without a test
@@ -220,8 +220,8 @@ def _tested(paired: pd.DataFrame, by: list[str], tolerance: float) -> pd.DataFra
 
 def _image(dataset: str) -> float:
     """What one test image adds to an accuracy."""
-    known = catalogue.DATASETS.get(dataset, catalogue.DATASETS["mnist"])
-    return 1 / known.test_examples
+    known = dataset if dataset in datasets.names() else datasets.DEFAULT
+    return 1 / datasets.spec(known).test_examples
 
 
 def _collapsed(frame: pd.DataFrame, tolerance: float) -> "pd.Series[bool]":

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dpbench import models
 from dpbench.engines import backward
 from dpbench.engines.sgd import Sgd, noisy_mean
-from dpbench.models import tutorial_cnn
 from dpbench.trial import Trial
 
 _log = logging.getLogger(__name__)
@@ -57,7 +57,9 @@ def computes(model: nn.Module) -> bool:
 
 @cache
 def _known_structure() -> tuple[object, ...]:
-    return tuple(map(_structure, tutorial_cnn(seed=0, device="cpu")))
+    return tuple(
+        map(_structure, models.build("tutorial-cnn", "mnist", seed=0, device="cpu").children())
+    )
 
 
 def _structure(layer: nn.Module) -> object:
@@ -98,7 +100,7 @@ class Fused:
 
     Args:
         trial: Learning rate and momentum, and where it is private, the privacy parameters.
-        model: `models.tutorial_cnn` on a CPU; trained in place.
+        model: tutorial-cnn on a CPU; trained in place.
         noise: Source of the noise.
     """
 
@@ -132,7 +134,7 @@ class Forward:
     """The model's logits by the same compiled pass, at the weights that it has now.
 
     Args:
-        model: `models.tutorial_cnn` on a CPU.
+        model: tutorial-cnn on a CPU.
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from dpbench import cli
+from dpbench import console
 from dpbench.errors import BadInput
 from dpbench.execution import runner, stacks
 from dpbench.execution.cluster import remote_calls
@@ -23,7 +23,8 @@ from dpbench.execution.cluster.errors import first_line, is_killed, whole, why_l
 from dpbench.execution.runner import Workers
 from dpbench.execution.schedule import Claims, Lost, Row, Unclaimed, by_trial
 from dpbench.execution.stacks import Stack
-from dpbench.trial import TimedName, Trial
+from dpbench.store.claims import Claim
+from dpbench.trial import TimedName, Trial, Workload
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -115,7 +116,7 @@ class Cluster:
             raise BadInput(f"Expected workers at {self._address} that answer, and none does.")
         self._unfit |= {worker: "it does not answer" for worker in silent if worker in still}
         if silent:
-            cli.say(f"Passed over, for they do not answer: {', '.join(silent)}.")
+            console.say(f"Passed over, for they do not answer: {', '.join(silent)}.")
         self._looked_at = -_LOOK_SECONDS  # workers may have come since the last look
         if not self._fit() and self._resources:
             raise BadInput(
@@ -174,7 +175,7 @@ class Cluster:
                             suspects.append(trial)
                         else:
                             yield rows
-                            claims.give_back(trial)
+                            claims.release(trial)
         finally:
             with suppress(Exception):  # the scheduler may have gone
                 self._client.cancel([sent.future for sent in out.values()], force=True)
@@ -226,18 +227,18 @@ class Cluster:
         return self._timer
 
     def time_engines(
-        self, engines: Sequence[TimedName], batch_size: int, dataset: str
+        self, engines: Sequence[TimedName], workload: Workload
     ) -> Generator[list[Row]]:
         """As `Place.time_engines`, when all are there; on the same worker, as long as that is.
 
         Raises:
             BadInput: The scheduler has gone, or no worker can measure them.
         """
-        assert dataset == self._kit.dataset
+        assert workload.dataset == self._kit.dataset
         for _ in range(_TRIES):
             future = self._submit(
                 remote_calls.time_engines,
-                *(engines, batch_size, self._workers, self._kit),
+                *(engines, workload, self._workers, self._kit),
                 (runner.TIMED_PROCESSES, runner.TIMED_PAIRS),
                 on=[self._timing_worker()],
             )
@@ -251,7 +252,7 @@ class Cluster:
                 return
         raise BadInput(
             f"Workers have gone {_TRIES} times while they measured {', '.join(engines)} at batch "
-            f"size {batch_size}; --no-timing leaves timings out."
+            f"size {workload.batch_size}; --no-timing leaves timings out."
         )
 
     def _timed(self, future: "Future") -> list[Row] | None:
@@ -355,7 +356,7 @@ class Cluster:
         if result.worker not in self._unfit:
             lack = result.lack.rstrip(".")
             self._unfit[result.worker] = lack
-            cli.say(f"No trial for the worker {result.worker}: {lack}.")
+            console.say(f"No trial for the worker {result.worker}: {lack}.")
             if not self._fit():
                 raise BadInput(f"No worker is left: {lack}.")
         return None
@@ -393,7 +394,7 @@ class Cluster:
         """Says why nothing goes on, once."""
         if line != self._told:
             self._told = line
-            cli.say(line)
+            console.say(line)
 
     def _room(self) -> int:
         """How many trials are to be out; where only unfit workers are there, none."""
@@ -464,8 +465,8 @@ def _errand() -> Callable[[bytes], Any]:
 def _claimed(trials: Stack, claims: Claims, busy: deque[Stack]) -> Stack:
     """Those that this sweep is to run; those that others run now are put aside."""
     whose = {trial: claims.take(trial) for trial in trials}
-    busy.extend((trial,) for trial in trials if whose[trial] == "busy")
-    return tuple(trial for trial in trials if whose[trial] == "mine")
+    busy.extend((trial,) for trial in trials if whose[trial] is Claim.BUSY)
+    return tuple(trial for trial in trials if whose[trial] is Claim.MINE)
 
 
 def _by_process(rows: Sequence[Row]) -> list[list[Row]]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dpbench import cli
+from dpbench import strings
 
 
 def is_killed(error: BaseException | None) -> bool:
@@ -14,15 +14,15 @@ def is_killed(error: BaseException | None) -> bool:
 
 def why_lost(error: Any) -> str:
     """How a trial has ended that did not say so itself; without the worker's address."""
-    count = cli.counted(error.allowed_failures + 1, "worker")
+    count = strings.counted(error.allowed_failures + 1, "worker")
     return f"took down {count} of the cluster, twice, the second time with nothing else sent"
 
 
 def whole(error: object) -> str:
     """All that it says."""
-    return cli.printable(str(error).strip() or type(error).__name__)
+    return strings.printable(str(error).strip() or type(error).__name__)
 
 
 def first_line(error: object) -> str:
     """The first line of what it says."""
-    return cli.one_line(str(error).strip().split("\n")[0] or type(error).__name__)
+    return strings.one_line(str(error).strip().split("\n")[0] or type(error).__name__)

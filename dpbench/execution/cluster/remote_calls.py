@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from dpbench import __version__, cli, store
-from dpbench.datasets import catalogue
+from dpbench import __version__, cli, datasets, store
+from dpbench.datasets import resolution
 from dpbench.errors import BadInput
 from dpbench.execution import runner
 from dpbench.execution.runner import Workers
@@ -24,7 +24,7 @@ from dpbench.execution.schedule import Row
 from dpbench.execution.stacks import Stack
 from dpbench.measurement import environment
 from dpbench.processes.worker_pool import Crew
-from dpbench.trial import TimedName
+from dpbench.trial import TimedName, Workload
 
 PACKAGES = ("torch", "opacus")  # whose versions change results
 _COMMIT = "dpbench of commit"
@@ -76,7 +76,7 @@ def versions() -> dict[str, str]:
 
 def lacks(kit: Kit) -> str | None:
     """What this process' machine lacks of it, in words; None if nothing."""
-    root = cli.data_root(None)
+    root = resolution.data_root(None)
     own = versions()
     for name, wanted in (kit.versions or {}).items():
         if own.get(name, wanted) != wanted:  # a commit is not known everywhere
@@ -87,9 +87,9 @@ def lacks(kit: Kit) -> str | None:
         if not torch.cuda.is_available():
             return "it has no CUDA device"
     try:
-        if not catalogue.present(kit.dataset, root):
+        if not datasets.present(kit.dataset, root):
             return f"{kit.dataset} is not under its data root {root} (DPBENCH_DATA names another)"
-        if not catalogue.unpacked(kit.dataset, root):
+        if not datasets.unpacked(kit.dataset, root):
             from dpbench.datasets import loading
 
             loading.load(kit.dataset, root, "cpu")
@@ -109,7 +109,7 @@ def run_trials(trials: Stack, workers: Workers, kit: Kit) -> list[Row] | Unfit:
     problem = lacks(kit)
     if problem is not None:
         return Unfit(worker=_address(), lack=problem)
-    own = replace(workers, data_root=cli.data_root(None))
+    own = replace(workers, data_root=resolution.data_root(None))
     try:
         found = runner.run_by(_crew(own), trials, own, given_up=_given_up())
         rows = [row for rows in found for row in rows]
@@ -155,7 +155,7 @@ def _crew(workers: Workers) -> Crew:
 
 def time_engines(
     engines: Sequence[TimedName],
-    batch_size: int,
+    workload: Workload,
     workers: Workers,
     kit: Kit,
     times: tuple[int, int],
@@ -164,7 +164,7 @@ def time_engines(
 
     Args:
         engines: Which.
-        batch_size: Of their steps.
+        workload: On what.
         workers: How; its data root is this machine's own.
         kit: What this machine must have.
         times: How many processes each is timed in, and how many pairs each of them takes.
@@ -176,9 +176,10 @@ def time_engines(
     with tempfile.TemporaryDirectory() as folder:
         physical = workers.physical_batch_size
         asked = {
-            "--batch-size": batch_size,
-            "--dataset": kit.dataset,
-            "--data-root": cli.data_root(None),
+            "--batch-size": workload.batch_size,
+            "--dataset": workload.dataset,
+            "--model": workload.model,
+            "--data-root": resolution.data_root(None),
             "--device": workers.devices[0],
             "--threads": workers.threads,
             "--processes": processes,

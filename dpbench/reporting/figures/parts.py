@@ -15,7 +15,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import NullLocator
 
 from dpbench.analysis import trial_rows
-from dpbench.question import ANSWER_AT
+from dpbench.privacy.budgets import ANSWER_AT
 from dpbench.reporting import quantities
 
 PANEL_INCHES = (3.2, 3.1)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dpbench.analysis import arm_means, frontier, trial_rows
-from dpbench.question import ANSWER_AT
+from dpbench.privacy.budgets import ANSWER_AT
 from dpbench.reporting import quantities
 from dpbench.reporting.figures import parts
 

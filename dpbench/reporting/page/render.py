@@ -6,7 +6,7 @@ from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from dpbench import __version__, cli
+from dpbench import __version__, strings
 from dpbench.reporting import text
 from dpbench.reporting.page import references
 from dpbench.reporting.page.contents import Contents
@@ -24,7 +24,7 @@ def render(contents: Contents) -> str:
         lstrip_blocks=True,
     )
     environment.filters["data_uri"] = _data_uri
-    environment.filters["counted"] = cli.counted
+    environment.filters["counted"] = strings.counted
     chosen = any(each.best and each.best.price for each in contents.answers)
     return environment.get_template("page.html").render(
         page=contents,

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from factories import BEFORE, arm, moved
 
-from dpbench import cli
+from dpbench import strings
 from dpbench.analysis.comparison import changes, differences
 
 
@@ -18,7 +18,7 @@ def test_a_regression_is_said_in_words_and_marked_in_its_table() -> None:
     assert changes.worse(differences.trials(arm([0.9]), arm([0.9]))) == []
     header, rows = changes.accuracy_table(accuracy)
     assert rows[0][1:6] == ("4", "90.30", "88.30", "-2.00", "[-2.00, -2.00]")
-    assert cli.table(header, rows).splitlines()[1].endswith("REGRESSION")
+    assert strings.table(header, rows).splitlines()[1].endswith("REGRESSION")
 
 
 def test_only_epsilons_that_differ_are_in_the_table() -> None:

@@ -17,7 +17,7 @@ import psutil
 import pytest
 import torch
 from clusters import Processes, sweep, wait_for
-from factories import TESTS, make_trial
+from factories import TESTS, make_trial, make_workload
 from remote_work import time_slowly, unfit_by_name, wait_a_while
 
 from dpbench import cli, store
@@ -194,7 +194,10 @@ def test_a_worker_that_stalls_is_passed_over(processes: Processes, tmp_path: Pat
     assert rows(out).groupby("seed").size().tolist() == [20] * 6
 
 
-def test_what_workers_lack_is_said_at_once(processes: Processes, tmp_path: Path) -> None:
+def test_what_workers_lack_is_said_at_once(
+    processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "TIMED_PROCESSES", 2)
     processes.scheduler()
     without = {"DPBENCH_DATA": str(tmp_path / "empty")}
     processes.worker(environment=without)
@@ -211,7 +214,7 @@ def test_what_workers_lack_is_said_at_once(processes: Processes, tmp_path: Path)
         place = cluster.Cluster(client, workers, any_version)
         place.check()
         assert str(place) == "1 at a time, on 1 workers of a cluster"
-        parts = list(place.time_engines(["fused", "non-private"], 64, "digits"))
+        parts = list(place.time_engines(["fused", "non-private"], make_workload()))
         assert len(parts) == 2 * runner.TIMED_PROCESSES
         assert {len(rows) for rows in parts} == {runner.TIMED_PAIRS}
         timed = [row for rows in parts for row in rows if row["engine"] == "fused"]
@@ -309,7 +312,7 @@ def test_a_timing_that_fails_on_a_worker_is_its_row(
     monkeypatch.setattr(remote_calls, "_given_up", lambda: lambda: False)
     monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
     kit = remote_calls.Kit(dataset="digits", versions=None)
-    found = remote_calls.time_engines(["fused"], 64, workers_of(tmp_path), kit, (2, 3))
+    found = remote_calls.time_engines(["fused"], make_workload(), workers_of(tmp_path), kit, (2, 3))
     assert isinstance(found, list)
     (row,) = found
     assert (row["engine"], row["status"]) == ("fused", "out-of-memory")
@@ -331,7 +334,7 @@ def test_a_timing_goes_on_elsewhere(
         assert str(place) == "1 at a time, on 1 workers of a cluster"  # which has one thread
         threading.Timer(1, first.kill).start()
         threading.Timer(2, processes.worker, ["--resources", "GPU=1"]).start()
-        ((row,),) = place.time_engines(["fused"], 64, "digits")
+        ((row,),) = place.time_engines(["fused"], make_workload())
         assert client.scheduler_info()["workers"][row["address"]]["resources"] == {"GPU": 1}
 
 
@@ -351,7 +354,7 @@ def test_a_scheduler_that_has_gone_is_one_line(
         with pytest.raises(BadInput, match="has gone; what is finished is written"):
             list(running)
         with pytest.raises(BadInput, match="has gone"):
-            list(place.time_engines(["fused"], 64, "digits"))
+            list(place.time_engines(["fused"], make_workload()))
 
 
 def test_who_does_not_answer_is_passed_over(

@@ -1,0 +1,18 @@
+"""Output to a terminal that may have gone away or may not show colours."""
+
+import os
+import sys
+from contextlib import suppress
+
+
+def say(line: str) -> None:
+    """Prints the line on stderr. A closed stderr is ignored: a sweep outlives its terminal."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def bold(text: str) -> str:
+    """The text in bold where stdout is a terminal and NO_COLOR is not set."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return text
+    return f"\x1b[1m{text}\x1b[0m"

@@ -1,0 +1,110 @@
+"""The axes of a grid: one definition for the field, the flag and the key of a sweep file."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from dpbench import plugins
+from dpbench.errors import BadInput
+
+Kind = type[float] | type[int] | type[str] | type[bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """What a field of a grid takes.
+
+    Attributes:
+        name: Of the field, and of the key in a sweep file.
+        kind: Of a value.
+        many: Whether it takes several values; otherwise it holds for every trial of the grid.
+        help: For `--help`.
+        flags: On the command line.
+        choices: Of a name; empty where any is allowed.
+        default: Of the field; None where it depends on the dataset or the batch size.
+    """
+
+    name: str
+    kind: Kind
+    many: bool
+    help: str
+    flags: tuple[str, ...]
+    choices: tuple[str, ...]
+    default: Any
+
+    def parsed(self, value: Any) -> Any:
+        """The value of the field from that of a caller, a flag or a key; one stands for a list.
+
+        Raises:
+            BadInput: A value is of the wrong type, no choice or repeated, or there is none.
+        """
+        if hasattr(value, "tolist"):  # numpy's arrays and scalars
+            value = value.tolist()
+        if not self.many:
+            return self._checked(value)
+        several = isinstance(value, Iterable) and not isinstance(value, str | Mapping)
+        values = tuple(map(self._checked, value if several else [value]))
+        if not values:
+            raise BadInput(f"Expected {self.name} to hold at least one value, not [].")
+        for index, each in enumerate(values):
+            if each in values[:index]:
+                raise BadInput(f"Expected each {self.name} once, not {each!r} twice.")
+        return values
+
+    def _checked(self, value: Any) -> Any:
+        if self.kind is bool:
+            if not isinstance(value, bool):
+                raise BadInput(f"Expected {self.name}={value!r} to be true or false.")
+            return value
+        if self.kind is str:
+            if value not in self.choices:
+                remedy = plugins.nearest(str(value), self.choices)
+                raise BadInput(f"Unknown {self.name} {value!r}: {remedy}")
+            return value
+        whole = self.kind is int
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+            number = "whole number" if whole else "number"
+            raise BadInput(f"Expected {self.name}={value!r} to be a {number}.")
+        return value if whole else float(value)
+
+
+def axis(
+    kind: Kind,
+    text: str,
+    *,
+    many: bool = True,
+    default: Any = None,
+    flags: tuple[str, ...] = (),
+    choices: Sequence[str] = (),
+) -> Any:
+    """A dataclass field with what `axes` reads.
+
+    Args:
+        kind: Of a value.
+        text: For `--help`.
+        many: Whether it takes several values.
+        default: Of the field.
+        flags: If not the field's name with dashes, or, where a switch is on by default,
+            `--no-` and that.
+        choices: Of a name.
+    """
+    metadata = {
+        "kind": kind,
+        "help": text,
+        "many": many,
+        "flags": flags,
+        "choices": tuple(choices),
+    }
+    return field(default=default, metadata=metadata)
+
+
+def axes(grid: Any) -> tuple[Axis, ...]:
+    """The axes of a dataclass whose fields were made by `axis`, in their order."""
+    found = []
+    for each in fields(grid):
+        flag = each.name.replace("_", "-")
+        default_flag = f"--no-{flag}" if each.default is True else f"--{flag}"
+        metadata = dict(each.metadata)
+        flags = metadata.pop("flags") or (default_flag,)
+        found.append(Axis(name=each.name, default=each.default, flags=flags, **metadata))
+    return tuple(found)

@@ -1,0 +1,134 @@
+"""A sweep before it runs: its trials, its store, and what its report is to answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpbench import datasets
+from dpbench.errors import BadInput
+from dpbench.execution import grid
+from dpbench.execution.grid import Grid
+from dpbench.privacy import budgets, guarantee
+from dpbench.trial import Trial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepPlan:
+    """What is to run and to be answered.
+
+    Attributes:
+        grids: Whose union `trials` is.
+        trials: To run, each once.
+        dataset: Its name.
+        data_root: Where the dataset's files are.
+        out: The store.
+        answer_at: The best setting is reported within each of these epsilons; rising.
+        confirming_seeds: Seeds on which the best settings run again; no trial has them.
+        tuned_in: Stores in which settings were tried on the same data before. Their trials count
+            in the price of choosing.
+    """
+
+    grids: tuple[Grid, ...]
+    trials: tuple[Trial, ...]
+    dataset: str
+    data_root: Path
+    out: Path
+    answer_at: tuple[float, ...]
+    confirming_seeds: tuple[int, ...]
+    tuned_in: tuple[str, ...]
+
+    @property
+    def warnings(self) -> list[str]:
+        """A sentence for each delta that is not below one over the number of training examples."""
+        pairs = {
+            (trial.delta, datasets.train_examples(trial.dataset, trial.validation_examples or 0))
+            for trial in self.trials
+            if trial.delta is not None
+        }
+        found = (guarantee.delta_warning(delta, examples) for delta, examples in sorted(pairs))
+        return [warning for warning in found if warning]
+
+    @property
+    def timed(self) -> list[Trial]:
+        """The trials whose engines are timed: not those that only the baseline is trained by."""
+        named = {engine for each in self.grids for engine in each.engine}
+        kept = [
+            trial
+            for trial in self.trials
+            if trial.engine != grid.FASTEST_NON_PRIVATE or trial.engine in named
+        ]
+        return kept or list(self.trials)
+
+
+def plan_sweep(
+    grids: Sequence[Grid],
+    *,
+    dataset: str,
+    data_root: Path,
+    out: Path | None = None,
+    answer_at: Any = None,
+    confirm: Any = 0,
+    tuned_in: Any = (),
+) -> SweepPlan:
+    """The plan of a sweep over the union of the grids.
+
+    Args:
+        grids: At least one.
+        dataset: Its name, not `auto`.
+        data_root: Where the dataset's files are.
+        out: The store; None for results/DATASET-sweep.
+        answer_at: One or more epsilons; None for the targets of the grids, else 1, 3 and 8.
+        confirm: Seeds on which the best settings run again.
+        tuned_in: One or more stores.
+
+    Raises:
+        BadInput: A value is of the wrong type or out of range.
+    """
+    trials = grid.trials(grids, dataset)
+    targets = {epsilon for each in grids for epsilon in each.target_epsilon or ()}
+    return SweepPlan(
+        grids=tuple(grids),
+        trials=tuple(trials),
+        dataset=dataset,
+        data_root=data_root,
+        out=out or Path("results") / f"{dataset}-sweep",
+        answer_at=budgets.epsilons(
+            (sorted(targets) or budgets.ANSWER_AT) if answer_at is None else answer_at
+        ),
+        confirming_seeds=tuple(_fresh_seeds(trials, confirm)),
+        tuned_in=_stores(tuned_in),
+    )
+
+
+def _fresh_seeds(trials: Sequence[Trial], count: Any) -> Sequence[int]:
+    """So many seeds that no trial has: those after the largest.
+
+    Raises:
+        BadInput: The count is no number of seeds, or there are not so many below 2**63.
+    """
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise BadInput(f"Expected confirm={count!r} to be a number of seeds, 0 or more.")
+    if not (count and trials):
+        return ()
+    largest = max(trial.seed for trial in trials)
+    if largest + count >= 2**63:
+        raise BadInput(f"Expected confirm={count} seeds after seed={largest}, and below 2**63.")
+    return range(largest + 1, largest + 1 + count)
+
+
+def _stores(folders: Any) -> tuple[str, ...]:
+    """The stores, each once.
+
+    Raises:
+        BadInput: A value is no folder that a sweep has written.
+    """
+    several = [folders] if isinstance(folders, str | Path) else folders
+    if not isinstance(several, list | tuple) or not all(
+        isinstance(each, str | Path) for each in several
+    ):
+        raise BadInput(f"Expected tuned_in={folders!r} to be a store's folder, or several.")
+    for folder in several:
+        if not (Path(folder) / "trials").is_dir():
+            raise BadInput(f"Expected tuned_in={folder} to be a folder that a sweep has written.")
+    return tuple(dict.fromkeys(map(str, several)))

@@ -1,0 +1,79 @@
+"""The devices and processors of this machine."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from dpbench import console
+from dpbench.errors import BadInput
+
+
+def resolve(names: Sequence[str]) -> tuple[str, ...]:
+    """`cpu` or `cuda:N` for each of the names; `auto` is the first GPU, or the CPU without one.
+
+    Raises:
+        BadInput: A name is no device, or the device is missing, or it is named twice.
+    """
+    if list(names) == ["cpu"]:  # needs no torch
+        return ("cpu",)
+    found: list[str] = []
+    for name in names:
+        resolved = _resolve(name)
+        if resolved in found:
+            raise BadInput(f"Expected each device once, not {resolved} twice; --jobs shares one.")
+        found.append(resolved)
+    return tuple(found)
+
+
+def _resolve(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise BadInput(f"Expected device={name!r} to be auto, cpu, cuda or cuda:N.") from error
+    if device.type not in ("cpu", "cuda"):
+        raise BadInput(f"Expected device={name!r} to be auto, cpu, cuda or cuda:N.")
+    if device.type == "cpu":
+        return "cpu"
+    index = device.index or 0
+    if index >= torch.cuda.device_count():
+        raise BadInput(
+            f"Expected device={name!r} to be one of the {torch.cuda.device_count()} CUDA devices "
+            "that PyTorch sees; use --device cpu where there is none."
+        )
+    return f"cuda:{index}"
+
+
+def planned(names: Sequence[str], listed: Path = Path("/dev")) -> tuple[str, ...]:
+    """As `resolve`, but `auto` is decided without torch, by the GPUs that Linux lists.
+
+    For a plan. A line on stderr says so where that is a GPU: whether PyTorch can use it is seen
+    only by a run.
+
+    Args:
+        names: As typed.
+        listed: Where Linux lists devices.
+
+    Raises:
+        BadInput: As `resolve`.
+    """
+    if list(names) != ["auto"]:
+        return resolve(names)
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if hidden or not any(listed.glob("nvidia[0-9]*")):
+        return ("cpu",)
+    console.say(
+        "There is a GPU in /dev: planned for cuda:0, as --device auto takes where PyTorch can use "
+        "it (--device cpu plans without)."
+    )
+    return ("cuda:0",)
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    import joblib
+
+    return int(joblib.cpu_count())

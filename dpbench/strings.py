@@ -1,0 +1,59 @@
+"""Strings for people and for programs: counts with nouns, aligned tables, JSON."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+LINE_CHARACTERS = 100  # width of explanations, and of a reason that stands in a line with others
+
+
+def counted(count: int, noun: str) -> str:
+    """The number with its noun: 1 trial, 1,200 trials."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def named(noun: str, values: Sequence[object]) -> str:
+    """The noun with its values: seed 3, seeds 3, 4, 5."""
+    return f"{noun}{'' if len(values) == 1 else 's'} {', '.join(map(str, values))}"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Lines of aligned columns: the first to the left, the others to the right."""
+    cells = [list(header), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if index else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    )
+
+
+def printable(text: object) -> str:
+    """The text as one line without control characters."""
+    return " ".join("".join(each if each.isprintable() else " " for each in str(text)).split())
+
+
+def one_line(text: object) -> str:
+    """The first LINE_CHARACTERS of the text, as one line without control characters."""
+    shown = printable(text)
+    return shown if len(shown) <= LINE_CHARACTERS else shown[: LINE_CHARACTERS - 3] + "..."
+
+
+def json_text(**parts: Any) -> str:
+    """One JSON object. Frames become lists of rows; NaN and infinities become null."""
+    return json.dumps(_plain(parts), allow_nan=False, indent=2)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "to_dict"):  # a pandas frame, without importing pandas
+        value = value.to_dict("records")
+    if hasattr(value, "item"):  # a numpy scalar
+        value = value.item()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

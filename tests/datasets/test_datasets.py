@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from dpbench import datasets, models
+from dpbench.datasets import loading
+from dpbench.errors import BadInput
+from dpbench.execution import grid
+
+every_dataset = pytest.mark.parametrize("name", datasets.names())
+
+
+def test_steps_and_sample_rate_are_what_was_asked() -> None:
+    # Opacus' own loader makes 235 batches of rate 1/235 of this; here it stays 256 of 60,000.
+    assert datasets.steps_per_epoch("mnist", 256) == 234
+    assert datasets.sample_rate("mnist", 256) == 256 / 60_000
+
+
+def test_a_batch_larger_than_the_dataset_is_named() -> None:
+    with pytest.raises(BadInput, match="batch_size=2000 <= 1,437"):
+        datasets.steps_per_epoch("digits", 2000)
+
+
+def test_an_unknown_dataset_is_named() -> None:
+    with pytest.raises(BadInput, match=r"Unknown dataset 'kmnis': did you mean kmnist\?"):
+        datasets.spec("kmnis")
+
+
+def test_files_are_found_packed_or_unpacked(tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    names = [f"{part}-idx3-ubyte" for part in ("train-images", "t10k-images")]
+    names += [f"{part}-idx1-ubyte" for part in ("train-labels", "t10k-labels")]
+    for name in names[:3]:
+        (raw / f"{name}.gz").touch()
+    assert not datasets.present("mnist", tmp_path)
+    (raw / names[3]).touch()
+    assert datasets.present("mnist", tmp_path)
+    assert datasets.present("digits", tmp_path / "nowhere")
+
+
+@every_dataset
+def test_a_spec_agrees_with_itself(name: str) -> None:
+    spec = datasets.spec(name)
+    assert len(spec.mean) == len(spec.std) == spec.input_shape[0]
+    assert spec.preprocessing.endswith(".")
+    assert str(spec.mean[0]) in spec.preprocessing
+    models.refuse(spec.model, name)  # raises where its default model cannot take its inputs
+    if spec.stands_in_for is not None:
+        assert datasets.stand_in(spec.stands_in_for) == name
+        assert spec.source.present(Path("nowhere"))
+        assert datasets.spec(spec.stands_in_for).input_shape == spec.input_shape
+
+
+@every_dataset
+def test_its_default_sweep_is_large_enough(name: str) -> None:
+    default = grid.grid(grid.defaults(name))
+    assert default.noise_multiplier is not None
+    assert default.max_grad_norm is not None
+    assert default.batch_size is not None
+    assert len(default.noise_multiplier) >= 3
+    assert len(default.max_grad_norm) >= 3
+    assert len(default.batch_size) >= 2
+    trials = grid.trials([default], name)
+    assert {trial.model for trial in trials} == {datasets.spec(name).model}
+    assert {trial.private for trial in trials} == {True, False}
+
+
+@every_dataset
+def test_prepared_pixels_have_its_shape_and_about_unit_size(name: str) -> None:
+    spec = datasets.spec(name)
+    inputs, targets = loading.random(name, 50, "cpu").batch(torch.arange(50))
+    assert inputs.shape == (50, *spec.input_shape)
+    assert inputs.dtype == torch.float32
+    assert 0 <= int(targets.min()) <= int(targets.max()) < spec.classes
+    black, white = (
+        loading.normalising(spec, "cpu")(torch.full((1, *spec.input_shape), pixel)).flatten(2)
+        for pixel in (0, 255)
+    )
+    for channel, (mean, std) in enumerate(zip(spec.mean, spec.std, strict=True)):
+        assert black[0, channel, 0] == pytest.approx(-mean / std)
+        assert white[0, channel, 0] == pytest.approx((1 - mean) / std)
+
+
+@every_dataset
+def test_a_dataset_that_is_there_is_what_its_spec_says(name: str, data_root: Path) -> None:
+    if not datasets.present(name, data_root):
+        pytest.skip(f"{name} is not under DPBENCH_DATA")
+    spec, data = datasets.spec(name), loading.load(name, data_root, "cpu")
+    for (inputs, targets), examples in (
+        (data.train, spec.train_examples),
+        (data.test, spec.test_examples),
+    ):
+        assert inputs.shape == (examples, *spec.input_shape)
+        assert targets.unique().tolist() == list(range(spec.classes))

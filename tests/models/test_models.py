@@ -1,0 +1,68 @@
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from dpbench import datasets, models
+from dpbench.datasets import loading
+from dpbench.errors import BadInput
+
+
+def refused(model: str, dataset: str) -> str | None:
+    data = datasets.spec(dataset)
+    return models.spec(model).refusal(data.input_shape, data.classes)
+
+
+PAIRS = list(itertools.product(models.names(), datasets.names()))
+ALLOWED = [pair for pair in PAIRS if refused(*pair) is None]
+
+
+def weights(model: nn.Module) -> torch.Tensor:
+    return torch.cat([each.detach().flatten() for each in model.parameters()])
+
+
+def test_each_dataset_has_a_model_and_each_model_a_dataset() -> None:
+    assert {model for model, _ in ALLOWED} == set(models.names())
+    assert {dataset for _, dataset in ALLOWED} == set(datasets.names())
+
+
+@pytest.mark.parametrize(("model", "dataset"), ALLOWED)
+def test_a_model_takes_the_datasets_batches(model: str, dataset: str) -> None:
+    built = models.build(model, dataset, seed=0, device="cpu")
+    inputs, _ = loading.random(dataset, 3, "cpu").batch(torch.arange(3))
+    logits = built(inputs)
+    assert logits.shape == (3, datasets.spec(dataset).classes)
+    assert logits.dtype == torch.float32
+    assert built(inputs[:0]).shape == (0, datasets.spec(dataset).classes)
+    assert built.training
+
+
+@pytest.mark.parametrize(("model", "dataset"), ALLOWED)
+def test_initial_weights_are_the_seeds(model: str, dataset: str) -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(2)
+    torch.manual_seed(0)
+    first, same, other = (models.build(model, dataset, seed=s, device="cpu") for s in (5, 5, 6))
+    assert torch.equal(torch.rand(2), expected)  # nobody else's random numbers have changed
+    assert torch.equal(weights(first), weights(same))
+    assert not torch.equal(weights(first), weights(other))
+
+
+@pytest.mark.parametrize(("model", "dataset"), sorted(set(PAIRS) - set(ALLOWED)))
+def test_a_model_that_cannot_take_the_inputs_says_which_it_takes(model: str, dataset: str) -> None:
+    message = f"Cannot train model={model} on dataset={dataset}: .* not 3 x 32 x 32"
+    with pytest.raises(BadInput, match=message):
+        models.build(model, dataset, seed=0, device="cpu")
+
+
+def test_the_tutorials_cnn_takes_its_own_images_alone() -> None:
+    spec = models.spec("tutorial-cnn")
+    assert spec.refusal((1, 28, 28), 10) is None
+    with pytest.raises(BadInput, match="takes inputs of 1 x 28 x 28, not 3 x 32 x 32"):
+        spec.build((3, 32, 32), 10, seed=0)
+
+
+def test_a_model_that_is_not_known_is_named() -> None:
+    with pytest.raises(BadInput, match=r"Unknown model 'tutorial-cn': did you mean tutorial-cnn\?"):
+        models.build("tutorial-cn", "mnist", seed=0, device="cpu")
