@@ -106,7 +106,7 @@ def _compare(given: argparse.Namespace) -> int:
         return cli.EXIT_NOTHING
     names = f"{given.before.resolve().name}-{given.after.resolve().name}"
     out = given.out or Path("results") / names
-    for path in comparison_files.write_figure(found, out, given.tolerance):
+    for path in comparison_files.write_figures(found, out, given.tolerance):
         print(path, file=stream)
     return 0 if verdict == "no-regression" else cli.EXIT_REGRESSION
 

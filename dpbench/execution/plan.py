@@ -36,9 +36,10 @@ def missing(
 
 
 def timed(trials: Sequence[Trial]) -> list[tuple[EngineName, Workload]]:
-    """The engines to time, and on what: every private engine, and non-private against itself.
+    """The engines to time, and what to time them on.
 
-    The latter shows the noise of the machine.
+    Those are every private engine, and non-private against itself, which shows the noise of the
+    machine.
     """
     engines = {NON_PRIVATE, *PRIVATE_ENGINES, *(trial.engine for trial in trials)}
     models = dict.fromkeys(trial.model for trial in trials)
@@ -55,7 +56,7 @@ def timed(trials: Sequence[Trial]) -> list[tuple[EngineName, Workload]]:
 def untimed(
     trials: Sequence[Trial], known: "pd.DataFrame", conditions: Mapping[str, object]
 ) -> list[tuple[EngineName, Workload]]:
-    """The engines that are still to be timed, and on what.
+    """The engines that are still to be timed, and what to time them on.
 
     Those that an older dpbench has timed in fewer processes are among them.
 

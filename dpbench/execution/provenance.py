@@ -2,22 +2,23 @@
 
 from dataclasses import replace
 
-from dpbench import datasets, models
+from dpbench import models
 from dpbench.errors import BadInput
 from dpbench.execution.backend import Workers
-from dpbench.trial import DEFAULT_MODEL, Environment, TimedName, Trial, Workload
+from dpbench.trial import Environment, TimedName
 
 _ON_A_GPU = {"fused": "bookkeeping", "fused-non-private": "non-private"}  # as engines choose there
 
 
 def environment(
-    engine: TimedName, trained: Trial | Workload, workers: Workers, *, concurrent: int
+    engine: TimedName, dataset: str, model: str, workers: Workers, *, concurrent: int
 ) -> Environment:
     """The environment of a trial or timing on the first of the devices.
 
     Args:
         engine: How steps are computed.
-        trained: Names the dataset and the model.
+        dataset: What is trained on.
+        model: What is trained.
         workers: How trials are run.
         concurrent: Trials that run at the same time.
     """
@@ -30,7 +31,7 @@ def environment(
             implementation, memory_format = str(engine), "contiguous"
         case _:
             implementation = engines.implementation(
-                engine, models.build(trained.model, trained.dataset, seed=0, device=device)
+                engine, models.build(model, dataset, seed=0, device=device)
             )
             memory_format = engines.memory_format(implementation, device)
     return machine.describe(
@@ -44,20 +45,22 @@ def environment(
 
 
 def without_gpu(
-    engine: TimedName, trained: Trial | Workload, workers: Workers, *, concurrent: int
+    engine: TimedName, dataset: str, model: str, workers: Workers, *, concurrent: int
 ) -> Environment:
     """As `environment`, without access to the GPU, which may be another machine's or be lost.
 
-    If the model cannot be built for the dataset, the tutorial's model takes its place.
+    For a model that cannot be built it is that of the tutorial's.
     """
-    device = workers.devices[0]
     try:
-        models.refuse(trained.model, trained.dataset)
+        models.refuse(model, dataset)
     except BadInput:
-        trained = replace(trained, dataset=datasets.DEFAULT, model=DEFAULT_MODEL)
+        dataset, model = "mnist", "tutorial-cnn"
+    device = workers.devices[0]
+    on_cpu = environment(
+        engine, dataset, model, replace(workers, devices=("cpu",)), concurrent=concurrent
+    )
     if device == "cpu":
-        return environment(engine, trained, workers, concurrent=concurrent)
-    on_cpu = environment(engine, trained, replace(workers, devices=("cpu",)), concurrent=concurrent)
+        return on_cpu
     return replace(
         on_cpu,
         implementation=_ON_A_GPU.get(engine, engine),

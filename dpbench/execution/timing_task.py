@@ -24,7 +24,7 @@ class Timing:
 
     Attributes:
         engine: How steps are computed.
-        workload: What is trained.
+        workload: What steps are timed on.
         workers: On the first of their devices.
         pairs: Of the engine and the non-private step, in each process.
     """
@@ -95,7 +95,9 @@ def _task(timing: Timing, process: int) -> Iterator[Row]:
     data = loading.load(timing.workload.dataset, workers.data_root, device)
     held = None
     try:
-        where = provenance.environment(timing.engine, timing.workload, workers, concurrent=0)
+        where = provenance.environment(
+            timing.engine, timing.workload.dataset, timing.workload.model, workers, concurrent=0
+        )
         measured = step_timing.measure(
             *asked, data, pairs=timing.pairs, physical_batch_size=physical
         )
@@ -134,12 +136,15 @@ def failed_row(timing: Timing, seen: Epoch) -> Row:
     """The row of a timing that failed."""
     from dpbench import store
 
+    workload = timing.workload
     return store.failed_timing_row(
-        provenance.without_gpu(timing.engine, timing.workload, timing.workers, concurrent=0),
-        dataset=timing.workload.dataset,
-        model=timing.workload.model,
+        provenance.without_gpu(
+            timing.engine, workload.dataset, workload.model, timing.workers, concurrent=0
+        ),
+        dataset=workload.dataset,
+        model=workload.model,
         engine=timing.engine,
-        batch_size=timing.workload.batch_size,
+        batch_size=workload.batch_size,
         status=seen.status,
         reason=str(seen.reason),
     )

@@ -66,15 +66,19 @@ def run_trial(trial: Trial, workers: Workers, *, concurrent: int) -> Iterator[Ro
     from dpbench.training import loop
 
     torch.set_num_threads(workers.threads)
-    where = provenance.without_gpu(trial.engine, trial, workers, concurrent=concurrent)
+    where = provenance.without_gpu(
+        trial.engine, trial.dataset, trial.model, workers, concurrent=concurrent
+    )
     done = 0
     try:
         where = replace(
-            provenance.environment(trial.engine, trial, workers, concurrent=concurrent),
+            provenance.environment(
+                trial.engine, trial.dataset, trial.model, workers, concurrent=concurrent
+            ),
             stacked_trials=1,
         )
-        dataset = _dataset(trial, workers)
-        for epoch in loop.train(trial, dataset, physical_batch_size=workers.physical_batch_size):
+        data = _data(trial, workers)
+        for epoch in loop.train(trial, data, physical_batch_size=workers.physical_batch_size):
             yield store.trial_row(trial, _with_prv(trial, epoch), where)
             done += 1
     except DatasetError:
@@ -109,13 +113,15 @@ def _stacked_rows(trials: Stack, workers: Workers, concurrent: int) -> Iterator[
 
     first = trials[0]
     where = replace(
-        provenance.environment(first.engine, first, workers, concurrent=concurrent),
+        provenance.environment(
+            first.engine, first.dataset, first.model, workers, concurrent=concurrent
+        ),
         implementation="stacked",
         memory_format="contiguous",
         stacked_trials=len(trials),
     )
-    dataset = _dataset(first, workers)
-    epochs = loop.train_stack(trials, dataset, physical_batch_size=workers.physical_batch_size)
+    data = _data(first, workers)
+    epochs = loop.train_stack(trials, data, physical_batch_size=workers.physical_batch_size)
     failed: set[str] = set()
     for number, epoch in enumerate(epochs, start=1):
         for trial, seen in zip(trials, epoch, strict=True):
@@ -128,7 +134,7 @@ def _stacked_rows(trials: Stack, workers: Workers, concurrent: int) -> Iterator[
                 yield store.trial_row(trial, _with_prv(trial, seen), where)
 
 
-def _dataset(trial: Trial, workers: Workers) -> "Data":
+def _data(trial: Trial, workers: Workers) -> "Data":
     from dpbench.datasets import loading
 
     (device,) = workers.devices
@@ -191,7 +197,9 @@ def failed_row(trial: Trial, seen: Epoch, workers: Workers, *, concurrent: int) 
     """The row of a trial that its process could not send, made wherever the trial ran."""
     from dpbench import store
 
-    where = provenance.without_gpu(trial.engine, trial, workers, concurrent=concurrent)
+    where = provenance.without_gpu(
+        trial.engine, trial.dataset, trial.model, workers, concurrent=concurrent
+    )
     stack = seen.traceback and _without_folders(seen.traceback)
     return store.trial_row(trial, replace(seen, traceback=stack), where)
 

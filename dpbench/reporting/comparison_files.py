@@ -1,11 +1,10 @@
-"""The files of a comparison: documents and the figure."""
+"""The files of a comparison: documents and figures."""
 
-import io
 from pathlib import Path
 
 from dpbench.analysis.comparison.stores import Comparison
 from dpbench.errors import BadInput
-from dpbench.reporting import figures
+from dpbench.reporting import figure_files, figure_specs
 from dpbench.store import files
 
 
@@ -26,21 +25,24 @@ def write_document(path: Path, content: bytes) -> None:
         raise BadInput(f"Cannot write {path}: {error.strerror}.") from error
 
 
-def write_figure(found: Comparison, out: Path, tolerance: float) -> list[Path]:
-    """Writes the figure of the differences as SVG and PNG into the folder; returns the paths.
+def write_figures(found: Comparison, out: Path, tolerance: float) -> list[Path]:
+    """Writes the figures as SVG, PNG and CSV into the folder; returns the paths.
 
     Raises:
         BadInput: They cannot be written.
     """
-    figure = figures.differences(found.accuracy, found.overhead, found.epsilon, tolerance)
-    paths = [out / f"differences{suffix}" for suffix in (".svg", ".png")]
+    frames = figure_specs.ComparisonFrames(
+        accuracy=found.accuracy,
+        overhead=found.overhead,
+        epsilon=found.epsilon,
+        tolerance=tolerance,
+    )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for path in paths:
-            drawn = io.BytesIO()
-            date = {"Date": None} if path.suffix == ".svg" else None
-            figure.savefig(drawn, format=path.suffix[1:], metadata=date)
-            files.write_bytes(path, drawn.getvalue())
     except OSError as error:
         raise BadInput(f"Cannot write the figure to {out}: {error.strerror}.") from error
-    return paths
+    drawn = figure_specs.drawn(frames)
+    for each in drawn:
+        figure_files.write(out, each)
+    suffixes = figure_files.SUFFIXES
+    return [out / f"{each.name}{suffix}" for each in drawn for suffix in suffixes]

@@ -15,14 +15,7 @@ from remote_work import out_of_memory
 from dpbench import store, sweep
 from dpbench.analysis import step_overhead
 from dpbench.errors import BadInput
-from dpbench.execution import (
-    backend,
-    local,
-    plan,
-    timing_sweep,
-    timing_task,
-    trial_task,
-)
+from dpbench.execution import backend, local, plan, timing_sweep, timing_task, trial_task
 from dpbench.measurement import environment
 from dpbench.reporting import store_report
 from dpbench.trial import StepTiming, TimedName, Workload
