@@ -41,8 +41,10 @@ def missing(
     return [trial for trial in trials if states.get(trial.trial_id) in (None, *again)]
 
 
-def measured_rates(out: Path, *, device: str = "cpu", stacked: bool = False) -> dict[str, float]:
-    """Examples per second of one worker by engine, as the store's trials have seen them.
+def measured_rates(
+    out: Path, *, device: str = "cpu", stacked: bool = False
+) -> dict[tuple[str, str], float]:
+    """Examples per second of one worker by engine and model, as the store's trials have seen them.
 
     Of stacked trials that is the throughput of the stack.
 
@@ -52,7 +54,7 @@ def measured_rates(out: Path, *, device: str = "cpu", stacked: bool = False) -> 
         stacked: Whether they will be stacked; of an engine that has run both ways, those that ran
             in this way count.
     """
-    columns = ["engine", "epoch", "examples_seen", "train_seconds", "examples_per_second"]
+    columns = ["engine", "model", "epoch", "examples_seen", "train_seconds", "examples_per_second"]
     columns += ["implementation", "stacked_trials", "device"]
     rows = store.load(out, "trials", columns).to_pandas().dropna(subset="examples_per_second")
     rows = rows[rows["device"].str.startswith(device.partition(":")[0], na=False)]
@@ -62,9 +64,10 @@ def measured_rates(out: Path, *, device: str = "cpu", stacked: bool = False) -> 
     unsaid = alike.where(rows["implementation"] == "stacked", 1)
     trials = rows["stacked_trials"].fillna(unsaid).astype(float)
     rows = rows.assign(rate=rows["examples_per_second"] * trials, wanted=(trials > 1) == stacked)
-    best = rows.groupby("engine")["wanted"].transform("max")
-    rates = rows[rows["wanted"] == best].groupby("engine")["rate"].median()
-    return {str(engine): float(rate) for engine, rate in rates.items()}
+    by = ["engine", "model"]
+    best = rows.groupby(by)["wanted"].transform("max")
+    rates = rows[rows["wanted"] == best].groupby(by)["rate"].median()
+    return {(engine, model): float(rate) for (engine, model), rate in rates.items()}
 
 
 def timed(trials: Sequence[Trial]) -> list[tuple[EngineName, Workload]]:
