@@ -144,4 +144,4 @@ def test_a_trial_of_an_unknown_model_is_a_failure_with_its_name(stack: int) -> N
     )
     found = [row for rows in local.run(asked, how) for row in rows]
     assert [row["status"] for row in found] == ["failed"] * 2
-    assert all("Expected model='resnet-50' to be one of" in row["reason"] for row in found)
+    assert all("Unknown model 'resnet-50'" in row["reason"] for row in found)

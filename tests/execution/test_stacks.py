@@ -189,8 +189,8 @@ def test_a_rate_is_of_trials_that_ran_as_they_will(tmp_path: Path) -> None:
             replace(WHERE, implementation="fused", stacked_trials=count),
         )
         store.write_trial(tmp_path, [row])
-    assert estimate.measured_rates(tmp_path, stacked=True) == {"fused": 1000.0}
-    assert estimate.measured_rates(tmp_path) == {"fused": 100.0}
+    assert estimate.measured_rates(tmp_path, stacked=True) == {("fused", "tutorial-cnn"): 1000.0}
+    assert estimate.measured_rates(tmp_path) == {("fused", "tutorial-cnn"): 100.0}
 
 
 def test_why_trials_are_not_trained_at_once_is_said(
