@@ -6,9 +6,12 @@ import dataclasses
 import importlib
 import inspect
 import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -172,6 +175,34 @@ def test_code_that_reads_results_runs(
     monkeypatch.chdir(ROOT)
     exec(compile(block, "README", "exec"), {})  # noqa: S102  # our own page
     assert capsys.readouterr().out
+
+
+def test_each_example_of_a_plug_in_is_one_file(tmp_path: Path) -> None:
+    """A sweep finds all of them by their names, in a copy of the package."""
+    shutil.copytree(ROOT / "dpbench", tmp_path / "dpbench")
+    examples = re.findall(r"```python\n# (dpbench/\S+)\n(.*?)```", read("dpbench"), re.DOTALL)
+    for path, content in examples:
+        assert not (tmp_path / path).exists()
+        (tmp_path / path).write_text(content, encoding="utf-8")
+    command = "sweep --dataset stripes --device cpu --no-timing --out mine"
+    done = subprocess.run(
+        [sys.executable, "-m", "dpbench", *command.split()],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (private,) = store.finished(tmp_path / "mine") - baselines(tmp_path / "mine")
+    row = store.read_trials(tmp_path / "mine").set_index("trial_id").loc[private].iloc[-1]
+    assert (row["dataset"], row["model"]) == ("stripes", "softmax-regression")
+    assert row["test_accuracy"] > 0.9
+
+
+def baselines(root: Path) -> set[str]:
+    trials = store.read_trials(root)
+    return set(trials[trials["noise_multiplier"].isna()]["trial_id"])
 
 
 def test_the_sweep_file_is_one() -> None:
