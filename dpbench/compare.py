@@ -6,7 +6,6 @@ machine explain, or could not be checked.
 """
 
 import argparse
-import io
 import itertools
 import os
 import sys
@@ -147,22 +146,24 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _draw(found: "Comparison", out: Path, tolerance: float) -> list[Path]:
-    """Writes the figure as SVG and PNG; the paths."""
-    from dpbench.reporting import figures
-    from dpbench.store import files
+    """Writes the figures as SVG, PNG and CSV; the paths."""
+    from dpbench.reporting import figure_files, figure_specs
 
-    figure = figures.differences(found.accuracy, found.overhead, found.epsilon, tolerance)
-    paths = [out / f"differences{suffix}" for suffix in (".svg", ".png")]
+    frames = figure_specs.ComparisonFrames(
+        accuracy=found.accuracy,
+        overhead=found.overhead,
+        epsilon=found.epsilon,
+        tolerance=tolerance,
+    )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for path in paths:
-            drawn = io.BytesIO()
-            date = {"Date": None} if path.suffix == ".svg" else None
-            figure.savefig(drawn, format=path.suffix[1:], metadata=date)
-            files.write_bytes(path, drawn.getvalue())
     except OSError as error:
         raise BadInput(f"Cannot write the figure to {out}: {error.strerror}.") from error
-    return paths
+    drawn = figure_specs.drawn(frames)
+    for each in drawn:
+        figure_files.write(out, each)
+    suffixes = figure_files.SUFFIXES
+    return [out / f"{each.name}{suffix}" for each in drawn for suffix in suffixes]
 
 
 if __name__ == "__main__":

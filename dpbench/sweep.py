@@ -93,7 +93,7 @@ def _plan(given: argparse.Namespace, file: SweepFile) -> SweepPlan:
 def _dry_run(plan: SweepPlan, resources: Resources, given: argparse.Namespace) -> int:
     """Prints the trials, what each will spend, and the time that the missing ones will take."""
     from dpbench.execution import dry_run
-    from dpbench.execution.resources import open_place
+    from dpbench.execution.resources import open_backend
     from dpbench.execution.sweeps import refuse_other_dataset
     from dpbench.measurement import devices
 
@@ -101,7 +101,7 @@ def _dry_run(plan: SweepPlan, resources: Resources, given: argparse.Namespace) -
     if not given.quiet:
         for line in plan.warnings:
             console.say(f"Warning: {line}")
-    with open_place(
+    with open_backend(
         resources, dataset=plan.dataset, data_root=plan.data_root, resolve=devices.planned
     ) as place:
         planned = dry_run.plan(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dpbench import cli, console, datasets, models, store, strings
 from dpbench.execution import step_times
-from dpbench.execution.runner import TIMED_PAIRS, TIMED_PROCESSES
+from dpbench.execution.timing_task import TIMED_PAIRS, TIMED_PROCESSES
 from dpbench.store import history
 
 

@@ -1,13 +1,14 @@
-"""How long trials will take, by what a store has measured or else by a guess. No torch."""
+"""How long trials will take, by the rates in a store or else by nominal rates. No torch."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 
-from dpbench import datasets
+from dpbench import datasets, store
 from dpbench.trial import EngineName, Trial
 
 # Examples per second of one thread, below those timed alone in the committed results/mnist-quick,
-# since trials run beside others; a test holds them within a factor of two of it.
+# since other trials run at the same time; a test holds them within a factor of two of it.
 NOMINAL_EXAMPLES_PER_SECOND: Mapping[EngineName, float] = MappingProxyType(
     {
         "non-private": 18_000.0,
@@ -30,6 +31,32 @@ def examples(trial: Trial) -> int:
         trial.dataset, trial.batch_size, trial.validation_examples or 0
     )
     return trial.epochs * steps * trial.batch_size
+
+
+def measured_rates(out: Path, *, device: str = "cpu", stacked: bool = False) -> dict[str, float]:
+    """Examples per second of one worker by engine, the median of the store's trials.
+
+    Of stacked trials that is the throughput of the stack.
+
+    Args:
+        out: The store.
+        device: What trials will run on; what ran on another kind of device is left out.
+        stacked: Whether they will be stacked; of an engine that has run both ways, those that ran
+            in this way count.
+    """
+    columns = ["engine", "epoch", "examples_seen", "train_seconds", "examples_per_second"]
+    columns += ["implementation", "stacked_trials", "device"]
+    rows = store.load(out, "trials", columns).to_pandas().dropna(subset="examples_per_second")
+    rows = rows[rows["device"].str.startswith(device.partition(":")[0], na=False)]
+    # rows of an older dpbench lack the column; a stack's trials share their time
+    together = ["epoch", "examples_seen", "train_seconds"]
+    alike = rows.groupby(together)["engine"].transform("size")
+    unsaid = alike.where(rows["implementation"] == "stacked", 1)
+    trials = rows["stacked_trials"].fillna(unsaid).astype(float)
+    rows = rows.assign(rate=rows["examples_per_second"] * trials, wanted=(trials > 1) == stacked)
+    best = rows.groupby("engine")["wanted"].transform("max")
+    rates = rows[rows["wanted"] == best].groupby("engine")["rate"].median()
+    return {str(engine): float(rate) for engine, rate in rates.items()}
 
 
 def training_seconds(trial: Trial, measured: Mapping[str, float]) -> float:

@@ -10,9 +10,10 @@ from dpbench import console, datasets, models, store
 from dpbench.analysis import step_overhead
 from dpbench.datasets import resolution
 from dpbench.errors import BadInput
-from dpbench.execution import grid, runner, sweeping
+from dpbench.execution import grid, timing_sweep, timing_task
+from dpbench.execution.backend import Workers, usual_physical_batch_size
 from dpbench.execution.progress import Progress
-from dpbench.execution.runner import TIMED_PAIRS, TIMED_PROCESSES, Workers
+from dpbench.execution.timing_task import TIMED_PAIRS, TIMED_PROCESSES
 from dpbench.measurement import devices
 from dpbench.store import history
 from dpbench.trial import (
@@ -243,7 +244,7 @@ def measure(plan: TimingPlan, record: history.Sweep, *, quiet: bool = False) -> 
     count = sum(len(engines) for engines, _, _ in rounds)
     with Progress(count, count * plan.processes, what="timings", quiet=quiet) as progress:
         for engines, workload, device in rounds:
-            measured = runner.time_engines(
+            measured = timing_task.time_engines(
                 engines,
                 workload,
                 _workers(plan, device),
@@ -251,17 +252,17 @@ def measure(plan: TimingPlan, record: history.Sweep, *, quiet: bool = False) -> 
                 pairs=plan.pairs,
             )
             with closing(measured) as parts:
-                for timed in sweeping.whole_timings(parts, plan.processes, progress):
-                    sweeping.write_timing(plan.out, timed)
+                for timed in timing_sweep.whole_timings(parts, plan.processes, progress):
+                    timing_sweep.write_timing(plan.out, timed)
                     if timed[0]["status"] != "ok":
-                        failed.append(sweeping.failed_timing(timed))
+                        failed.append(timing_sweep.failed_timing(timed))
                     else:
                         rows += timed
     return StepTimes(rows=pd.DataFrame(rows), failed=tuple(failed))
 
 
 def _workers(plan: TimingPlan, device: str) -> Workers:
-    usual = runner.usual_physical_batch_size(device)
+    usual = usual_physical_batch_size(device)
     return Workers(
         data_root=plan.data_root,
         devices=(device,),

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,16 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from dpbench import console, datasets, store, strings
 from dpbench.datasets import resolution
 from dpbench.errors import BadInput
-from dpbench.execution import sweeping
+from dpbench.execution import timing_sweep, trial_sweep
 from dpbench.execution.grid import Grid
-from dpbench.execution.resources import Resources, open_place
+from dpbench.execution.resources import Resources, open_backend
 from dpbench.execution.sweep_plan import SweepPlan, plan_sweep
 from dpbench.store import history
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dpbench.execution.runner import Place
+    from dpbench.execution.backend import Backend
     from dpbench.reporting.store_report import Written
     from dpbench.store.history import Sweep
 
@@ -172,26 +171,28 @@ def run(
         for warning in plan.warnings:
             console.say(f"Warning: {warning}")
     record = replace(record, trial_ids=tuple(trial.trial_id for trial in plan.trials))
-    with open_place(resources, dataset=plan.dataset, data_root=plan.data_root) as place:
+    with open_backend(resources, dataset=plan.dataset, data_root=plan.data_root) as backend:
         _check_dataset(plan, on_cluster=resources.on_cluster)
         store.create(plan.out)
         history.write(plan.out, record)
-        record = _run_trials(plan, place, record, retry_failed=retry_failed, quiet=quiet)
-        failed = sweeping.run_timings(plan.timed, place, plan.out, quiet=quiet) if timings else []
+        record = _run_trials(plan, backend, record, retry_failed=retry_failed, quiet=quiet)
+        failed = (
+            timing_sweep.run_timings(plan.timed, backend, plan.out, quiet=quiet) if timings else []
+        )
     return _result(plan.out, record, failed)
 
 
 def _run_trials(
-    plan: SweepPlan, place: "Place", record: "Sweep", *, retry_failed: bool | None, quiet: bool
+    plan: SweepPlan, backend: "Backend", record: "Sweep", *, retry_failed: bool | None, quiet: bool
 ) -> "Sweep":
     """Runs the trials and then the confirmations; returns the record with the latter's ids."""
     from dpbench.analysis import choice
 
     out = plan.out
     run_missing = partial(
-        sweeping.run_trials, place=place, out=out, retry_failed=retry_failed, quiet=quiet
+        trial_sweep.run_trials, backend=backend, out=out, retry_failed=retry_failed, quiet=quiet
     )
-    run_missing(plan.trials, meanwhile=_import_report)
+    run_missing(plan.trials)
     if not plan.confirming_seeds:
         return record
     rows = store.read_trials(out, store.set_aside)
@@ -238,9 +239,3 @@ def _check_dataset(plan: SweepPlan, *, on_cluster: bool) -> None:
     from dpbench.datasets import loading
 
     loading.load(plan.dataset, plan.data_root, "cpu")
-
-
-def _import_report() -> None:
-    """Imports what writes the report, which takes a second; an error is raised again there."""
-    with suppress(Exception):
-        from dpbench.reporting import store_report  # noqa: F401

@@ -9,7 +9,7 @@ from factories import ROOT
 from scipy import stats
 
 from bench import overhead_coverage as script
-from dpbench.execution import runner
+from dpbench.execution import timing_task
 
 FOLDER = ROOT / "results" / "overhead_coverage"
 
@@ -36,7 +36,10 @@ def test_where_processes_are_alike_both_hold_it() -> None:
 
 
 def test_an_interval_takes_the_pairs_that_a_timing_takes() -> None:
-    ratios = [[1.0] * runner.TIMED_PAIRS + [9.0] * 6, [2.0] * runner.TIMED_PAIRS + [9.0] * 6]
+    ratios = [
+        [1.0] * timing_task.TIMED_PAIRS + [9.0] * 6,
+        [2.0] * timing_task.TIMED_PAIRS + [9.0] * 6,
+    ]
     _, several, _ = script.coverage({"fused": ratios}, 2)
     assert several.width == 1
 
@@ -56,7 +59,7 @@ def committed() -> dict[str, Any]:
 
 def test_what_is_committed_is_what_its_ratios_say(committed: dict[str, Any]) -> None:
     plan = committed["plan"]
-    assert plan["processes"] == runner.TIMED_PROCESSES
+    assert plan["processes"] == timing_task.TIMED_PROCESSES
     assert plan["groups"] >= 10
     found = script.read(committed)
     assert found == script.coverage(committed["ratios"], plan["processes"])
