@@ -6,9 +6,12 @@ import dataclasses
 import importlib
 import inspect
 import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -154,6 +157,12 @@ EVERY_CODE = [
 LONG = ("run_sweep", "time_steps", "run_audit")  # seconds and more, and tested elsewhere
 
 
+def runs(block: str) -> bool:
+    """Whether it is a program, and one that trains nothing."""
+    is_program = re.match(r"import (pandas|dpbench)\n", block) is not None
+    return is_program and not any(name in block for name in LONG)
+
+
 @pytest.mark.parametrize("block", EVERY_CODE)
 def test_code_calls_the_api_as_it_is(block: str) -> None:
     for call in (node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Call)):
@@ -163,15 +172,43 @@ def test_code_calls_the_api_as_it_is(block: str) -> None:
             inspect.signature(function).bind(*call.args, **keywords)
 
 
-@pytest.mark.parametrize("block", EVERY_CODE)
+@pytest.mark.parametrize("block", [each for each in EVERY_CODE if runs(str(each.values[0]))])
 def test_code_that_reads_results_runs(
     block: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if not re.match(r"import (pandas|dpbench)\n", block) or any(name in block for name in LONG):
-        pytest.skip("it trains, or is no program")
     monkeypatch.chdir(ROOT)
     exec(compile(block, "README", "exec"), {})  # noqa: S102  # our own page
     assert capsys.readouterr().out
+
+
+def test_each_example_of_a_plug_in_is_one_file(tmp_path: Path) -> None:
+    """A sweep finds all of them by their names, in a copy of the package."""
+    shutil.copytree(ROOT / "dpbench", tmp_path / "dpbench")
+    examples = re.findall(r"```python\n# (dpbench/\S+)\n(.*?)```", read("dpbench"), re.DOTALL)
+    for path, content in examples:
+        assert not (tmp_path / path).exists()
+        (tmp_path / path).write_text(content, encoding="utf-8")
+    command = "sweep --dataset stripes --device cpu --no-timing --out mine"
+    done = subprocess.run(
+        [sys.executable, "-m", "dpbench", *command.split()],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (private,) = store.finished(tmp_path / "mine") - baselines(tmp_path / "mine")
+    row = store.read_trials(tmp_path / "mine").set_index("trial_id").loc[private].iloc[-1]
+    assert (row["dataset"], row["model"]) == ("stripes", "softmax-regression")
+    assert row["test_accuracy"] > 0.9
+    points = pd.read_csv(tmp_path / "mine" / "noise_accuracy.csv")
+    assert points["test_accuracy"].tolist() == [row["test_accuracy"]]
+
+
+def baselines(root: Path) -> set[str]:
+    trials = store.read_trials(root)
+    return set(trials[trials["noise_multiplier"].isna()]["trial_id"])
 
 
 def test_the_sweep_file_is_one() -> None:
