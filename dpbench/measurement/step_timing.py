@@ -1,9 +1,9 @@
-"""Times an engine's step against the non-private step.
+"""Engine and batch size -> its step's time beside the non-private step's.
 
-The speed of a shared machine drifts by a factor of two. The ratio of two blocks timed one right
-after the other does not. So the two are alternated in one process, in the other order in every
-second pair, and overheads are read from the ratios of the pairs. This is done in several fresh
-processes (`runner.time_engines`), because the ratio differs between processes, too.
+A shared machine's speed drifts by a factor of two; the ratio of two blocks timed one right after
+the other keeps its place. So the two are alternated in one process, each pair in the other order
+than the one before, and overheads are read from the pairs' ratios. That is done in several fresh
+processes (`timing_task.time_engines`), since the ratio differs between processes, too.
 """
 
 import math
