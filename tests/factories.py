@@ -84,6 +84,7 @@ def frame(*measured: tuple[Trial, int, float, float | None]) -> pd.DataFrame:
 def timings(ratios: list[float]) -> pd.DataFrame:
     return pd.DataFrame(
         {
+            "model": "tutorial-cnn",
             "engine": "opacus-hooks",
             "batch_size": 64,
             "device": "cpu",

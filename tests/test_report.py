@@ -18,18 +18,12 @@ import stores
 from factories import WHERE, make_trial
 
 from dpbench import report, store
-from dpbench.reporting import store_report, terminal
+from dpbench.reporting import figure_specs, store_report, terminal
+from dpbench.reporting.figure_specs import TimingFrames, TrialFrames
 from dpbench.reporting.page import tables
 from dpbench.store import history
 
-FIGURES = (
-    "privacy_accuracy",
-    "accuracy_cells",
-    "learning_curves",
-    "accuracy_loss",
-    "overhead",
-    "step_memory",
-)
+FIGURES = (*figure_specs.specs(TrialFrames), *figure_specs.specs(TimingFrames))
 STORES = (stores.one_trial, stores.only_failures, stores.hostile, stores.timings_only, stores.full)
 
 

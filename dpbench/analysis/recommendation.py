@@ -85,7 +85,7 @@ def answers(
         every: All rows on the dataset, for what choosing costs; None takes `trials`.
         tuning: Rows on the dataset in the stores of an earlier tuning.
     """
-    overheads = step_overhead.overhead(timings) if len(timings) else pd.DataFrame()
+    overheads = _overheads(timings)
     none = trials.iloc[:0]
     trained = (
         trials if every is None else every,
@@ -129,7 +129,7 @@ def _best(
         accuracy_when_chosen=_accuracy(best),
         loss=loss,
         verdict=None if loss is None else verdict(loss),
-        step_times=_step_times(overheads, str(best["engine"]), int(best["batch_size"])),
+        step_times=_step_times(overheads, best),
         arms=len(arms),
         chosen_by=frontier.chosen_by(arms),
         ahead=None if second is None else _ahead(found.rows, choice.rows_of(trials, second)),
@@ -183,12 +183,23 @@ def verdict(loss: Difference) -> Verdict:
     return "loses" if loss.low > 0 else "beats" if loss.high < 0 else "not-told-apart"
 
 
-def _step_times(overheads: pd.DataFrame, engine: str, batch_size: int) -> tuple[StepTime, ...]:
-    """Of the engines that train privately, at this batch size, on the first device timed."""
+def _overheads(timings: pd.DataFrame) -> pd.DataFrame:
+    """The overhead of each model, engine, batch size and device."""
+    if timings.empty:
+        return pd.DataFrame()
+    return step_overhead.overhead(timings, ("model", "engine", "batch_size", "device"))
+
+
+def _step_times(overheads: pd.DataFrame, arm: "pd.Series[Any]") -> tuple[StepTime, ...]:
+    """Of the private engines, for the arm's model and batch size, on the first device timed."""
     if overheads.empty:
         return ()
-    here = overheads[overheads["batch_size"] == batch_size]
-    here = here[here["device"] == overheads["device"].iloc[0]].set_index("engine")
+    here = overheads[
+        (overheads["model"] == arm["model"])
+        & (overheads["batch_size"] == arm["batch_size"])
+        & (overheads["device"] == overheads["device"].iloc[0])
+    ].set_index("engine")
+    engine = str(arm["engine"])
     order: Sequence[str] = [engine, *(name for name in ENGINES if name != engine)]
     return tuple(
         StepTime(

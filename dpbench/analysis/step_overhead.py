@@ -60,7 +60,7 @@ def step_ratios(timing: pd.DataFrame) -> "pd.Series[float]":
 
 
 def timed_alike(timings: pd.DataFrame) -> pd.DataFrame:
-    """The timings that compare: of each dataset and device those measured in one way.
+    """The timings that compare: of each dataset, model and device those measured in one way.
 
     That is on one model of processor or GPU, with one number of threads and one physical batch
     size: those of the most engines and batch sizes, or of these the latest. And of each engine and
@@ -68,7 +68,7 @@ def timed_alike(timings: pd.DataFrame) -> pd.DataFrame:
     """
     if timings.empty:
         return timings
-    on = ["dataset", "device"]
+    on = ["dataset", "model", "device"]
     way = [*on, "device_name", "threads", "physical_batch_size"]
     what = ["engine", "batch_size"]
     each = timings.groupby([*way, *what], dropna=False, as_index=False)["started_at"].max()

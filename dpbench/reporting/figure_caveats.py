@@ -52,19 +52,18 @@ def of_zero(trials: pd.DataFrame) -> Iterator[str]:
         yield f"{strings.counted(none, 'arm')} at epsilon 0 cannot stand on a log axis."
 
 
-def of_gains(points: pd.DataFrame) -> tuple[str, ...]:
+def of_gains(points: pd.DataFrame) -> Iterator[str]:
     """What a loss below zero means.
 
     Args:
         points: Numbers of the figure of accuracy lost.
     """
-    if not (points["points_lost"] < 0).any():
-        return ()
-    return (
-        "A part below zero is no gain from privacy: it is not told apart from zero, or the setting "
-        "that it is counted from is the weaker one (a non-private rate too small or too few steps, "
-        "against which clipping helps).",
-    )
+    if (points["points_lost"] < 0).any():
+        yield (
+            "A part below zero is no gain from privacy: it is not told apart from zero, or the "
+            "setting that it is counted from is the weaker one (a non-private rate too small or "
+            "too few steps, against which clipping helps)."
+        )
 
 
 def of_seeds(trials: pd.DataFrame) -> Iterator[str]:
@@ -91,3 +90,19 @@ def of_arms(trials: pd.DataFrame) -> Iterator[str]:
     arms = arm_means.over_seeds(trial_rows.private(trial_rows.final(trials)))
     if 0 < len(arms) < FEW_ARMS:
         yield f"Only {strings.counted(len(arms), 'private arm')}: a better may be near."
+
+
+def of_levels(trials: pd.DataFrame, drawn: pd.DataFrame) -> Iterator[str]:
+    """How many noise multipliers are drawn where there are more than can be read.
+
+    Args:
+        trials: Rows of `comparability.comparable`.
+        drawn: What the figure draws.
+    """
+    noises = ["batch_size", "noise_multiplier"]
+    every = trial_rows.private(trial_rows.ok(trials))[[*noises, "epsilon"]]
+    every = every[every["epsilon"].between(0, float("inf"), inclusive="neither")]
+    every = every.drop_duplicates(noises)
+    count = len(every.merge(drawn[noises].drop_duplicates()))
+    if count < len(every):
+        yield f"{count} noise multipliers of {len(every):,}, over all batch sizes, are drawn."

@@ -2,6 +2,8 @@
 
 import math
 
+import pandas as pd
+
 from dpbench import strings
 from dpbench.analysis.answers import Accuracy, Setting
 from dpbench.analysis.statistics import Difference
@@ -56,3 +58,9 @@ def ratio(middle: float, low: float, high: float) -> tuple[str, str, str]:
     """The numbers in as many digits: two, or three where two do not tell the ends apart."""
     digits = 3 if f"{low:.2f}" == f"{high:.2f}" else 2
     return f"{middle:.{digits}f}", f"{low:.{digits}f}", f"{high:.{digits}f}"
+
+
+def listed(values: "pd.Series[float]") -> str:
+    """The distinct values, rising: 1, 2 and 3."""
+    levels = [f"{value:g}" for value in sorted(values.unique())]
+    return levels[0] if len(levels) == 1 else f"{', '.join(levels[:-1])} and {levels[-1]}"

@@ -1,27 +1,19 @@
 """A store's report: one HTML page, and each figure as SVG, PNG and CSV beside it."""
 
-import io
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import pandas as pd
 
 from dpbench import store
-from dpbench.analysis import step_overhead, trial_rows
+from dpbench.analysis import comparability, step_overhead, trial_rows
 from dpbench.analysis.answers import Answer, Baseline
-from dpbench.errors import BadInput
 from dpbench.privacy import accounting
-from dpbench.reporting import figure_specs, findings, page
-from dpbench.reporting.figure_specs import Drawn
+from dpbench.reporting import figure_files, figure_specs, findings, page
 from dpbench.reporting.findings import Findings
-from dpbench.store import files, history
+from dpbench.store import history
 from dpbench.store.history import Sweep
-
-_SVG_SALT = "dpbench"  # so that the same frame is the same bytes
-_CSS_PIXELS = 96  # an inch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +71,7 @@ def write_report(
     read = findings.Store(trials=trials, timings=timings, tuning=tuning)
     found = findings.findings(read, trials, sweeps, answer_at)
     path = root / "report.html"
-    _write(path, page.render(_contents(root, read, found, sweeps, unread)))
+    figure_files.write_file(path, page.render(_contents(root, read, found, sweeps, unread)))
     rows = trials
     if own is not None:
         rows = trials[trials["trial_id"].isin({*own.trial_ids, *own.confirming})]
@@ -111,6 +103,7 @@ def _contents(
     trials, timings = read.trials, read.timings
     confirming = trials["trial_id"].isin(history.confirmations(sweeps))
     timed = step_overhead.timed_alike(timings[timings["dataset"] == found.dataset])
+    timed = comparability.of_most(timed, "model")
     return page.Contents(
         name=root.resolve().name,
         facts=found.facts,
@@ -119,8 +112,8 @@ def _contents(
         answers=found.answers,
         notes=found.notes,
         pictures=[
-            _picture(root, each)
-            for each in figure_specs.figures_of(found.main, timed, found.answers)
+            figure_files.write(root, each)
+            for each in figure_specs.of_store(found.main, timed, found.answers)
         ],
         tables=_tables(trials, timings, confirming),
         sweeps=sweeps,
@@ -137,44 +130,3 @@ def _tables(
         page.failures_table(trials),
         page.provenance_table(trials, timings),
     )
-
-
-def _picture(root: Path, drawn: Drawn) -> page.Picture:
-    """The figure as an image; its files are written, or removed where nothing is drawn."""
-    if drawn.figure is None:
-        for suffix in (".svg", ".png", ".csv"):  # of an earlier report
-            (root / f"{drawn.name}{suffix}").unlink(missing_ok=True)
-        return page.Picture(drawn=drawn, svg=None, csv="", width=0, height=0)
-    drawn.figure.draw_without_rendering()
-    drawn.figure.set_layout_engine("none")  # it is laid out, and once is enough
-    svg = _image(drawn, "svg")
-    csv = drawn.numbers.to_csv(index=False)
-    _write(root / f"{drawn.name}.svg", svg)
-    _write(root / f"{drawn.name}.png", _image(drawn, "png"))
-    _write(root / f"{drawn.name}.csv", csv)
-    width, height = (round(_CSS_PIXELS * inches) for inches in drawn.figure.get_size_inches())
-    return page.Picture(drawn=drawn, svg=svg, csv=csv, width=width, height=height)
-
-
-def _image(drawn: Drawn, kind: str) -> bytes:
-    """The figure's bytes, the same each time."""
-    assert drawn.figure is not None
-    content = io.BytesIO()
-    with (
-        mpl.rc_context({"svg.hashsalt": _SVG_SALT, "text.parse_math": False}),
-        warnings.catch_warnings(),
-    ):
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box stands in its place
-        drawn.figure.savefig(
-            content, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None}
-        )
-    return content.getvalue()
-
-
-def _write(path: Path, content: str | bytes) -> None:
-    if isinstance(content, str):  # with names of files that may not be UTF-8
-        content = content.encode("utf-8", "backslashreplace")
-    try:
-        files.write_bytes(path, content)
-    except OSError as error:
-        raise BadInput(f"Cannot write {path}: {error.strerror}.") from error

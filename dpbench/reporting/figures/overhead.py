@@ -1,6 +1,6 @@
-"""What a private step costs in time and memory. No files."""
+"""What a private step costs in time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,41 +9,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from dpbench.analysis import step_overhead
-from dpbench.reporting.figures import parts
-from dpbench.trial import ENGINES, NON_PRIVATE, TUTORIAL_ARMS
+from dpbench.reporting import timing_caveats
+from dpbench.reporting.figure_specs import FigureSpec, TimingFrames
+from dpbench.reporting.figures import engine_lines, parts
+from dpbench.trial import NON_PRIVATE
 
 MOST_ON_LINEAR_AXIS = 12  # ratio: above it, one near 1 could not be told from 0
 
-_MEBIBYTE = 2**20
-_NAMES = (*ENGINES, *TUTORIAL_ARMS)
-_OWN = [name for name in ENGINES if name != NON_PRIVATE and not name.startswith("opacus-")]
-_OPACUS = [name for name in ENGINES if name.startswith("opacus-")]
-_COLUMNS: Mapping[str, Sequence[str]] = {
-    "dpbench's own": _OWN,
-    "Opacus": _OPACUS,
-    "the tutorial's loops": TUTORIAL_ARMS,
-}
-_STYLES: dict[str, dict[str, Any]] = {  # the same in every store
-    name: {
-        "color": parts.COLOURS[index % len(parts.COLOURS)],
-        "marker": parts.MARKERS[index % len(parts.MARKERS)],
-        "markersize": 5,
-        "linestyle": ":" if name in TUTORIAL_ARMS else "-",
-        "label": name,
-    }
-    for index, name in enumerate(_NAMES)
-}
-_STYLES[NON_PRIVATE] |= {"color": parts.GREY, "marker": "_", "markersize": 10, "linestyle": "--"}
+
+def numbers(frames: TimingFrames) -> pd.DataFrame:
+    """The rows of `step_overhead.overhead`; none where the non-private step alone was timed."""
+    summary = engine_lines.overheads(frames.timings)
+    return summary if (frames.timings["engine"] != NON_PRIVATE).any() else summary.iloc[:0]
 
 
-def overhead_numbers(timings: pd.DataFrame) -> pd.DataFrame:
-    """What `overhead` and `step_memory` draw: the overheads, the engines in order."""
-    summary = step_overhead.overhead(timings)
-    order = {name: index for index, name in enumerate(_NAMES)}
-    return summary.sort_values(["engine", "batch_size"], key=lambda v: v.replace(order))
-
-
-def overhead(timings: pd.DataFrame) -> Figure:
+def draw(frames: TimingFrames, summary: pd.DataFrame) -> Figure:
     """Overhead over the non-private step and examples per second, against batch size.
 
     A column of panels for each of dpbench's own engines, those of Opacus, and the tutorial's loops
@@ -51,13 +31,10 @@ def overhead(timings: pd.DataFrame) -> Figure:
     process a small dot (each pair, where all are of one process), and a line at 1, in the band of
     what the non-private step against itself gives. Below: examples per second, on a log axis, as
     the ratios are where one is far above the others. The non-private step is grey in all.
-
-    Args:
-        timings: Rows of `store.read_timings`; at least one of another engine than `non-private`.
     """
-    summary = overhead_numbers(timings)
-    position = _positions(summary)
-    groups = _groups(summary)
+    timings = frames.timings
+    position = engine_lines.positions(summary)
+    groups = engine_lines.groups(summary)
     with parts.style():
         figure, panels = parts.panels(
             2 * len(groups), columns=len(groups), share_y="row", width=1.35
@@ -69,13 +46,13 @@ def overhead(timings: pd.DataFrame) -> Figure:
                 of_engine = summary[summary["engine"] == engine]
                 x = [position[batch_size] + shift for batch_size in of_engine["batch_size"]]
                 own = timings[timings["engine"] == engine]
-                _draw_ratios(ratio, own, position, shift, _STYLES[engine])
-                _draw_ratio(ratio, x, of_engine, _STYLES[engine])
-                speed.plot(x, of_engine["examples_per_second"], **_STYLES[engine])
+                _draw_ratios(ratio, own, position, shift, engine_lines.STYLES[engine])
+                _draw_ratio(ratio, x, of_engine, engine_lines.STYLES[engine])
+                speed.plot(x, of_engine["examples_per_second"], **engine_lines.STYLES[engine])
             _draw_baseline(ratio, speed, summary, position)
             for panel in (ratio, speed):
-                _axes(panel, position)
-            speed.set_xlabel(_where(timings))
+                engine_lines.axes(panel, position)
+            speed.set_xlabel(engine_lines.where(timings))
         if summary["overhead_ratio"].max() > MOST_ON_LINEAR_AXIS:
             _log_axis(panels[0])
         else:
@@ -85,52 +62,6 @@ def overhead(timings: pd.DataFrame) -> Figure:
         panels[len(groups)].set_ylabel("examples per second")
         parts.name_lines(figure, panels)
     return figure
-
-
-def step_memory(timings: pd.DataFrame) -> Figure:
-    """Peak memory of a step against batch size, a line an engine, the non-private step's grey.
-
-    Args:
-        timings: Rows of `store.read_timings`; the memory of at least one engine is known.
-    """
-    summary = overhead_numbers(timings)
-    summary = summary[summary["peak_memory_bytes"].notna()]
-    position = _positions(summary)
-    groups = _groups(summary) or {NON_PRIVATE: []}
-    known = set(summary["engine"])
-    with parts.style():
-        figure, panels = parts.panels(len(groups), width=1.35)
-        for panel, (title, engines) in zip(panels, groups.items(), strict=True):
-            panel.set_title(title)
-            for engine in (name for name in (*engines, NON_PRIVATE) if name in known):
-                here = summary[summary["engine"] == engine]
-                x = [position[batch_size] for batch_size in here["batch_size"]]
-                # what is next to nothing stands on the axis, and is not cut by it
-                panel.plot(
-                    x,
-                    here["peak_memory_bytes"] / _MEBIBYTE,
-                    clip_on=False,
-                    zorder=3,
-                    **_STYLES[engine],
-                )
-            _axes(panel, position)
-            panel.set_xlabel(_where(timings))
-        panels[0].set_ylim(bottom=0)
-        panels[0].set_ylabel("memory of a step (MiB)")
-        parts.name_lines(figure, panels)
-    return figure
-
-
-def _positions(summary: pd.DataFrame) -> dict[int, int]:
-    """Where on the x axis each batch size stands."""
-    return {size: index for index, size in enumerate(sorted(summary["batch_size"].unique()))}
-
-
-def _groups(summary: pd.DataFrame) -> dict[str, list[str]]:
-    """The names of each column of panels under its title, of those that are there."""
-    there = set(summary["engine"])
-    groups = {title: [name for name in names if name in there] for title, names in _COLUMNS.items()}
-    return {title: names for title, names in groups.items() if names}
 
 
 def _shifts(engines: Sequence[str]) -> list[tuple[str, float]]:
@@ -183,12 +114,11 @@ def _draw_baseline(
         ratio.axhspan(low, high, color=parts.GREY, alpha=0.15, lw=0)
     others = summary[summary["engine"] != NON_PRIVATE]
     rates = others.groupby("batch_size")["baseline_examples_per_second"].median()
-    speed.plot([position[batch_size] for batch_size in rates.index], rates, **_STYLES[NON_PRIVATE])
-
-
-def _axes(panel: Axes, position: Mapping[int, int]) -> None:
-    panel.set_xticks(range(len(position)), [f"{size:,}" for size in position])
-    panel.set_xlim(-0.5, len(position) - 0.5)
+    speed.plot(
+        [position[batch_size] for batch_size in rates.index],
+        rates,
+        **engine_lines.STYLES[NON_PRIVATE],
+    )
 
 
 def _log_axis(panel: Axes) -> None:
@@ -199,18 +129,29 @@ def _log_axis(panel: Axes) -> None:
     panel.yaxis.set_minor_locator(NullLocator())
 
 
-def _where(timings: pd.DataFrame) -> str:
-    return f"batch size\n({parts.names(timings['dataset'])}, {_hardware(timings)})"
+def alternative(frames: TimingFrames, summary: pd.DataFrame) -> str:
+    """The ratio of each engine."""
+    medians = summary.groupby("engine", sort=False)["overhead_ratio"].median()
+    listed = ", ".join(f"{name} {ratio:.2f}" for name, ratio in medians.items())
+    return f"Time of a step over the non-private step's, median over batch sizes: {listed}."
 
 
-def _hardware(timings: pd.DataFrame) -> str:
-    """Device model and threads, for an axis title."""
-    rows = timings[["device", "device_name", "threads"]].drop_duplicates()
-    return parts.printable(
-        ";\n".join(
-            f"{row.device_name}, {row.threads} thread{'s' if row.threads > 1 else ''}"
-            if row.device == "cpu"
-            else str(row.device_name)
-            for row in rows.itertuples()
-        )
-    )
+def notes(frames: TimingFrames, summary: pd.DataFrame) -> Iterator[str]:
+    """How far the timings can be trusted."""
+    return timing_caveats.of_timings(frames.timings)
+
+
+SPEC = FigureSpec(
+    order=10,
+    frames=TimingFrames,
+    title="What a step costs in time",
+    caption="Above: how many times as long a step takes as the non-private one, both timed in "
+    "turn; a dot is the median of a process' pairs (or a pair, where all are of one process), the "
+    "marker the median of the dots with its 95 % interval. Below: examples per second.",
+    missing="Nothing to draw: no engine was timed (the sweep ran with --no-timing, or is not there "
+    "yet).",
+    numbers=numbers,
+    draw=draw,
+    alternative=alternative,
+    notes=notes,
+)

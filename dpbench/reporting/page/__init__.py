@@ -1,6 +1,6 @@
-"""A report's contents -> one HTML file that needs no other: no network, no script to be read."""
+"""The HTML page of a report: one file that needs no network and no script."""
 
-from dpbench.reporting.page.contents import Contents, Picture
+from dpbench.reporting.page.contents import Contents
 from dpbench.reporting.page.render import render
 from dpbench.reporting.page.tables import (
     Table,
@@ -12,7 +12,6 @@ from dpbench.reporting.page.tables import (
 
 __all__ = [
     "Contents",
-    "Picture",
     "Table",
     "arms_table",
     "confirmations_table",

@@ -4,28 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dpbench.analysis.answers import Answer, Baseline
-from dpbench.reporting.figure_specs import Drawn
+from dpbench.reporting.figure_files import Picture
 from dpbench.reporting.page.tables import Table
 from dpbench.store.history import Sweep
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """A figure as an image.
-
-    Attributes:
-        drawn: Its words.
-        svg: None where there is nothing to draw.
-        csv: Its numbers.
-        width: CSS pixels.
-        height: CSS pixels.
-    """
-
-    drawn: Drawn
-    svg: bytes | None
-    csv: str
-    width: int
-    height: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

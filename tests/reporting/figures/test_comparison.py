@@ -2,14 +2,23 @@
 
 import math
 
+import artists
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
 
-from dpbench.reporting import figures
-from dpbench.reporting.figures import comparison
+from dpbench.reporting.figure_specs import ComparisonFrames
+from dpbench.reporting.figures.differences import MOST_LINES
+
+
+def differences(accuracy: pd.DataFrame, overhead: pd.DataFrame, epsilon: pd.DataFrame) -> Figure:
+    frames = ComparisonFrames(
+        accuracy=accuracy, overhead=overhead, epsilon=epsilon, tolerance=0.002
+    )
+    return artists.draw("differences", frames)
 
 
 def points(panel: Axes) -> list[list[float]]:
@@ -30,7 +39,7 @@ def test_regressions_are_set_apart_in_every_panel() -> None:
     )
     overhead = pd.DataFrame({"label": ["c"], "growth": [2.0], "regression": [True]})
     epsilon = pd.DataFrame({"label": ["d"], "rise": [0.0], "regression": [False]})
-    figure = figures.differences(accuracy, overhead, epsilon, 0.002)
+    figure = differences(accuracy, overhead, epsilon)
     first, second, third = figure.axes
     assert points(first) == [pytest.approx([1.0]), pytest.approx([-5.0])]
     assert points(second) == [[], [100.0]]
@@ -40,7 +49,7 @@ def test_regressions_are_set_apart_in_every_panel() -> None:
 
 def test_nothing_to_draw_is_an_empty_panel() -> None:
     none = pd.DataFrame(columns=["label", "difference", "growth", "rise", "regression"])
-    figure = figures.differences(none, none, none, 0.002)
+    figure = differences(none, none, none)
     assert [points(panel) for panel in figure.axes] == [[], [], []]
     assert [panel.get_title() for panel in figure.axes] == ["nothing to compare"] * 3
 
@@ -53,7 +62,7 @@ def test_a_panel_says_whether_anything_changed() -> None:
         ([1.0, 3.0], [False, True], "1 of 2 got worse"),
     ):
         overhead = pd.DataFrame({"label": ["a", "b"], "growth": growth, "regression": regression})
-        panel = figures.differences(none, overhead, none, 0.002).axes[1]
+        panel = differences(none, overhead, none).axes[1]
         assert panel.get_title() == title
 
 
@@ -68,12 +77,12 @@ def test_of_very_many_arms_the_worst_are_drawn() -> None:
         }
     )
     none = pd.DataFrame(columns=["label", "regression"])
-    figure = figures.differences(none, none, epsilon, 0.002)
+    figure = differences(none, none, epsilon)
     panel = figure.axes[2]
     assert figure.get_figheight() < 15
     assert len(points(panel)[1]) == 2  # the regressions
     assert [text.get_text() for text in panel.get_yticklabels()][-1] == "arm 4999"
-    assert panel.get_title() == f"the {comparison.MOST_LINES} worst of 5,000"
+    assert panel.get_title() == f"the {MOST_LINES} worst of 5,000"
 
 
 def test_what_has_no_place_on_the_axis_is_written() -> None:
@@ -81,5 +90,5 @@ def test_what_has_no_place_on_the_axis_is_written() -> None:
         {"label": ["a", "$b$"], "rise": [math.inf, math.nan], "regression": [True, True]}
     )
     none = pd.DataFrame(columns=["label", "regression"])
-    panel = figures.differences(none, none, epsilon, 0.002).axes[2]
+    panel = differences(none, none, epsilon).axes[2]
     assert [text.get_text() for text in panel.texts] == ["infinite", "none"]

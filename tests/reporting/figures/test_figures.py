@@ -1,10 +1,11 @@
 """The drawn artists hold the frame's numbers."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations, product
 from typing import Any
 
+import artists
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,9 +15,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from dpbench.reporting import figures
+from dpbench.reporting import figure_specs
+from dpbench.reporting.figure_specs import TrialFrames
 from dpbench.reporting.figures import parts
 from dpbench.trial import Trial
+
+
+def draw(name: str, trials: pd.DataFrame, at: Sequence[float] = ()) -> Figure:
+    return artists.draw(name, artists.of_trials(trials, at))
+
+
+def numbers_of(name: str, trials: pd.DataFrame, at: Sequence[float] = ()) -> pd.DataFrame:
+    return artists.numbers(name, artists.of_trials(trials, at))
 
 
 def privacy_frame(seeds: int = 1) -> pd.DataFrame:
@@ -54,7 +64,7 @@ def overlaps(texts: Sequence[Any]) -> bool:
 
 
 def test_privacy_accuracy_marks_the_end_of_every_arm_and_no_infinite_epsilon() -> None:
-    figure = figures.privacy_accuracy(privacy_frame())
+    figure = draw("privacy_accuracy", privacy_frame())
     assert [panel.get_title() for panel in figure.axes] == ["batch size 64", "batch size 128"]
     for panel in figure.axes:
         assert sorted(markers(panel)) == [
@@ -99,9 +109,9 @@ def wide_frame() -> pd.DataFrame:
 
 def test_every_marker_stands_at_its_epsilon_and_inside_its_panel() -> None:
     trials = wide_frame()
-    figure = figures.privacy_accuracy(trials)
+    figure = draw("privacy_accuracy", trials)
     figure.draw_without_rendering()
-    numbers = figures.privacy_accuracy_numbers(trials)
+    numbers = numbers_of("privacy_accuracy", trials)
     for panel, (_, here) in zip(figure.axes, numbers.groupby("batch_size"), strict=True):
         ends = here[here["end"]]
         assert sorted(x for x, _ in markers(panel)) == sorted(ends["epsilon"])
@@ -119,17 +129,9 @@ def test_every_marker_stands_at_its_epsilon_and_inside_its_panel() -> None:
     assert high < 110
 
 
-DRAWN = {
-    "privacy": figures.privacy_accuracy,
-    "cells": figures.accuracy_cells,
-    "curves": figures.learning_curves,
-    "loss": figures.accuracy_loss,
-}
-
-
-@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN.keys())
-def test_no_tick_label_lies_over_another(draw: Callable[[pd.DataFrame], Figure]) -> None:
-    figure = draw(wide_frame())
+@pytest.mark.parametrize("name", figure_specs.specs(TrialFrames))
+def test_no_tick_label_lies_over_another(name: str) -> None:
+    figure = draw(name, wide_frame())
     figure.draw_without_rendering()
     for panel in figure.axes:
         assert not overlaps(panel.get_xticklabels())
@@ -141,7 +143,7 @@ def test_no_tick_label_lies_over_another(draw: Callable[[pd.DataFrame], Figure])
 
 
 def test_rows_of_cells_say_their_own_panels_noise_and_epsilon() -> None:
-    figure = figures.accuracy_cells(wide_frame())
+    figure = draw("accuracy_cells", wide_frame())
     noises = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert noises == ["0", "0.856 (eps 8)", "0.99 (eps 3)", "1.42 (eps 1)"]
     assert all(len(panel.texts) == 4 * 5 for panel in figure.axes)  # no cell is empty
@@ -149,14 +151,14 @@ def test_rows_of_cells_say_their_own_panels_noise_and_epsilon() -> None:
 
 def test_rings_are_at_the_best_within_each_epsilon() -> None:
     trials = privacy_frame()
-    rings = figures.privacy_accuracy_numbers(trials).dropna(subset="best_within")
+    rings = numbers_of("privacy_accuracy", trials).dropna(subset="best_within")
     # within 1 it is the noisier, within 3 the first epoch of the other, and so within 8
     assert sorted(rings["best_within"]) == [1.0, 3.0, 8.0]
     assert dict(zip(rings["best_within"], rings["epsilon"], strict=True))[3.0] == 2.0
 
 
 def test_learning_curves_draw_every_epoch_a_line_for_each_noise() -> None:
-    figure = figures.learning_curves(privacy_frame())
+    figure = draw("learning_curves", privacy_frame())
     assert [panel.get_title() for panel in figure.axes] == ["batch size 64", "batch size 128"]
     for panel in figure.axes:
         assert panel.get_xscale() == "log"
@@ -166,7 +168,7 @@ def test_learning_curves_draw_every_epoch_a_line_for_each_noise() -> None:
 
 
 def test_cells_hold_the_accuracies_as_text() -> None:
-    figure = figures.accuracy_cells(privacy_frame())
+    figure = draw("accuracy_cells", privacy_frame())
     for panel in figure.axes:
         assert [text.get_text() for text in panel.texts] == ["80.0", "70.0", "60.0"]
 
@@ -183,12 +185,12 @@ def many_levels() -> pd.DataFrame:
 
 def test_no_panel_holds_more_than_six_lines() -> None:
     every = many_levels()
-    (panel,) = figures.learning_curves(every).axes
+    (panel,) = draw("learning_curves", every).axes
     curves = [line for line in panel.get_lines() if line.get_markersize() == 4]
     assert len(curves) == parts.MOST_LINES
-    numbers = figures.learning_curves_numbers(every)
+    numbers = numbers_of("learning_curves", every)
     assert numbers["noise_multiplier"].nunique() == parts.MOST_LINES
-    numbers = figures.privacy_accuracy_numbers(every)
+    numbers = numbers_of("privacy_accuracy", every)
     assert {1.0, 2.9} <= set(numbers["noise_multiplier"])  # the first and the last are kept
     assert len(numbers[numbers["end"]]) == 8
     assert len(numbers[numbers["end"]].drop_duplicates("noise_multiplier")) == 8
@@ -198,19 +200,19 @@ def test_of_several_learning_rates_the_best_is_drawn() -> None:
     trials = frame(
         (make_trial(learning_rate=0.1), 1, 0.8, 2.0), (make_trial(learning_rate=0.2), 1, 0.9, 2.0)
     )
-    assert markers(figures.privacy_accuracy(trials).axes[0]) == [(2.0, pytest.approx(90.0))]
-    assert [text.get_text() for text in figures.accuracy_cells(trials).axes[0].texts] == ["90.0"]
+    assert markers(draw("privacy_accuracy", trials).axes[0]) == [(2.0, pytest.approx(90.0))]
+    assert [text.get_text() for text in draw("accuracy_cells", trials).axes[0].texts] == ["90.0"]
 
 
 def test_a_dollar_sign_and_control_characters_are_drawn_as_text() -> None:
     hostile = privacy_frame().assign(dataset="a$\\frac$\x00b")
-    figure = figures.privacy_accuracy(hostile)
+    figure = draw("privacy_accuracy", hostile)
     assert "?b" in figure.axes[0].get_ylabel()
     figure.savefig(io.BytesIO(), format="svg")
 
 
 def test_the_baseline_is_a_labelled_line_and_the_dataset_on_the_axis() -> None:
-    figure = figures.privacy_accuracy(privacy_frame())
+    figure = draw("privacy_accuracy", privacy_frame())
     panel = figure.axes[0]
     assert "digits" in panel.get_ylabel()
     (label,) = [text for text in panel.texts if "non-private" in text.get_text()]
@@ -220,7 +222,7 @@ def test_the_baseline_is_a_labelled_line_and_the_dataset_on_the_axis() -> None:
 
 def test_with_one_seed_there_is_no_bar_and_with_three_there_are_bars_and_dots() -> None:
     def drawn(seeds: int) -> tuple[int, int]:
-        panel = figures.privacy_accuracy(privacy_frame(seeds)).axes[0]
+        panel = draw("privacy_accuracy", privacy_frame(seeds)).axes[0]
         dots = [line for line in panel.get_lines() if line.get_markersize() == 2.6]
         return len(panel.containers), sum(len(np.asarray(dot.get_xdata())) for dot in dots)
 
@@ -229,8 +231,8 @@ def test_with_one_seed_there_is_no_bar_and_with_three_there_are_bars_and_dots() 
 
 
 def test_a_learning_curve_of_one_seed_has_no_band() -> None:
-    assert not figures.learning_curves(privacy_frame(1)).axes[0].collections
-    assert len(figures.learning_curves(privacy_frame(3)).axes[0].collections) == 2
+    assert not draw("learning_curves", privacy_frame(1)).axes[0].collections
+    assert len(draw("learning_curves", privacy_frame(3)).axes[0].collections) == 2
 
 
 def test_shuffled_arms_show_the_gap_to_what_is_quoted_for_them() -> None:
@@ -240,21 +242,21 @@ def test_shuffled_arms_show_the_gap_to_what_is_quoted_for_them() -> None:
         "gaussian",
         2.0,
     ]
-    (panel,) = figures.privacy_accuracy(rows).axes
+    (panel,) = draw("privacy_accuracy", rows).axes
     gap = [line for line in panel.get_lines() if line.get_linestyle() == ":"]
     assert [list(np.asarray(line.get_xdata())) for line in gap] == [[2.0, 5.0]]
     assert panel.get_xlabel() == "epsilon spent (delta 1e-5)\nby PLD or Gaussian if shuffled"
     # without shuffled batches, neither the line nor its words
-    (legend,) = figures.privacy_accuracy(privacy_frame()).legends
+    (legend,) = draw("privacy_accuracy", privacy_frame()).legends
     assert "quoted as if Poisson" not in [text.get_text() for text in legend.get_texts()]
 
 
 def test_what_clipping_loses_and_what_the_noise_loses_on_top_are_drawn_apart() -> None:
     trials = privacy_frame(seeds=3)
-    figure = figures.accuracy_loss(trials)
+    figure = draw("accuracy_loss", trials)
     assert [panel.get_title() for panel in figure.axes] == ["batch size 64", "batch size 128"]
     # baseline 95, 96, 97; clip only 80, 82, 84; noise takes 10 points more for each 1
-    numbers = figures.accuracy_loss_numbers(trials)
+    numbers = numbers_of("accuracy_loss", trials)
     here = numbers[numbers["batch_size"] == 64].set_index("noise_multiplier")
     assert here[here["part"] == "clipping"]["points_lost"].item() == pytest.approx(14.0)
     assert here.loc[[1.0, 2.0], "points_lost"].tolist() == pytest.approx([10.0, 20.0])
@@ -272,9 +274,9 @@ def test_what_clipping_loses_and_what_the_noise_loses_on_top_are_drawn_apart() -
 
 def test_marks_and_rings_are_at_the_epsilons_that_are_answered_for() -> None:
     rows = privacy_frame()
-    points = figures.privacy_accuracy_numbers(rows, [0.5, 50])
+    points = numbers_of("privacy_accuracy", rows, [0.5, 50])
     assert sorted(points["best_within"].dropna()) == [0.5, 50]
-    figure = figures.privacy_accuracy(rows, at=[0.5, 50])
+    figure = draw("privacy_accuracy", rows, at=[0.5, 50])
     upright = [x for x, y in lines(figure.axes[0]) if len(x) == 2 and y == [0, 1]]
     xs = {x for x, _ in upright}
     assert 0.5 in xs
@@ -286,10 +288,10 @@ def test_marks_and_rings_are_at_the_epsilons_that_are_answered_for() -> None:
 def test_each_sampling_has_its_own_frontier_and_rings() -> None:
     poisson = make_trial(), 1, 0.7, 0.9
     shuffled = make_trial(sampling="shuffle"), 1, 0.9, 0.5  # which would hide the other
-    points = figures.privacy_accuracy_numbers(frame(poisson, shuffled), [1])
+    points = numbers_of("privacy_accuracy", frame(poisson, shuffled), [1])
     assert points["frontier"].tolist() == [True, True]
     assert points["best_within"].tolist() == [1, 1]
-    figure = figures.privacy_accuracy(frame(poisson, shuffled))
+    figure = draw("privacy_accuracy", frame(poisson, shuffled))
     steps = [line for line in figure.axes[0].get_lines() if line.get_linewidth() == 2.5]
     assert sorted(str(line.get_linestyle()) for line in steps) == ["-", "--"]
 
@@ -300,10 +302,10 @@ def test_epsilon_0_is_not_drawn_on_a_log_axis() -> None:
         (make_trial(), 1, 0.9, 2.0),
         (make_trial(noise_multiplier=9.0), 1, 0.2, 0.0),
     )
-    for draw in (figures.privacy_accuracy, figures.learning_curves):
-        (panel,) = draw(rows).axes
+    for name in ("privacy_accuracy", "learning_curves"):
+        (panel,) = draw(name, rows).axes
         assert panel.get_xlim()[0] > 0
-    assert set(figures.privacy_accuracy_numbers(rows)["epsilon"]) == {2.0}
+    assert set(numbers_of("privacy_accuracy", rows)["epsilon"]) == {2.0}
 
 
 def test_no_bar_or_band_leaves_the_scale() -> None:
@@ -313,7 +315,7 @@ def test_no_bar_or_band_leaves_the_scale() -> None:
         *((make_trial(seed=i), 1, a, 2.0) for i, a in enumerate((0.3, 0.8))),
         *((make_trial(noise_multiplier=2.0, seed=i), 1, a, 1.0) for i, a in enumerate((0.97, 1.0))),
     )
-    (panel,) = figures.privacy_accuracy(rows).axes
+    (panel,) = draw("privacy_accuracy", rows).axes
     bars = [path for bar in panel.containers for path in bar[2][0].get_segments()]
     assert len(bars) == 1
     assert [round(y, 6) for _, y in bars[0]] == [pytest.approx(79.4, abs=0.1), 100]

@@ -1,14 +1,20 @@
 """The drawn artists hold the frame's numbers."""
 
+import artists
 import numpy as np
 import pandas as pd
 import pytest
 from artists import lines
 from factories import timings
+from matplotlib.figure import Figure
 
-from dpbench.reporting import figures
+from dpbench.reporting.figure_specs import TimingFrames
 from dpbench.reporting.figures import parts
 from dpbench.trial import ENGINES, TUTORIAL_ARMS
+
+
+def draw(name: str, timed: pd.DataFrame) -> Figure:
+    return artists.draw(name, TimingFrames(timings=timed))
 
 
 def rows(ratios: list[float]) -> pd.DataFrame:
@@ -16,7 +22,7 @@ def rows(ratios: list[float]) -> pd.DataFrame:
 
 
 def test_every_pair_is_a_dot_and_there_is_a_line_at_one() -> None:
-    drawn = figures.overhead(rows([3, 1, 2, 9, 2.5, 2.2, 2.1, 2.3, 2.4]))
+    drawn = draw("overhead", rows([3, 1, 2, 9, 2.5, 2.2, 2.1, 2.3, 2.4]))
     ratio, speed = drawn.axes
     (dots, *_) = ratio.collections
     assert sorted(np.asarray(dots.get_offsets())[:, 1]) == pytest.approx(
@@ -30,18 +36,18 @@ def test_every_pair_is_a_dot_and_there_is_a_line_at_one() -> None:
 
 def test_every_process_is_a_dot_where_there_are_several() -> None:
     of_two = rows([1, 2, 9, 3, 4, 5]).assign(process=[0, 0, 0, 1, 1, 1])
-    (dots, *_) = figures.overhead(of_two).axes[0].collections
+    (dots, *_) = draw("overhead", of_two).axes[0].collections
     assert np.asarray(dots.get_offsets())[:, 1] == pytest.approx([2, 4])
 
 
 def test_ratios_far_apart_are_drawn_on_a_log_axis() -> None:
     far = pd.concat([rows([1.1] * 3).assign(engine="bookkeeping"), rows([20.0] * 3)])
-    assert figures.overhead(far).axes[0].get_yscale() == "log"
-    assert figures.overhead(rows([5.0] * 3)).axes[0].get_yscale() == "linear"
+    assert draw("overhead", far).axes[0].get_yscale() == "log"
+    assert draw("overhead", rows([5.0] * 3)).axes[0].get_yscale() == "linear"
 
 
 def test_memory_is_a_figure_of_its_own() -> None:
-    (panel,) = figures.step_memory(rows([1, 2, 3])).axes
+    (panel,) = draw("step_memory", rows([1, 2, 3])).axes
     assert ([0.0], [1.0]) in lines(panel)  # MiB
     assert panel.get_ylabel() == "memory of a step (MiB)"
 
@@ -53,7 +59,7 @@ def test_lines_are_named_at_their_ends_and_no_panel_holds_more_than_six() -> Non
         )
         for index, name in enumerate((*ENGINES, *TUTORIAL_ARMS))
     )
-    figure = figures.overhead(every)
+    figure = draw("overhead", every)
     named = [{text.get_text() for text in panel.texts} for panel in figure.axes]
     own = {"fused-non-private", "fused", "bookkeeping"}
     opacus = {name for name in ENGINES if name.startswith("opacus-")}
@@ -64,7 +70,7 @@ def test_lines_are_named_at_their_ends_and_no_panel_holds_more_than_six() -> Non
     loops = figure.axes[5]
     styles = {line.get_label(): line.get_linestyle() for line in loops.get_lines()}
     assert styles == dict.fromkeys(TUTORIAL_ARMS, ":") | {"non-private": "--"}
-    memory = figures.step_memory(every).axes
+    memory = draw("step_memory", every).axes
     assert ([0.0], [3.0]) in lines(memory[0])
 
 
@@ -73,7 +79,7 @@ def test_an_engine_looks_the_same_in_every_store() -> None:
         timed = pd.concat(rows([1.0, 2.0, 3.0]).assign(engine=name) for name in engines)
         return {
             str(line.get_label()): f"{line.get_color()} {line.get_marker()}"
-            for panel in figures.step_memory(timed).axes
+            for panel in draw("step_memory", timed).axes
             for line in panel.get_lines()
         }
 
@@ -84,7 +90,7 @@ def test_an_engine_looks_the_same_in_every_store() -> None:
 
 def test_the_marker_of_next_to_no_memory_is_not_cut_by_the_axis() -> None:
     tiny = rows([1, 2, 3]).assign(engine="fused", peak_memory_bytes=1.0)
-    (panel,) = figures.step_memory(tiny).axes
+    (panel,) = draw("step_memory", tiny).axes
     assert not any(line.get_clip_on() for line in panel.get_lines())
 
 
@@ -95,6 +101,6 @@ def test_names_at_the_ends_of_near_lines_keep_apart() -> None:
             for index, engine in enumerate(("opacus-hooks", "opacus-ew", "opacus-ghost"))
         ]
     )
-    ratio = figures.overhead(near).axes[0]
+    ratio = draw("overhead", near).axes[0]
     heights = sorted(text.get_position()[1] for text in ratio.texts)
     assert min(np.diff(heights)) >= 10.9  # points

@@ -11,6 +11,10 @@ from axe_playwright_python.sync_playwright import Axe
 from factories import make_trial
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from dpbench.reporting import figure_specs
+from dpbench.reporting.figure_specs import TimingFrames, TrialFrames
+
+FIGURES = len(figure_specs.specs(TrialFrames)) + len(figure_specs.specs(TimingFrames))
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium; .ci/run installs it"
@@ -201,7 +205,7 @@ def test_accuracy_and_setting_are_seen_without_scrolling(
 def test_downloads_hold_the_rows(opened: Callable[..., Page], tmp_path: Path) -> None:
     page = opened("full")
     links = page.locator("a[download]")
-    assert links.count() == 6 + 3  # figures and tables
+    assert links.count() == FIGURES + 3  # figures and tables
     for name, columns in (("arms.csv", "dataset,"), ("privacy_accuracy.csv", "dataset,")):
         with page.expect_download() as download:
             page.locator(f'a[download="{name}"]').click()
@@ -237,7 +241,7 @@ def test_tab_reaches_links_figures_and_tables_in_reading_order(opened: Callable[
 def test_without_script_everything_is_there(opened: Callable[..., Page]) -> None:
     page = opened("full", script=False)
     assert page.locator("table").count() == 3
-    assert page.locator("figure img").count() == 6
+    assert page.locator("figure img").count() == FIGURES
     assert page.locator("th button").count() == 0
 
 

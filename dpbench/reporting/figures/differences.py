@@ -1,4 +1,4 @@
-"""Frames of `differences` -> one figure. No files."""
+"""What changed between two stores: accuracies, overhead ratios, epsilons."""
 
 import math
 
@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dpbench.analysis.comparison import changes
+from dpbench.reporting.figure_specs import ComparisonFrames, FigureSpec
 from dpbench.reporting.figures import parts
 
 LINE_INCHES, WIDTH_INCHES = 0.28, 11.0
@@ -15,22 +16,21 @@ MOST_LINES = 40  # in a panel: more, and no screen holds it
 _SAME, _WORSE = sns.color_palette("colorblind")[0], sns.color_palette("colorblind")[3]
 
 
-def differences(
-    accuracy: pd.DataFrame, overhead: pd.DataFrame, epsilon: pd.DataFrame, tolerance: float
-) -> Figure:
-    """What changed, a line an arm: accuracy with its interval, overhead ratio, epsilon.
+def numbers(frames: ComparisonFrames) -> pd.DataFrame:
+    """The rows of the three frames; `compared` says of which."""
+    compared = {"accuracy": frames.accuracy, "overhead": frames.overhead, "epsilon": frames.epsilon}
+    rows = [rows.assign(compared=name) for name, rows in compared.items() if len(rows)]
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+
+
+def draw(frames: ComparisonFrames, rows: pd.DataFrame) -> Figure:
+    """A line an arm or timing: accuracy with its interval, overhead ratio, epsilon.
 
     Regressions are drawn as orange diamonds. Zero is the line of no change; the grey bands are what
     is allowed. Of very many lines, the worst are drawn. A panel's title says what there is to see.
-
-    Args:
-        accuracy: Rows of `differences.accuracy`, with a text column `label`.
-        overhead: Rows of `differences.overhead`, with a text column `label`.
-        epsilon: Rows of `differences.epsilon`, with a text column `label`.
-        tolerance: Fall of accuracy that is allowed, a fraction.
     """
-    frames = accuracy, overhead, epsilon
-    accuracy, overhead, epsilon = (changes.worst(frame, MOST_LINES) for frame in frames)
+    every = frames.accuracy, frames.overhead, frames.epsilon
+    accuracy, overhead, epsilon = (changes.worst(frame, MOST_LINES) for frame in every)
     lines = max(3, len(accuracy), len(overhead), len(epsilon))
     with parts.style():
         figure = Figure(
@@ -40,17 +40,17 @@ def differences(
         if len(accuracy):
             middle = 100 * accuracy["difference"]
             reach = [middle - 100 * accuracy["low"], 100 * accuracy["high"] - middle]
-            _draw(points, accuracy, middle, reach)
-        points.axvspan(-100 * tolerance, 0, color=parts.GREY, alpha=0.15, lw=0)
+            _draw_lines(points, accuracy, middle, reach)
+        points.axvspan(-100 * frames.tolerance, 0, color=parts.GREY, alpha=0.15, lw=0)
         points.set_xlabel("test accuracy, after - before (points)")
         if len(overhead):
-            _draw(ratios, overhead, 100 * (overhead["growth"] - 1), None)
+            _draw_lines(ratios, overhead, 100 * (overhead["growth"] - 1), None)
         ratios.set_xlabel("overhead ratio, change (%)")
         if len(epsilon):
-            _draw(epsilons, epsilon, 100 * epsilon["rise"], None)
+            _draw_lines(epsilons, epsilon, 100 * epsilon["rise"], None)
         epsilons.set_xlabel("epsilon, change (%)")
         panels, columns = (points, ratios, epsilons), ("difference", "growth", "rise")
-        for panel, frame, by in zip(panels, frames, columns, strict=True):
+        for panel, frame, by in zip(panels, every, columns, strict=True):
             panel.axvline(0, color=parts.GREY, linestyle="--")
             panel.set_title(_title(frame, by))
             if frame.empty:
@@ -71,7 +71,7 @@ def _title(frame: pd.DataFrame, by: str) -> str:
     return f"all {len(frame)} as before" if same else f"none of {len(frame)} got worse"
 
 
-def _draw(
+def _draw_lines(
     panel: Axes,
     rows: pd.DataFrame,
     middle: "pd.Series[float]",
@@ -96,3 +96,22 @@ def _draw(
             panel.text(0, line, text, color=_WORSE if worse else _SAME, ha="center", va="center")
     panel.set_yticks(list(lines), [parts.printable(each) for each in rows["label"]], fontsize=8)
     panel.set_ylim(len(rows) - 0.5, -0.5)
+
+
+def alternative(frames: ComparisonFrames, rows: pd.DataFrame) -> str:
+    """How many lines got worse."""
+    return f"{int(rows['regression'].sum())} of {len(rows)} differences are regressions."
+
+
+SPEC = FigureSpec(
+    order=10,
+    frames=ComparisonFrames,
+    title="Differences",
+    caption="Changes of test accuracy with their 95 % t intervals, of overhead ratios and of "
+    "epsilons. Orange diamonds are regressions; the grey band is what is allowed.",
+    missing="Nothing to compare.",
+    numbers=numbers,
+    draw=draw,
+    alternative=alternative,
+    notes=lambda frames, rows: (),
+)

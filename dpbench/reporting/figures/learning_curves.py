@@ -1,6 +1,6 @@
 """Test accuracy, epoch by epoch, against the epsilon spent."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -9,20 +9,22 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dpbench.analysis import arm_means, frontier, trial_rows
-from dpbench.privacy.budgets import ANSWER_AT
-from dpbench.reporting import quantities
+from dpbench.reporting import figure_caveats, quantities
+from dpbench.reporting.figure_specs import FigureSpec, TrialFrames
 from dpbench.reporting.figures import parts
 
 _LINE = ["batch_size", "noise_multiplier", "sampling"]
 
 
-def learning_curves_numbers(trials: pd.DataFrame) -> pd.DataFrame:
-    """What `learning_curves` draws: rows of `arm_means.over_seeds`, one a line's epoch.
+def numbers(frames: TrialFrames) -> pd.DataFrame:
+    """The epochs of the lines, as rows of `arm_means.over_seeds`.
 
     Of every noise multiplier the arm that ends best; where there are more panels or lines than can
     be read, those evenly between the first and the last.
     """
-    curves = arm_means.over_seeds(parts.on_log_axis(trials))
+    curves = arm_means.over_seeds(parts.on_log_axis(frames.trials))
+    if curves.empty:
+        return curves
     ends = curves.loc[curves.groupby(trial_rows.ARM, dropna=False)["epoch"].idxmax()]
     ends = frontier.best_of_each(ends, _LINE)
     kept = []
@@ -32,18 +34,14 @@ def learning_curves_numbers(trials: pd.DataFrame) -> pd.DataFrame:
     return curves.merge(pd.concat(kept)[trial_rows.ARM]).sort_values([*_LINE, "epoch"])
 
 
-def learning_curves(trials: pd.DataFrame, at: Sequence[float] = ANSWER_AT) -> Figure:
+def draw(frames: TrialFrames, curves: pd.DataFrame) -> Figure:
     """Accuracy against epsilon as training goes on, a panel for each batch size.
 
     A line is a noise multiplier, which stands at its start, of the arm that ends best; a marker on
     it is an epoch. With several seeds it is their mean, and its band the t interval.
     Shuffled batches are dashed and hollow.
-
-    Args:
-        trials: Rows of `comparability.comparable`; at least one in `parts.on_log_axis`.
-        at: Epsilons that are answered for.
     """
-    curves = learning_curves_numbers(trials)
+    epsilons = curves["epsilon"].min(), curves["epsilon"].max()
     batch_sizes = sorted(curves["batch_size"].unique())
     with parts.style():
         figure, panels = parts.panels(len(batch_sizes), height=1.1)
@@ -52,11 +50,13 @@ def learning_curves(trials: pd.DataFrame, at: Sequence[float] = ANSWER_AT) -> Fi
             colours = parts.levels(here["noise_multiplier"], parts.COLOURS)
             markers = parts.levels(here["noise_multiplier"], parts.MARKERS)
             for (noise, sampling), line in here.groupby(["noise_multiplier", "sampling"]):
-                _draw(panel, line, colours[noise], markers[noise], shuffled=sampling == "shuffle")
+                _draw_line(
+                    panel, line, colours[noise], markers[noise], shuffled=sampling == "shuffle"
+                )
             panel.set_title(f"batch size {batch_size:,}")
-            parts.epsilon_axis(panel, curves, curves["epsilon"].min(), curves["epsilon"].max(), at)
+            parts.epsilon_axis(panel, curves, *epsilons, frames.epsilons)
         for panel in panels[:: parts.COLUMNS]:
-            panel.set_ylabel(f"test accuracy on {parts.names(trials['dataset'])} (%)")
+            panel.set_ylabel(f"test accuracy on {parts.names(frames.trials['dataset'])} (%)")
         parts.percent_axis(panels)
         plain: dict[str, Any] = {"color": "0.3", "marker": "o"}
         handles = [
@@ -70,7 +70,9 @@ def learning_curves(trials: pd.DataFrame, at: Sequence[float] = ANSWER_AT) -> Fi
     return figure
 
 
-def _draw(panel: Axes, line: pd.DataFrame, colour: Any, marker: str, *, shuffled: bool) -> None:
+def _draw_line(
+    panel: Axes, line: pd.DataFrame, colour: Any, marker: str, *, shuffled: bool
+) -> None:
     panel.plot(
         line["epsilon"],
         100 * line["test_accuracy"],
@@ -92,3 +94,38 @@ def _draw(panel: Axes, line: pd.DataFrame, colour: Any, marker: str, *, shuffled
             alpha=0.12,
             lw=0,
         )
+
+
+def alternative(frames: TrialFrames, curves: pd.DataFrame) -> str:
+    """How many lines there are, of what, and where they end."""
+    ends = curves.sort_values("epoch").groupby(trial_rows.ARM, dropna=False).tail(1)
+    return (
+        f"{len(ends)} lines of test accuracy against the epsilon spent, for batch sizes "
+        f"{quantities.listed(curves['batch_size'])} and noise multipliers "
+        f"{quantities.listed(curves['noise_multiplier'])}; they end at "
+        f"{100 * ends['test_accuracy'].min():.1f} to {100 * ends['test_accuracy'].max():.1f} %."
+    )
+
+
+def notes(frames: TrialFrames, curves: pd.DataFrame) -> Iterator[str]:
+    """Curves that are points, chance, neighbours, and noise multipliers that are not drawn."""
+    if parts.on_log_axis(frames.trials)["epoch"].max() == 1:
+        yield "One epoch was trained, so each curve is a point."
+    yield from figure_caveats.of_seeds(frames.trials)
+    yield from figure_caveats.of_neighbours(frames.trials)
+    yield from figure_caveats.of_levels(frames.trials, curves)
+
+
+SPEC = FigureSpec(
+    order=30,
+    frames=TrialFrames,
+    title="Learning curves",
+    caption="Test accuracy as training goes on and epsilon is spent: each marker is an epoch, each "
+    "line a noise multiplier with the setting that ends best, its band the 95 % t interval. A "
+    "curve that has gone flat spends epsilon for nothing.",
+    missing="Nothing to draw: no private trial has finished an epoch and spent an epsilon above 0.",
+    numbers=numbers,
+    draw=draw,
+    alternative=alternative,
+    notes=notes,
+)

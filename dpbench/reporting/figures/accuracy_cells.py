@@ -1,5 +1,7 @@
 """Test accuracy over noise multipliers and clipping norms, as numbers in cells."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
@@ -8,20 +10,23 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from dpbench.analysis import arm_means, frontier, trial_rows
-from dpbench.reporting import quantities
+from dpbench.reporting import figure_caveats, quantities
+from dpbench.reporting.figure_specs import FigureSpec, TrialFrames
 from dpbench.reporting.figures import parts
 
 _MOST_CLIPS, _MOST_NOISES = 6, 8  # in a panel, for the numbers to be read
 _LEAST_SPAN = 2.0  # points, so that differences of chance look alike
 
 
-def accuracy_cells_numbers(trials: pd.DataFrame) -> pd.DataFrame:
-    """What `accuracy_cells` draws: of each cell the best arm at its last epoch.
+def numbers(frames: TrialFrames) -> pd.DataFrame:
+    """Of each cell the best arm at its last epoch, as a row of `arm_means.over_seeds`.
 
-    Poisson batches where the store has any; rows of `arm_means.over_seeds`. Of more levels than can
-    be read, those evenly between the first and the last.
+    Poisson batches where the store has any. Of more levels than can be read, those evenly between
+    the first and the last.
     """
-    rows = trial_rows.private(trial_rows.final(trials))
+    rows = trial_rows.private(trial_rows.final(frames.trials))
+    if rows.empty:
+        return rows
     poisson = rows[rows["sampling"] == "poisson"]
     arms = arm_means.over_seeds(poisson if len(poisson) else rows)
     cells = frontier.best_of_each(arms, ["batch_size", "noise_multiplier", "max_grad_norm"])
@@ -34,13 +39,8 @@ def accuracy_cells_numbers(trials: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(kept)
 
 
-def accuracy_cells(trials: pd.DataFrame) -> Figure:
-    """Accuracy in percent for each noise multiplier and clipping norm, a panel a batch size.
-
-    Args:
-        trials: Rows of `comparability.comparable`; at least one private arm that has finished.
-    """
-    cells = accuracy_cells_numbers(trials)
+def draw(frames: TrialFrames, cells: pd.DataFrame) -> Figure:
+    """Accuracy in percent for each noise multiplier and clipping norm, a panel a batch size."""
     batch_sizes = sorted(cells["batch_size"].unique())
     most = 100 * cells["test_accuracy"].max()
     scale = Normalize(min(100 * cells["test_accuracy"].min(), most - _LEAST_SPAN), most)
@@ -50,16 +50,18 @@ def accuracy_cells(trials: pd.DataFrame) -> Figure:
             len(batch_sizes), height=0.4 + 0.11 * noises, width=1.1, share_y=False
         )
         for panel, batch_size in zip(panels, batch_sizes, strict=True):
-            _draw(panel, cells[cells["batch_size"] == batch_size], scale)
+            _draw_cells(panel, cells[cells["batch_size"] == batch_size], scale)
             panel.set_title(f"batch size {batch_size:,}")
             panel.set_xlabel("max_grad_norm")
         for panel in panels[:: parts.COLUMNS]:
             panel.set_ylabel("noise_multiplier\n(and epsilon)")
-        figure.suptitle(f"test accuracy on {parts.names(trials['dataset'])} (%)", fontsize=11)
+        figure.suptitle(
+            f"test accuracy on {parts.names(frames.trials['dataset'])} (%)", fontsize=11
+        )
     return figure
 
 
-def _draw(panel: Axes, cells: pd.DataFrame, scale: Normalize) -> None:
+def _draw_cells(panel: Axes, cells: pd.DataFrame, scale: Normalize) -> None:
     table = 100 * cells.pivot_table("test_accuracy", "noise_multiplier", "max_grad_norm")
     panel.grid(visible=False)
     panel.imshow(table, cmap="cividis", norm=scale, aspect="auto", origin="lower")
@@ -89,3 +91,43 @@ def _row_label(row: pd.DataFrame) -> str:
     if np.isinf(row["epsilon"]).any() or row["epsilon"].nunique() > 1:
         return noise
     return f"{noise} (eps {row['epsilon'].iloc[0]:.2g})"
+
+
+def alternative(frames: TrialFrames, cells: pd.DataFrame) -> str:
+    """The least and the most accurate cell."""
+    worst, best = (
+        cells.loc[index]
+        for index in (cells["test_accuracy"].idxmin(), cells["test_accuracy"].idxmax())
+    )
+    return (
+        "A table of test accuracies coloured by their value, from "
+        + " to ".join(
+            f"{100 * cell['test_accuracy']:.1f} % at noise multiplier "
+            f"{cell['noise_multiplier']:g}, clipping norm {cell['max_grad_norm']:g} and batch size "
+            f"{cell['batch_size']}"
+            for cell in (worst, best)
+        )
+        + "."
+    )
+
+
+def notes(frames: TrialFrames, cells: pd.DataFrame) -> Iterator[str]:
+    """How much of a difference may be chance, and which noise multipliers are not drawn."""
+    yield from figure_caveats.of_seeds(frames.trials)
+    yield from figure_caveats.of_arms(frames.trials)
+    yield from figure_caveats.of_levels(frames.trials, cells)
+
+
+SPEC = FigureSpec(
+    order=20,
+    frames=TrialFrames,
+    title="Accuracy over noise and clipping",
+    caption="Test accuracy in percent at the last epoch, a cell for each noise multiplier and "
+    "clipping norm: the best setting there, of those with Poisson batches where there are any. "
+    "Noise 0 clips only.",
+    missing="Nothing to draw: no private trial has finished.",
+    numbers=numbers,
+    draw=draw,
+    alternative=alternative,
+    notes=notes,
+)

@@ -1,5 +1,6 @@
 """What of the accuracy lost is clipping's, and what is the noise's."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -7,21 +8,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dpbench.analysis import loss_parts, trial_rows
-from dpbench.reporting import quantities
+from dpbench.reporting import figure_caveats, quantities
+from dpbench.reporting.figure_specs import FigureSpec, TrialFrames
 from dpbench.reporting.figures import parts
 
 _MOST_CLIPS = 6  # along an axis, for their numbers to be read
 _LINE = [name for name in trial_rows.ARM if name != "noise_multiplier"]
 
 
-def accuracy_loss_numbers(trials: pd.DataFrame) -> pd.DataFrame:
-    """What `accuracy_loss` draws: a row a point.
+def numbers(frames: TrialFrames) -> pd.DataFrame:
+    """A row a point.
 
     Columns: those of the arm; `part`, clipping or noise; `points_lost` to it, with `low` and `high`
     (NaN for one seed), and `seeds`. The part of clipping has no noise_multiplier, for it is the
     same for all. Of each batch size and clipping norm the learning rate that loses the least.
     """
-    losses = loss_parts.loss_split(trials)
+    losses = loss_parts.loss_split(frames.trials)
+    if losses.empty:
+        return losses
     poisson = losses[losses["sampling"] == "poisson"]
     losses = poisson if len(poisson) else losses
     kept = []
@@ -48,23 +52,19 @@ def _tuned(losses: pd.DataFrame) -> pd.DataFrame:
     return losses.merge(lines[_LINE])
 
 
-def accuracy_loss(trials: pd.DataFrame) -> Figure:
+def draw(frames: TrialFrames, points: pd.DataFrame) -> Figure:
     """Points lost to clipping, and to the noise on top of it, over clipping norms.
 
     A panel a batch size; the grey line is clipping's part, each other that of a noise multiplier,
     which stands at its end. Differences are paired by seed; bars are their t intervals.
-
-    Args:
-        trials: Rows of `comparability.comparable`; at least one arm in `loss_parts.loss_split`.
     """
-    points = accuracy_loss_numbers(trials)
     batch_sizes = sorted(points["batch_size"].unique())
     with parts.style():
         figure, panels = parts.panels(len(batch_sizes), width=1.1, height=1.1)
         for panel, batch_size in zip(panels, batch_sizes, strict=True):
             here = points[points["batch_size"] == batch_size]
             clips = sorted(here["max_grad_norm"].unique())
-            _draw(panel, here, clips)
+            _draw_lines(panel, here, clips)
             panel.axhline(0, color=parts.GREY, linestyle="--", linewidth=1)
             panel.set_title(f"batch size {batch_size:,}")
             panel.set_xticks(range(len(clips)), [quantities.short(clip) for clip in clips])
@@ -76,7 +76,7 @@ def accuracy_loss(trials: pd.DataFrame) -> Figure:
     return figure
 
 
-def _draw(panel: Axes, here: pd.DataFrame, clips: list[float]) -> None:
+def _draw_lines(panel: Axes, here: pd.DataFrame, clips: list[float]) -> None:
     noises = sorted(here["noise_multiplier"].dropna().unique())
     styles: dict[str, dict[str, Any]] = {"clipping": {"color": parts.GREY, "marker": "X"}}
     for index, noise in enumerate(noises):
@@ -96,3 +96,36 @@ def _draw(panel: Axes, here: pd.DataFrame, clips: list[float]) -> None:
             label=name,
             **style,
         )
+
+
+def alternative(frames: TrialFrames, points: pd.DataFrame) -> str:
+    """The least and the most that clipping and the noise lose."""
+    clipping, noise = (
+        points[points["part"] == part]["points_lost"] for part in ("clipping", "noise")
+    )
+    return (
+        f"Points of accuracy lost over clipping norms. Clipping loses {clipping.min():.1f} to "
+        f"{clipping.max():.1f}; the noise on top of it {noise.min():.1f} to {noise.max():.1f}."
+    )
+
+
+def notes(frames: TrialFrames, points: pd.DataFrame) -> Iterator[str]:
+    """How much of a difference may be chance, and what a loss below zero means."""
+    yield from figure_caveats.of_seeds(frames.trials)
+    yield from figure_caveats.of_gains(points)
+
+
+SPEC = FigureSpec(
+    order=40,
+    frames=TrialFrames,
+    title="Clipping loss against noise loss",
+    caption="Points of accuracy lost against the non-private setting of the same batch size, "
+    "paired by seed: in grey what clipping alone loses, with each noise multiplier what its noise "
+    "loses on top of that. Bars are 95 % t intervals.",
+    missing="Nothing to draw: it needs trials that clip without noise (--clip-only) and "
+    "non-private ones, of the same seeds.",
+    numbers=numbers,
+    draw=draw,
+    alternative=alternative,
+    notes=notes,
+)
