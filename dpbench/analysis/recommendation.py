@@ -51,6 +51,7 @@ def baseline(trials: pd.DataFrame, confirmations: pd.DataFrame | None = None) ->
     )
     return Baseline(
         dataset=str(arm["dataset"]),
+        model=str(arm["model"]),
         engine=str(arm["engine"]),
         batch_size=int(arm["batch_size"]),
         learning_rate=float(arm["learning_rate"]),
@@ -85,7 +86,7 @@ def answers(
         every: All rows on the dataset, for what choosing costs; None takes `trials`.
         tuning: Rows on the dataset in the stores of an earlier tuning.
     """
-    overheads = step_overhead.overhead(timings) if len(timings) else pd.DataFrame()
+    overheads = step_overhead.overhead(timings, ["model", "engine", "batch_size", "device"])
     none = trials.iloc[:0]
     trained = (
         trials if every is None else every,
@@ -129,7 +130,7 @@ def _best(
         accuracy_when_chosen=_accuracy(best),
         loss=loss,
         verdict=None if loss is None else verdict(loss),
-        step_times=_step_times(overheads, str(best["engine"]), int(best["batch_size"])),
+        step_times=_step_times(overheads, best),
         arms=len(arms),
         chosen_by=frontier.chosen_by(arms),
         ahead=None if second is None else _ahead(found.rows, choice.rows_of(trials, second)),
@@ -183,12 +184,16 @@ def verdict(loss: Difference) -> Verdict:
     return "loses" if loss.low > 0 else "beats" if loss.high < 0 else "not-told-apart"
 
 
-def _step_times(overheads: pd.DataFrame, engine: str, batch_size: int) -> tuple[StepTime, ...]:
-    """Of the engines that train privately, at this batch size, on the first device timed."""
+def _step_times(overheads: pd.DataFrame, arm: "pd.Series[Any]") -> tuple[StepTime, ...]:
+    """The arm's engine, then the other private ones, at its model and batch size.
+
+    On the first device that was timed.
+    """
     if overheads.empty:
         return ()
-    here = overheads[overheads["batch_size"] == batch_size]
+    here = trial_rows.where(overheads, {name: arm[name] for name in ("model", "batch_size")})
     here = here[here["device"] == overheads["device"].iloc[0]].set_index("engine")
+    engine = str(arm["engine"])
     order: Sequence[str] = [engine, *(name for name in ENGINES if name != engine)]
     return tuple(
         StepTime(
@@ -219,6 +224,7 @@ def _ahead(one: pd.DataFrame, other: pd.DataFrame) -> Difference:
 def _setting(arm: "pd.Series[Any]") -> Setting:
     counted = pd.notna(arm["sample_rate"]) and pd.notna(arm["steps"])
     return Setting(
+        model=str(arm["model"]),
         engine=str(arm["engine"]),
         sampling=str(arm["sampling"]),
         noise_multiplier=float(arm["noise_multiplier"]),

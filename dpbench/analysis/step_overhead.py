@@ -60,15 +60,15 @@ def step_ratios(timing: pd.DataFrame) -> "pd.Series[float]":
 
 
 def timed_alike(timings: pd.DataFrame) -> pd.DataFrame:
-    """The timings that compare: of each dataset and device those measured in one way.
+    """The timings that compare: of each dataset, model and device those measured in one way.
 
-    That is on one model of processor or GPU, with one number of threads and one physical batch
+    That is on one type of processor or GPU, with one number of threads and one physical batch
     size: those of the most engines and batch sizes, or of these the latest. And of each engine and
     batch size those under the latest versions.
     """
     if timings.empty:
         return timings
-    on = ["dataset", "device"]
+    on = ["dataset", "model", "device"]
     way = [*on, "device_name", "threads", "physical_batch_size"]
     what = ["engine", "batch_size"]
     each = timings.groupby([*way, *what], dropna=False, as_index=False)["started_at"].max()

@@ -51,6 +51,7 @@ EPSILON_TOLERANCE = 1e-6  # relative
 
 TIMED = [
     "dataset",
+    "model",
     "engine",
     "batch_size",
     "device",
