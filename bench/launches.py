@@ -22,7 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 from dpbench import cli, engines, models, strings
 from dpbench.datasets import Data, loading, resolution
 from dpbench.errors import BadInput
-from dpbench.execution import runner
+from dpbench.execution import backend
 from dpbench.measurement import devices, environment, step_timing
 from dpbench.training.loop import synchronise
 from dpbench.trial import EngineName, Workload
@@ -97,7 +97,7 @@ def _arms(
     """Names, with steps launched one by one, and captured where they can be."""
     device = str(dataset.train[1].device)
     batches = step_timing.batches(batch_size, STEPS, dataset)
-    most = runner.usual_physical_batch_size(device)
+    most = backend.usual_physical_batch_size(device)
     workload = Workload(dataset="mnist", model="tutorial-cnn", batch_size=batch_size)
 
     def stacked(noise: torch.Generator) -> engines.Engine:

@@ -27,7 +27,7 @@ from dpbench.analysis import step_overhead
 from dpbench.analysis.statistics import CONFIDENCE
 from dpbench.datasets import resolution
 from dpbench.errors import BadInput
-from dpbench.execution import runner
+from dpbench.execution import backend, timing_task
 from dpbench.measurement import environment
 from dpbench.trial import TimedName, Workload
 
@@ -43,7 +43,7 @@ class Plan:
     engines: tuple[TimedName, ...] = ("non-private", "fused")
     batch_size: int = 256
     groups: int = 10
-    processes: int = runner.TIMED_PROCESSES
+    processes: int = timing_task.TIMED_PROCESSES
     pairs: int = PAIRS
 
 
@@ -115,17 +115,17 @@ def measured(plan: Plan) -> pd.DataFrame:
     Raises:
         BadInput: A timing has failed.
     """
-    workers = runner.Workers(
+    workers = backend.Workers(
         data_root=resolution.data_root(None),
         devices=("cpu",),
         jobs=1,
         threads=1,
-        physical_batch_size=runner.usual_physical_batch_size("cpu"),
+        physical_batch_size=backend.usual_physical_batch_size("cpu"),
     )
     workload = Workload(dataset=DATASET, model="tutorial-cnn", batch_size=plan.batch_size)
     count = plan.groups * plan.processes
     rows = []
-    for part in runner.time_engines(
+    for part in timing_task.time_engines(
         plan.engines, workload, workers, processes=count, pairs=plan.pairs
     ):
         if part[0]["status"] != "ok":
@@ -179,7 +179,7 @@ def _groups(
     of_engine: Sequence[Sequence[float]], processes: int
 ) -> Iterator[list[Sequence[float]]]:
     for start in range(0, len(of_engine), processes):
-        yield [each[: runner.TIMED_PAIRS] for each in of_engine[start : start + processes]]
+        yield [each[: timing_task.TIMED_PAIRS] for each in of_engine[start : start + processes]]
 
 
 def _rows(processes: Sequence[Sequence[float]]) -> Iterator[dict[str, Any]]:

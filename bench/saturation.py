@@ -1,7 +1,7 @@
 """python bench/saturation.py: at what length of a trial the driver of a cluster is the limit.
 
 Runs a grid of 100,000 simulated trials of a few milliseconds through a real scheduler and real
-workers, each a process of its own, by the sweep's own code: claims, parquet files and folding
+workers, each a process of its own, by the sweep's own code: claims, and parquet files
 included. Prints what a trial costs the driver, how its memory grows, and the shortest trial that
 keeps a cluster busy.
 """
@@ -21,8 +21,8 @@ import psutil
 
 from dpbench import cli, store, strings
 from dpbench.errors import BadInput
-from dpbench.execution import runner, sweeping
-from dpbench.execution.cluster import Cluster, remote_calls
+from dpbench.execution import backend, trial_sweep
+from dpbench.execution.cluster import DaskBackend, remote_calls
 from dpbench.execution.schedule import Claims, Row
 from dpbench.measurement import environment
 from dpbench.trial import Epoch, TimedName, Trial, Workload
@@ -32,7 +32,7 @@ REPORTS = 10  # readings of the memory
 _where: list[Any] = []
 
 
-def simulated(trials: Sequence[Trial], _workers: Any, _kit: Any) -> list[dict[str, Any]]:
+def simulated(trials: Sequence[Trial], _workers: Any, _requirements: Any) -> list[dict[str, Any]]:
     """What a worker does: nothing, for the milliseconds that stand in the learning rate."""
     (trial,) = trials
     time.sleep(trial.learning_rate)
@@ -63,9 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class Watched:
-    """A `Cluster` that notes the driver's memory as rows come in."""
+    """A `DaskBackend` that notes the driver's memory as rows come in."""
 
-    def __init__(self, place: Cluster, every: int) -> None:
+    def __init__(self, place: DaskBackend, every: int) -> None:
         self._place, self._every = place, every
         self.readings: list[tuple[int, float]] = []  # trials ended, MiB
 
@@ -79,9 +79,6 @@ class Watched:
     @property
     def places(self) -> int:
         return self._place.places
-
-    def busy_cores(self, left: int) -> int:
-        return self._place.busy_cores(left)
 
     def conditions(self) -> Mapping[str, object]:
         return self._place.conditions()
@@ -122,10 +119,10 @@ def _run(given: argparse.Namespace) -> int:
         )
         for seed in range(given.trials)
     ]
-    workers = runner.Workers(
+    workers = backend.Workers(
         data_root=Path("unused"), devices=("cpu",), jobs=1, threads=1, physical_batch_size=None
     )
-    kit = remote_calls.Kit(dataset="digits", versions=None)
+    requirements = remote_calls.Requirements(dataset="digits", versions=None)
     with (
         tempfile.TemporaryDirectory() as folder,
         _cluster(Path(folder), given.workers, given.threads) as address,
@@ -135,11 +132,12 @@ def _run(given: argparse.Namespace) -> int:
         out = Path(folder) / "store"
         store.create(out)
         watched = Watched(
-            Cluster(client, workers, kit, work=simulated), max(1, given.trials // REPORTS)
+            DaskBackend(client, workers, requirements, work=simulated),
+            max(1, given.trials // REPORTS),
         )
-        place: runner.Place = watched  # in all that a sweep asks of one
+        place: backend.Backend = watched  # in all that a sweep asks of one
         start, used = time.perf_counter(), _cpu_seconds()
-        sweeping.run_trials(trials, place, out, None, quiet=True)
+        trial_sweep.run_trials(trials, place, out, None, quiet=True)
         wall, cpu = time.perf_counter() - start, _cpu_seconds() - used
         held = len(store.states(out))
     assert held == given.trials, f"{held} of {given.trials} trials are in the store"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import gates
-from dpbench.execution import runner
+from dpbench.execution import backend, local
 from dpbench.trial import Trial
 
 
@@ -27,8 +27,8 @@ def trials(dataset: str) -> list[Trial]:
     return [Trial(dataset=dataset, seed=seed, delta=1e-5, **fields) for seed in entry["seeds"]]
 
 
-def workers(data_root: Path, *, jobs: int) -> runner.Workers:
-    return runner.Workers(
+def workers(data_root: Path, *, jobs: int) -> backend.Workers:
+    return backend.Workers(
         data_root=data_root,
         devices=("cpu",),
         jobs=jobs,
@@ -45,10 +45,10 @@ def sweep_mnist(data_root: Path) -> Swept:
     """
     two = workers(data_root, jobs=2)
     first = [replace(trial, epochs=1) for trial in trials("mnist")[: two.count]]
-    with runner.crew(two) as hands:
-        list(runner.run_by(hands, first, two))
+    with local.worker_pool(two) as hands:
+        list(local.run_in_pool(hands, first, two))
         start = time.perf_counter()
-        rows = list(runner.run_by(hands, trials("mnist"), two))
+        rows = list(local.run_in_pool(hands, trials("mnist"), two))
         wall = time.perf_counter() - start
     trained = sum(trial[-1]["train_seconds"] or 0.0 for trial in rows)
     return Swept(rows=rows, efficiency=trained / (two.count * wall))

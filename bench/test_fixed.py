@@ -9,7 +9,7 @@ import pytest
 
 from bench import gates, sweeps
 from dpbench import datasets
-from dpbench.execution import runner
+from dpbench.execution import trial_task
 from dpbench.privacy import accounting
 
 
@@ -37,7 +37,10 @@ def test_accuracy_on_digits() -> None:
     alone = sweeps.workers(Path("unused"), jobs=1)
     check(
         "digits",
-        [list(runner.run_trial(trial, alone, beside=0)) for trial in sweeps.trials("digits")],
+        [
+            list(trial_task.run_trial(trial, alone, concurrent=0))
+            for trial in sweeps.trials("digits")
+        ],
     )
 
 

@@ -1,9 +1,9 @@
-"""Train with canaries and report lower bounds on epsilon: an audit that could find us wrong.
+"""Train with canaries and report lower bounds on epsilon: a test that a correct engine passes.
 
 An engine claims an epsilon. An audited run trains it on canaries, each in or out by a coin, and
-looks at every iterate. It measures the noise where no canary's gradient reaches, tests that the
-noise of different steps is independent, and guesses coins: privacy as claimed bounds how many
-guesses can be right. Audited runs are separate from accuracy runs, and write nothing.
+reads every iterate. It measures the noise in the directions that no canary's gradient has, tests
+that the noise of different steps is uncorrelated, and guesses coins: the claimed privacy bounds how
+many guesses can be right. Audited runs are separate from accuracy runs, and write nothing.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 from dpbench import cli, console, strings
 from dpbench.auditing.audits import audit
@@ -19,6 +20,9 @@ from dpbench.auditing.claim import BREAKS, Claim, default_batch_size
 from dpbench.errors import BadInput
 from dpbench.measurement import devices
 from dpbench.trial import PRIVATE_ENGINES, EngineName
+
+if TYPE_CHECKING:
+    from dpbench.auditing.finding import Finding
 
 
 def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m dpbench.audit") -> int:
@@ -111,7 +115,7 @@ _FIELDS = (
 
 
 def _audit(given: argparse.Namespace) -> int:
-    """Audits each engine and prints what was found as it is found."""
+    """Audits each engine and prints a line as soon as its audit has ended."""
     names: list[EngineName] = given.engine
     if len(set(names)) < len(names):
         raise BadInput(f"Expected each engine once, not {' '.join(names)}.")
@@ -124,35 +128,44 @@ def _audit(given: argparse.Namespace) -> int:
 
     torch.set_num_threads(1)  # as in a sweep; more are no faster, and slow beside other work
     if not given.json:
-        print(
-            f"{'engine':17} {'claimed epsilon':>15} {'by noise':>9} {'by guesses':>11} "
-            f"{'any mechanism':>14} {'confidence':>11} {'canaries':>9} "
-            f"{'right/guessed':>14}  verdict"
-        )
-    rows = []
+        print(_HEADER)
+    findings = []
     for claim in claims:
-        finding = audit(replace(claim, device=device))
-        rows.append(
-            {"engine": claim.engine}
-            | asdict(finding)
-            | {"confidence": claim.confidence, "consistent": finding.consistent}
-            | {"verdict": finding.verdict}
-        )
+        findings.append(audit(replace(claim, device=device)))
         if not given.json:
-            print(
-                f"{claim.engine:17} {finding.claimed:15.2f} {finding.noise_bound:9.2f} "
-                f"{finding.family_bound:11.2f} {finding.any_bound:14.2f} "
-                f"{100 * claim.confidence:9.3g} % {finding.canaries:9,} "
-                f"{f'{finding.right}/{finding.made}':>14}  {finding.verdict}",
-                flush=True,
-            )
+            print(_line(claim, findings[-1]), flush=True)
     if given.json:
+        rows = [_row(claim, found) for claim, found in zip(claims, findings, strict=True)]
         texts = {"bounds": BOUNDS, "verdicts": VERDICT, "threat_model": THREAT_MODEL}
         print(strings.json_text(**shared, device=device, **texts, rows=rows))
     else:
         print(*_explained(), sep="\n")
-    consistent = all(row["consistent"] for row in rows)
-    return 0 if consistent else cli.EXIT_REGRESSION
+    return 0 if all(found.consistent for found in findings) else cli.EXIT_REGRESSION
+
+
+_HEADER = (
+    f"{'engine':17} {'claimed epsilon':>15} {'by noise':>9} {'by guesses':>11} "
+    f"{'any mechanism':>14} {'confidence':>11} {'canaries':>9} {'right/guessed':>14}  verdict"
+)
+
+
+def _line(claim: Claim, finding: "Finding") -> str:
+    return (
+        f"{claim.engine:17} {finding.claimed:15.2f} {finding.noise_bound:9.2f} "
+        f"{finding.family_bound:11.2f} {finding.any_bound:14.2f} "
+        f"{100 * claim.confidence:9.3g} % {finding.canaries:9,} "
+        f"{f'{finding.right}/{finding.made}':>14}  {finding.verdict}"
+    )
+
+
+def _row(claim: Claim, finding: "Finding") -> dict[str, object]:
+    return {
+        "engine": claim.engine,
+        **asdict(finding),
+        "confidence": claim.confidence,
+        "consistent": finding.consistent,
+        "verdict": finding.verdict,
+    }
 
 
 if __name__ == "__main__":

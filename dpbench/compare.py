@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpbench import cli
-from dpbench.errors import BadInput
 
 if TYPE_CHECKING:
     from dpbench.analysis.comparison.stores import Comparison, Verdict
@@ -83,7 +82,7 @@ def _parser(prog: str) -> cli.Parser:
 def _compare(given: argparse.Namespace) -> int:
     """Compares, prints and writes what is asked for; the exit code is that of the verdict."""
     from dpbench.analysis.comparison.stores import compare_stores
-    from dpbench.reporting import comparison_text
+    from dpbench.reporting import comparison_files, comparison_text
 
     found = compare_stores(
         given.before, given.after, tolerance=given.tolerance, headroom=given.headroom
@@ -99,14 +98,15 @@ def _compare(given: argparse.Namespace) -> int:
     stream = sys.stderr if given.json == STDOUT else sys.stdout
     print(comparison_text.as_text(found, why), file=stream)
     for path, content in _documents(found, given, verdict, why):
-        _write(path, content)
+        comparison_files.write_document(path, content)
     if given.json == STDOUT:
         print(comparison_text.as_json(found, verdict, allow_missing=given.allow_missing))
     if verdict == "nothing-to-compare":
         print(why, file=sys.stderr)
         return cli.EXIT_NOTHING
     names = f"{given.before.resolve().name}-{given.after.resolve().name}"
-    for path in _draw(found, given.out or Path("results") / names, given.tolerance):
+    out = given.out or Path("results") / names
+    for path in comparison_files.write_figures(found, out, given.tolerance):
         print(path, file=stream)
     return 0 if verdict == "no-regression" else cli.EXIT_REGRESSION
 
@@ -128,42 +128,6 @@ def _documents(
     if given.json not in (None, STDOUT):
         text = comparison_text.as_json(found, verdict, allow_missing=missing)
         yield Path(given.json), f"{text}\n".encode()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes a file whole; to a pipe or a device, as it is."""
-    from dpbench.store import files
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.is_file():
-            with path.open("wb") as file:  # /dev/stdout must not be replaced by a file
-                file.write(content)
-        else:
-            files.write_bytes(path, content)
-    except OSError as error:
-        raise BadInput(f"Cannot write {path}: {error.strerror}.") from error
-
-
-def _draw(found: "Comparison", out: Path, tolerance: float) -> list[Path]:
-    """Writes the figures as SVG, PNG and CSV; the paths."""
-    from dpbench.reporting import figure_files, figure_specs
-
-    frames = figure_specs.ComparisonFrames(
-        accuracy=found.accuracy,
-        overhead=found.overhead,
-        epsilon=found.epsilon,
-        tolerance=tolerance,
-    )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"Cannot write the figure to {out}: {error.strerror}.") from error
-    drawn = figure_specs.drawn(frames)
-    for each in drawn:
-        figure_files.write(out, each)
-    suffixes = figure_files.SUFFIXES
-    return [out / f"{each.name}{suffix}" for each in drawn for suffix in suffixes]
 
 
 if __name__ == "__main__":

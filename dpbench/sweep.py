@@ -46,11 +46,11 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
         return cli.EXIT_NOTHING
     if given.dry_run:
         return _dry_run(plan, resources, given)
-    from dpbench.execution import sweeps
+    from dpbench.execution.sweep_run import run_planned
     from dpbench.reporting import terminal
     from dpbench.store import history
 
-    result = sweeps.run(
+    result = run_planned(
         plan,
         resources,
         history.asked(
@@ -93,24 +93,24 @@ def _plan(given: argparse.Namespace, file: SweepFile) -> SweepPlan:
 def _dry_run(plan: SweepPlan, resources: Resources, given: argparse.Namespace) -> int:
     """Prints the trials, what each will spend, and the time that the missing ones will take."""
     from dpbench.execution import dry_run
-    from dpbench.execution.resources import open_place
-    from dpbench.execution.sweeps import refuse_other_dataset
+    from dpbench.execution.resources import open_backend
+    from dpbench.execution.sweep_run import refuse_other_dataset
     from dpbench.measurement import devices
 
     refuse_other_dataset(plan)
     if not given.quiet:
         for line in plan.warnings:
             console.say(f"Warning: {line}")
-    with open_place(
+    with open_backend(
         resources, dataset=plan.dataset, data_root=plan.data_root, resolve=devices.planned
-    ) as place:
+    ) as backend:
         planned = dry_run.plan(
             plan.trials,
-            place,
+            backend,
             plan.out,
             given.retry_failed,
             timed=() if given.no_timing else plan.timed,
-            stacked=resources.stacked(place.device) > 1,
+            stacked=resources.stacked(backend.device) > 1,
             confirming=plan.confirming_seeds,
             warnings=plan.warnings,
         )

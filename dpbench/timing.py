@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dpbench import cli, console, datasets, models, store, strings
-from dpbench.execution import step_times
-from dpbench.execution.runner import TIMED_PAIRS, TIMED_PROCESSES
+from dpbench.execution import timing_plan
+from dpbench.execution.timing_task import TIMED_PAIRS, TIMED_PROCESSES
 from dpbench.store import history
 
 
@@ -29,9 +29,10 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m dpben
 
 def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
     """Measures every combination and prints the summary."""
+    from dpbench.execution import step_times
     from dpbench.reporting import store_report, timing_table
 
-    plan = step_times.plan_timings(
+    plan = timing_plan.plan_timings(
         given.engine,
         dataset=given.dataset,
         model=given.model,
@@ -75,7 +76,7 @@ def _parser(prog: str) -> cli.Parser:
         "--engine",
         nargs="+",
         metavar="NAME",
-        help=f"of {', '.join(step_times.NAMES)} (default: all but fused-non-private)",
+        help=f"of {', '.join(timing_plan.NAMES)} (default: all but fused-non-private)",
     )
     parser.add_argument(
         "--batch-size", type=int, nargs="+", metavar="N", help="default: those of the sweep"

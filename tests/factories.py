@@ -10,7 +10,7 @@ from torch import nn
 
 from dpbench import models, store
 from dpbench.measurement import environment
-from dpbench.trial import DEFAULT_MODEL, NON_PRIVATE_ENGINES, EngineName, Epoch, Trial, Workload
+from dpbench.trial import NON_PRIVATE_ENGINES, EngineName, Epoch, Trial, Workload
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -84,7 +84,7 @@ def frame(*measured: tuple[Trial, int, float, float | None]) -> pd.DataFrame:
 def timings(ratios: list[float]) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "model": DEFAULT_MODEL,
+            "model": "tutorial-cnn",
             "engine": "opacus-hooks",
             "batch_size": 64,
             "device": "cpu",

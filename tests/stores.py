@@ -9,7 +9,7 @@ from typing import Any
 from factories import WHERE, make_trial, make_workload
 
 from dpbench import store
-from dpbench.execution import sweeping
+from dpbench.execution import timing_sweep
 from dpbench.privacy import accounting
 from dpbench.reporting import findings, text
 from dpbench.store import history
@@ -147,7 +147,7 @@ def time(
         for pair, ratio in enumerate(ratios)
     ]
     store.write_timings(
-        root, sweeping.timing_name(engine, make_workload(dataset=dataset), device), rows
+        root, timing_sweep.timing_name(engine, make_workload(dataset=dataset), device), rows
     )
 
 

@@ -103,5 +103,5 @@ def test_the_whole_of_it_finds_nothing_in_unchanged_code(runner: Path) -> None:
     assert swept.returncode == 0, swept.stderr
     done = run("Compare", runner)
     assert done.returncode == 0, done.stdout
-    assert re.match(r"checked 5 of 5 arms, 7 of 7 timings, 4 of 4 epsilons\n", done.stdout)
+    assert re.match(r"checked 7 of 7 arms, 7 of 7 timings, 4 of 4 epsilons\n", done.stdout)
     assert (runner / "summary.md").read_text(encoding="utf-8").startswith("## No regression\n")

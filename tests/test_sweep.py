@@ -103,6 +103,18 @@ def test_the_same_command_again_runs_only_what_is_missing(
     assert {name for name in after if after[name] != before[name]} == {gone}
 
 
+def test_a_sweep_over_two_models(tmp_path: Path) -> None:
+    typed = "--dataset digits --model mlp tanh-cnn --engine bookkeeping --epochs 1 --no-timing"
+    typed += " --noise-multiplier 1 --max-grad-norm 1 --batch-size 256 --no-baseline"
+    done = run(*typed.split(), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    frame = pd.read_parquet(tmp_path / "results" / "digits-sweep" / "trials")
+    assert sorted(frame["model"]) == ["mlp", "tanh-cnn"]
+    assert set(frame["status"]) == {"ok"}
+    assert set(frame["implementation"]) == {"bookkeeping"}
+    assert "bookkeeping tanh-cnn noise 1 clip 1 batch 256" in done.stderr
+
+
 def test_a_sweep_on_mnist_end_to_end(mnist_root: Path, tmp_path: Path) -> None:
     done = run(
         *"--noise-multiplier 1 --max-grad-norm 1 --batch-size 1024 --epochs 1".split(),

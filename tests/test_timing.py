@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Generator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -14,9 +15,9 @@ import pytest
 from factories import make_trial
 
 from dpbench import store, timing
-from dpbench.execution import sweeping
+from dpbench.execution import backend, local, timing_sweep, timing_task
 from dpbench.store import history
-from dpbench.trial import StepTiming
+from dpbench.trial import StepTiming, Workload
 
 QUICK = "--dataset digits --batch-size 64 --processes 2 --pairs 3 --device cpu".split()
 
@@ -88,12 +89,10 @@ def test_a_row_that_was_not_alone_is_marked(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from dpbench.execution import runner
-
     def planted_rows(*_: object, **__: object) -> Generator[list[dict[str, object]]]:
         yield from planted(alone)
 
-    monkeypatch.setattr(runner, "time_engines", planted_rows)
+    monkeypatch.setattr(timing_task, "time_engines", planted_rows)
     assert timing.main([*QUICK, "--engine", "opacus-hooks", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr()
     (line,) = (line for line in said.out.splitlines() if line.startswith("opacus-hooks"))
@@ -103,46 +102,47 @@ def test_a_row_that_was_not_alone_is_marked(
     assert ("while other processes ran" in said.err) is not alone
 
 
-def test_a_store_remembers_the_command_and_keeps_the_times_of_two_datasets(
+def test_a_store_remembers_the_command_and_keeps_the_times_of_two_datasets_and_models(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dpbench.execution import runner
-
     def planted_for(
-        engines: Sequence[str], batch_size: int, dataset: str, *_: object, **__: object
+        engines: Sequence[str], workload: Workload, *_: object, **__: object
     ) -> Generator[list[dict[str, object]]]:
         for engine in engines:
-            asked = {"engine": engine, "batch_size": batch_size, "dataset": dataset}
+            asked = {"engine": engine, **asdict(workload)}
             for rows in planted(alone=True):
                 yield [row | asked for row in rows]
 
-    monkeypatch.setattr(runner, "time_engines", planted_for)
-    monkeypatch.setattr(sweeping, "TIMED_PROCESSES", 2)
+    monkeypatch.setattr(timing_task, "time_engines", planted_for)
+    monkeypatch.setattr(timing_sweep, "TIMED_PROCESSES", 2)
     typed = [*QUICK, "--engine", "opacus-hooks", "--out", str(tmp_path)]
     assert timing.main(typed) == 0
     (record,) = history.read(tmp_path)
     assert record.command == shlex.join(["python", "-m", "dpbench.timing", *typed])
     assert record.command in html.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
-    place = runner.Here(
-        runner.Workers(
+    place = local.LocalBackend(
+        backend.Workers(
             data_root=tmp_path, devices=("cpu",), jobs=1, threads=1, physical_batch_size=256
         )
     )
-    sweeping.run_timings([make_trial(dataset="mnist")], place, tmp_path, quiet=True)
+    timing_sweep.run_timings([make_trial(dataset="mnist")], place, tmp_path, quiet=True)
+    timing_sweep.run_timings([make_trial(model="mlp")], place, tmp_path, quiet=True)
     timings = store.read_timings(tmp_path)
     of_hooks = timings[timings["engine"] == "opacus-hooks"]
-    assert dict(of_hooks.groupby("dataset").size()) == {"digits": 6, "mnist": 6}
+    assert dict(of_hooks.groupby(["dataset", "model"]).size()) == {
+        ("digits", "mlp"): 6,
+        ("digits", "tutorial-cnn"): 6,
+        ("mnist", "tutorial-cnn"): 6,
+    }
 
 
 def test_intervals_of_one_process_say_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from dpbench.execution import runner
-
     def of_one(*_: object, **__: object) -> Generator[list[dict[str, object]]]:
         yield planted(alone=True)[0]
 
-    monkeypatch.setattr(runner, "time_engines", of_one)
+    monkeypatch.setattr(timing_task, "time_engines", of_one)
     typed = [*QUICK, "--processes", "1", "--engine", "opacus-hooks", "--out", str(tmp_path)]
     assert timing.main(typed) == 0
     caveat = "1 of 1 overheads were timed in one process"
@@ -156,6 +156,7 @@ BAD = {
     "processes": ("--processes 0", "processes=0 >= 1"),
     "large batch": ("--batch-size 5000", "batch_size=5000 <= 1,437"),
     "no batch": ("--batch-size 0", "batch_size=0 >= 1"),
+    "model": ("--model mpl", "Unknown model 'mpl': did you mean mlp?"),
     "device": ("--device tpu", "device='tpu' to be auto, cpu, cuda"),
     "out": ("--out blocked/results", "Cannot write results to blocked/results"),
 }

@@ -84,7 +84,7 @@ def test_only_our_own_warnings_fail(tmp_path: Path) -> None:
     for name in ("another", "dpbench_of_somebody"):
         (others / f"{name}.py").write_text(WARN, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-p", "no:xdist"],
+        [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider"],
         cwd=own,
         env=os.environ | {"PYTHONPATH": str(others)},
         capture_output=True,

@@ -1,1 +1,1 @@
-"""Frames of trials and timings -> what they say. No files, no drawing."""
+"""Statistics of trials and timings: frontier, recommendation, comparison. Frames in, frames out."""

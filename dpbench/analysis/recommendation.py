@@ -86,7 +86,7 @@ def answers(
         every: All rows on the dataset, for what choosing costs; None takes `trials`.
         tuning: Rows on the dataset in the stores of an earlier tuning.
     """
-    overheads = step_overhead.overhead(timings, ["model", "engine", "batch_size", "device"])
+    overheads = _overheads(timings)
     none = trials.iloc[:0]
     trained = (
         trials if every is None else every,
@@ -184,15 +184,22 @@ def verdict(loss: Difference) -> Verdict:
     return "loses" if loss.low > 0 else "beats" if loss.high < 0 else "not-told-apart"
 
 
-def _step_times(overheads: pd.DataFrame, arm: "pd.Series[Any]") -> tuple[StepTime, ...]:
-    """The arm's engine, then the other private ones, at its model and batch size.
+def _overheads(timings: pd.DataFrame) -> pd.DataFrame:
+    """The overhead of each model, engine, batch size and device."""
+    if timings.empty:
+        return pd.DataFrame()
+    return step_overhead.overhead(timings, ("model", "engine", "batch_size", "device"))
 
-    On the first device that was timed.
-    """
+
+def _step_times(overheads: pd.DataFrame, arm: "pd.Series[Any]") -> tuple[StepTime, ...]:
+    """Of the private engines, for the arm's model and batch size, on the first device timed."""
     if overheads.empty:
         return ()
-    here = trial_rows.where(overheads, {name: arm[name] for name in ("model", "batch_size")})
-    here = here[here["device"] == overheads["device"].iloc[0]].set_index("engine")
+    here = overheads[
+        (overheads["model"] == arm["model"])
+        & (overheads["batch_size"] == arm["batch_size"])
+        & (overheads["device"] == overheads["device"].iloc[0])
+    ].set_index("engine")
     engine = str(arm["engine"])
     order: Sequence[str] = [engine, *(name for name in ENGINES if name != engine)]
     return tuple(

@@ -1,1 +1,1 @@
-"""What `python -m dpbench.audit` is made of: canaries, a run that hides them, and its bounds."""
+"""Audits: runs with canaries, and lower bounds on epsilon from what they show."""

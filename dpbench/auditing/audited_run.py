@@ -1,4 +1,4 @@
-"""One audited run: claim and seed -> guesses of the canaries' coins, and what is noise alone."""
+"""One audited run: guesses of the canaries' coins, and residuals that hold noise alone."""
 
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -23,7 +23,7 @@ KEPT_STEPS = 2_000  # of all runs, whose residuals are kept: 0.2 GB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditedRun:
-    """What one run shows to whoever audits."""
+    """What the auditor learns from one run."""
 
     guesses: one_run.Guesses
     residuals: Residuals
@@ -33,8 +33,8 @@ def audited_run(claim: Claim, seed: np.random.SeedSequence) -> AuditedRun:
     """Trains on canaries, each in with probability 1/2, and guesses from the iterates which.
 
     Batches are Poisson samples of all canaries, of which those that are out are dropped, so that
-    the sample rate does not depend on the coins. The guesses see the coins no more than an outsider
-    does: they are made from the canaries and the iterates alone.
+    the sample rate does not depend on the coins. The guesses are made from the canaries and the
+    iterates alone, without the coins.
     """
     pixels, coins, sampler, weights, noise = seed.spawn(5)
     coin = np.random.default_rng(coins).random(claim.canaries) < 0.5
@@ -97,12 +97,12 @@ def _averaged(sums: list[Tensor], variances: list[float]) -> tuple[list[Tensor],
 
 
 class _Stepper:
-    """The engine's own step on a model of its own; the auditor's model follows it.
+    """Takes the engine's steps on a second model, and copies the weights to the auditor's model.
 
-    Engines hang hooks on the model that they train, which the auditor's gradients must not meet.
-    A defect is planted by configuration, so that every engine can be given it: with
+    Engines register hooks on the model that they train; the auditor's gradients are computed on a
+    model without them. Defects are planted by configuration, so that any engine can have one: with
     `noise-once-per-epoch` a noiseless engine takes all but the first step of each epoch, and with
-    `noise-repeated` the generator of the noise starts again before every step.
+    `noise-repeated` the noise generator is seeded anew before every step.
     """
 
     def __init__(self, claim: Claim, model: nn.Module, *, noise: int) -> None:
@@ -137,7 +137,7 @@ class _Stepper:
         self._cycle = [arms[each] for each in trials]
 
     def step(self, images: Tensor, labels: Tensor) -> None:
-        """Takes the next step of the epoch, from the auditor's weights and back to them."""
+        """Takes the next step of the epoch; the auditor's model has the new weights afterwards."""
         trained, engine, generator = self._cycle[self._taken % len(self._cycle)]
         if self._again is not None:
             generator.manual_seed(self._again)

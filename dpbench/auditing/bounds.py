@@ -21,6 +21,6 @@ VERDICT = (
     "49.8 % of the allowed error, the bound by noise and the test of correlation 0.2 % each."
 )
 THREAT_MODEL = (
-    "white box. Whoever guesses chose the examples, the initial weights and the "
+    "white box. The adversary chose the examples, the initial weights and the "
     "learning rate and sees every iterate, but sees no coin, no batch and no noise."
 )

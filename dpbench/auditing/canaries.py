@@ -1,9 +1,9 @@
-"""Canaries: examples made to be found again in the noisy sums of a run, and the way to find them.
+"""Canaries: examples that can be detected in the noisy sums of a run, and their detector.
 
-Whoever audits may choose the examples, the initial weights and the learning rate, for DP holds for
+The auditor may choose the examples, the initial weights and the learning rate, since DP holds for
 all of them. A good canary has a gradient far longer than the clipping norm, in every layer, and
-hardly correlated with any other canary's. Noise images do that where few units of each hidden layer
-are active for each of them, which the biases see to.
+hardly correlated with any other canary's. Noise images have such gradients where few units of each
+hidden layer are active for each of them; the biases are set accordingly.
 """
 
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ _Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Canaries:
-    """Examples as an engine takes them.
+    """Examples in the form that engines train on.
 
     Attributes:
-        images: Float32 [m, 1, 28, 28]; no grey levels, an engine does not ask for them.
-        labels: Int64 [m], each a class that the initial model thinks is not the one.
+        images: Float32 [m, 1, 28, 28]; not grey levels, which engines do not require.
+        labels: Int64 [m], each a class that the initial model does not predict.
     """
 
     images: Tensor
@@ -63,9 +63,9 @@ def craft(model: nn.Sequential, *, count: int, scale: float, seed: int) -> Canar
 
 
 def clipped_gradients(model: nn.Module, canaries: Canaries, max_grad_norm: float) -> Tensor:
-    """What each canary adds to a step's sum, in units of max_grad_norm, [m, parameters].
+    """Each canary's clipped gradient, in units of max_grad_norm, [m, parameters].
 
-    By `torch.func` on the plain model, and so without any code of the engine that is audited.
+    Computed by `torch.func` on the plain model, without any code of the audited engine.
     """
     weights = {name: weight.detach().clone() for name, weight in model.named_parameters()}
 
@@ -86,12 +86,12 @@ def clipped_gradients(model: nn.Module, canaries: Canaries, max_grad_norm: float
 
 
 class Filter:
-    """Finds the canaries of a noisy sum: linear, with the least mean squared error.
+    """Estimates which canaries are in a noisy sum: linear, with the least mean squared error.
 
     A step's sum is G^T z + noise, with z the canaries' memberships of its batch and G their clipped
-    gradients. Before a look at the sum, a membership has mean p = sample_rate / 2, for a canary is
+    gradients. The prior mean of a membership is p = sample_rate / 2, for a canary is
     in the dataset with probability 1/2. The estimate is z = p + W (G sum - K p) with K = G G^T and
-    W = (K + noise^2 / p (1 - p))^-1, divided by how much of a membership comes through.
+    W = (K + noise^2 / p (1 - p))^-1, divided by the gain of a membership, which makes it unbiased.
 
     Args:
         gradients: As `clipped_gradients` gives them, [m, parameters], m less than parameters.
@@ -109,14 +109,14 @@ class Filter:
 
     @property
     def dimensions(self) -> int:
-        """At least so many has the space that `residual` projects onto."""
+        """A lower bound on the dimension of the space that `residual` projects onto."""
         canaries, parameters = self._gradients.shape
         return parameters - canaries
 
     def residual(self, noisy_sum: Tensor) -> Tensor:
-        """What of the sum no canary can explain: its projection off their gradients, [parameters].
+        """The sum's projection onto the complement of the canaries' gradients, [parameters].
 
-        Rounding makes it longer than it is, never shorter: the projection is the shortest.
+        Rounding can only lengthen it, since the exact projection is the shortest such vector.
 
         Args:
             noisy_sum: Recovered from two iterates, in units of the clipping norm, [parameters].
@@ -126,7 +126,7 @@ class Filter:
         return noisy_sum - torch.from_numpy(weights).to(noisy_sum) @ self._gradients
 
     def scores(self, noisy_sum: Tensor, *, noise: float) -> _Array:
-        """For each canary the log of how much likelier the sum is if it is in, [m].
+        """For each canary the log likelihood ratio of the sum: canary in over canary out, [m].
 
         The logarithm of 1 - q + q N(x; 1, v) / N(x; 0, v), with q the sample rate, x the estimate
         of the membership and v its variance.

@@ -1,4 +1,4 @@
-"""What an audit asks: an engine's claim, and how hard to look for the contrary. No torch."""
+"""The claim that an audit tests, and the size of the audit. No torch."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -11,21 +11,21 @@ Break = Literal[
 ]
 BREAKS: tuple[Break, ...] = get_args(Break)
 
-PARAMETERS = 26_010  # of the model: whoever guesses needs more of them than there are canaries
+PARAMETERS = 26_010  # of the model; more than there are canaries
 STEP_LENGTH = 0.01  # learning rate x clipping norm: the weights move, and stay near where they were
 
 
 def default_batch_size(canaries: int, broken: Break | None) -> int:
-    """All canaries, whose every step then tells as much as it can; an epoch is one step.
+    """All canaries, so that an epoch is one step and each step shows as much as possible.
 
-    Half of them for noise once an epoch, for which an epoch needs another step.
+    Half of them for `noise-once-per-epoch`, which needs an epoch of two steps.
     """
     return canaries // 2 if broken == "noise-once-per-epoch" else canaries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What an engine claims, and how hard to look for the contrary.
+    """The privacy that an engine claims, and the size of the audit.
 
     Attributes:
         engine: Whose step.
@@ -94,7 +94,7 @@ class Claim:
 
     @property
     def sample_rate(self) -> float:
-        """With which a canary that is in joins a batch."""
+        """The probability with which a canary that is in joins a batch."""
         return self.batch_size / self.canaries
 
     @property
@@ -109,7 +109,7 @@ class Claim:
 
     @property
     def trial(self) -> Trial:
-        """The claim, as an engine takes it."""
+        """The claim as a trial, from which the engine is built."""
         return Trial(
             dataset="canaries",
             engine=self.engine,

@@ -53,26 +53,26 @@ class Finding:
 
     @property
     def consistent(self) -> bool:
-        """Whether the claim stands."""
+        """Whether neither a bound nor the correlation refutes the claim."""
         return self.lower_bound <= self.claimed and self.independent
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """The verdict as it is printed."""
         if self.lower_bound > self.claimed:
             return "NOT AS PRIVATE AS CLAIMED"
         return "consistent" if self.independent else "NOISE OF STEPS CORRELATED"
 
 
 def judge(claim: Claim, guesses: Sequence[Guesses], noise_alone: Sequence[Residuals]) -> Finding:
-    """The bounds that the guesses and the residuals of all runs give."""
+    """The finding from the guesses and the residuals of all runs."""
     curve = partial(trade_off.curve, sample_rate=claim.sample_rate, steps=claim.steps)
     error = 1 - claim.confidence
     of_noise = 1 - SHARE * error
     of_guesses = 1 - (1 - 2 * SHARE) / 2 * error  # there are two of each
 
     measured = residuals.noise_bound(noise_alone, confidence=of_noise)
-    # less than this is not told apart from none; more noise is a lower epsilon, so still a bound
+    # noise below this cannot be measured; more noise means a lower epsilon, so it is still a bound
     least = max(measured, claim.noise_multiplier / one_run.NOISE_SPAN)
     noise_bound = 0.0
     if math.isfinite(measured):

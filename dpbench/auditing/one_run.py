@@ -1,10 +1,10 @@
-"""Guesses at which canaries were trained on -> a lower bound on epsilon.
+"""A lower bound on epsilon from guesses at which canaries were trained on.
 
 The game of Steinke, Nasr and Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS 2023:
-each of m canaries is trained on with probability 1/2, by its own coin; whoever has seen the run
-guesses some of the coins, a number fixed beforehand, and abstains on the others. Privacy bounds
-how many guesses can be right, so many right guesses bound privacy. Nothing here knows how a run is
-made.
+each of m canaries is trained on with probability 1/2, by its own coin. An adversary that has seen
+the run guesses a number of coins that is fixed beforehand, and abstains on the others. Privacy
+bounds how many guesses can be right, so many right guesses bound privacy from below. The bounds
+depend on the guesses alone, not on how a run is made.
 """
 
 import math
@@ -72,9 +72,9 @@ def p_value(guesses: Guesses, epsilon: float, delta: float) -> float:
 
 
 def epsilon_bound(runs: Sequence[Guesses], *, delta: float, confidence: float) -> float:
-    """A lower bound on epsilon at delta, of any mechanism; 0 where nothing can be said.
+    """A lower bound on epsilon at delta, of any mechanism; 0 where no epsilon is refuted.
 
-    The runs are one mechanism with the canaries of all, which the theorem covers as it stands.
+    The runs are one mechanism with the canaries of all, which the theorem covers unchanged.
     """
     pooled = Guesses(
         canaries=sum(run.canaries for run in runs),

@@ -1,11 +1,11 @@
-"""What of a run's noisy sums no canary explains -> bounds on the noise that was added to them.
+"""Bounds on the noise of a run, from the part of its noisy sums that no canary reaches.
 
 A step of DP-SGD releases G^T z + noise, with z the memberships of its batch and G the clipped
-gradients of all examples that may be in it. Whoever audits knows G, but not z. Where G has rank m,
+gradients of all examples that may be in it. The auditor knows G, but not z. Where G has rank m,
 the projection R of the sum onto the complement of G's rows is noise alone, in parameters - m
 dimensions, whatever z is.
 
-All that is said here assumes that a step is the clipped sum and Gaussian noise, of one standard
+All bounds here assume that a step is the clipped sum and Gaussian noise, of one standard
 deviation in every parameter, drawn independently of everything before it. Whatever else is in R,
 such as rounding, adds to its square, and so can only make the noise look larger.
 """
@@ -27,7 +27,7 @@ class Residuals:
         vectors: R of the first steps, in units of the clipping norm, float32 [kept, parameters].
         squares: The sum of |R|^2 over all steps.
         dimensions: Of the space that R lies in, at each step, or fewer; at least 1. With fewer
-            the bounds below hold, and say less.
+            the bounds below hold, but are looser.
         steps: All of the run's.
     """
 

@@ -55,7 +55,7 @@ class Curve:
 
     @property
     def _finite(self) -> slice:
-        """The points whose e^epsilon is finite; the other lines say nothing in float64."""
+        """The points whose e^epsilon is finite; the other lines overflow float64."""
         return slice(int(np.searchsorted(self.epsilons, MOST_EXPONENT)))
 
     def epsilon(self, delta: float) -> float:

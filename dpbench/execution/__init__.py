@@ -1,1 +1,1 @@
-"""Runs a sweep: its grid, its processes or its cluster, and what each trial leaves."""
+"""Sweeps: grids, plans, and trials on worker processes or on a dask cluster."""

@@ -6,9 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dpbench import datasets, store, strings
-from dpbench.execution import estimate, sweeping
+from dpbench.execution import estimate
+from dpbench.execution.backend import Backend
+from dpbench.execution.local import LocalBackend
+from dpbench.execution.plan import missing, untimed
 from dpbench.execution.progress import duration
-from dpbench.execution.runner import Here, Place
 from dpbench.privacy import accounting
 from dpbench.trial import Trial, Workload
 
@@ -20,14 +22,14 @@ class Plan:
     Attributes:
         trials: The whole grid.
         epsilons: What each will have spent by its last epoch; None if non-private.
-        states: Of each, as `store.states` has it; None where it has not run.
+        states: Of each, as of `store.states`; None if it has not run.
         todo: Those that will run.
         timings: Engines and workloads that will be timed, after them.
         place: Where, and how many at a time.
         places: How many at a time.
         device: What they run on.
         out: The store.
-        seconds: About how long it takes, all in all; 0 where there is nothing to run.
+        seconds: About how long it takes in all; 0 if there is nothing to run.
         confirming: Seeds on which the best settings will run again, after the others.
         warnings: What is to be known before it runs.
     """
@@ -48,7 +50,7 @@ class Plan:
 
 def plan(
     trials: Sequence[Trial],
-    place: Place,
+    backend: Backend,
     out: Path,
     retry_failed: bool | None,
     *,
@@ -61,9 +63,9 @@ def plan(
 
     Args:
         trials: The whole grid.
-        place: Where it would run.
+        backend: Where it would run.
         out: The store, there or not.
-        retry_failed: See `sweeping.missing`.
+        retry_failed: See `plan.missing`.
         timed: The trials whose engines and batch sizes it times.
         stacked: Whether it trains several trials at once as one model.
         confirming: Seeds on which the best settings run again. Their time is not in the estimate:
@@ -71,15 +73,15 @@ def plan(
         warnings: What is to be known before it runs.
     """
     states = store.states(out)
-    todo = sweeping.missing(trials, states, retry_failed)
+    todo = missing(trials, states, retry_failed)
     known = store.read_timings(out)
-    conditions = {} if known.empty else _conditions(place)
-    timings = sweeping.untimed(timed, known, conditions) if timed else []
+    conditions = {} if known.empty else _conditions(backend)
+    timings = untimed(timed, known, conditions) if timed else []
     seconds = estimate.sweep_seconds(
         todo,
-        workers=place.places,
+        workers=backend.places,
         timings=len(timings),
-        measured=sweeping.measured_rates(out, device=place.device, stacked=stacked),
+        measured=estimate.measured_rates(out, device=backend.device, stacked=stacked),
     )
     return Plan(
         trials=trials,
@@ -87,9 +89,9 @@ def plan(
         states=[states.get(trial.trial_id) for trial in trials],
         todo=todo,
         timings=timings,
-        place=str(place),
-        places=place.places,
-        device=place.device,
+        place=str(backend),
+        places=backend.places,
+        device=backend.device,
         out=out,
         seconds=seconds,
         confirming=confirming,
@@ -146,13 +148,14 @@ def one_object(planned: Plan) -> str:
     )
 
 
-def _conditions(place: Place) -> dict[str, object]:
-    """Of timings there; without a GPU's name, where PyTorch would have to be imported for it."""
-    if isinstance(place, Here) and place.device != "cpu" and "torch" not in sys.modules:
-        workers = place.workers
-        threads = {"device": place.device, "threads": workers.threads}
+def _conditions(backend: Backend) -> dict[str, object]:
+    """Conditions of timings; without a GPU's name if only importing PyTorch could tell it."""
+    unknown = backend.device != "cpu" and "torch" not in sys.modules
+    if unknown and isinstance(backend, LocalBackend):
+        workers = backend.workers
+        threads = {"device": backend.device, "threads": workers.threads}
         return threads | {"physical_batch_size": workers.physical_batch_size}
-    return dict(place.conditions())
+    return dict(backend.conditions())
 
 
 def _epsilon(trial: Trial) -> float | None:

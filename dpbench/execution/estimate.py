@@ -1,13 +1,15 @@
-"""How long trials will take, by what a store has measured or else by a guess. No torch."""
+"""How long trials will take, by the rates in a store or else by nominal rates. No torch."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 
-from dpbench import datasets
-from dpbench.trial import EngineName, Trial
+from dpbench import datasets, models, store
+from dpbench.trial import DEFAULT_MODEL, EngineName, Trial
 
-# Examples per second of one thread, below those timed alone in the committed results/mnist-quick,
-# since trials run beside others; a test holds them within a factor of two of it.
+# Examples of the tutorial's CNN per second of one thread, below those timed alone in the committed
+# results/mnist-quick, since other trials run at the same time; a test holds them within a factor
+# of two of it.
 NOMINAL_EXAMPLES_PER_SECOND: Mapping[EngineName, float] = MappingProxyType(
     {
         "non-private": 18_000.0,
@@ -32,19 +34,64 @@ def examples(trial: Trial) -> int:
     return trial.epochs * steps * trial.batch_size
 
 
-def training_seconds(trial: Trial, measured: Mapping[str, float]) -> float:
+def measured_rates(
+    out: Path, *, device: str = "cpu", stacked: bool = False
+) -> dict[tuple[str, str], float]:
+    """Examples per second of one worker by engine and model, the median of the store's trials.
+
+    Of stacked trials that is the throughput of the stack.
+
+    Args:
+        out: The store.
+        device: What trials will run on; what ran on another kind of device is left out.
+        stacked: Whether they will be stacked; of an engine that has run both ways, those that ran
+            in this way count.
+    """
+    columns = ["engine", "model", "epoch", "examples_seen", "train_seconds", "examples_per_second"]
+    columns += ["implementation", "stacked_trials", "device"]
+    rows = store.load(out, "trials", columns).to_pandas().dropna(subset="examples_per_second")
+    rows = rows[rows["device"].str.startswith(device.partition(":")[0], na=False)]
+    # rows of an older dpbench lack the column; a stack's trials share their time
+    together = ["epoch", "examples_seen", "train_seconds"]
+    alike = rows.groupby(together)["engine"].transform("size")
+    unsaid = alike.where(rows["implementation"] == "stacked", 1)
+    trials = rows["stacked_trials"].fillna(unsaid).astype(float)
+    rows = rows.assign(rate=rows["examples_per_second"] * trials, wanted=(trials > 1) == stacked)
+    by = ["engine", "model"]
+    best = rows.groupby(by)["wanted"].transform("max")
+    rates = rows[rows["wanted"] == best].groupby(by)["rate"].median()
+    return {(engine, model): float(rate) for (engine, model), rate in rates.items()}
+
+
+def training_seconds(trial: Trial, measured: Mapping[tuple[str, str], float]) -> float:
     """Wall time of the trial's steps on one thread; of a stacked trial its share of the stack's.
 
     Args:
         trial: What will be trained.
-        measured: Examples per second of one worker by engine, where a store knows them.
+        measured: Examples per second of one worker by engine and model, where a store knows them.
     """
-    rate = measured.get(trial.engine, NOMINAL_EXAMPLES_PER_SECOND[trial.engine])
+    rate = measured.get((trial.engine, trial.model))
+    if rate is None:
+        rate = NOMINAL_EXAMPLES_PER_SECOND[trial.engine] / _relative_cost(trial)
     return examples(trial) / rate
 
 
+def _relative_cost(trial: Trial) -> float:
+    """The multiply-adds of the trial's model over those of the tutorial's CNN; 1 if unknown."""
+    data, model = datasets.spec(trial.dataset), models.spec(trial.model)
+    reference = models.spec(DEFAULT_MODEL).multiply_adds
+    if model.multiply_adds is None or reference is None:
+        return 1.0
+    own = model.multiply_adds(data.input_shape, data.classes)
+    return own / reference((1, 28, 28), 10)
+
+
 def sweep_seconds(
-    trials: Sequence[Trial], *, workers: int, timings: int, measured: Mapping[str, float]
+    trials: Sequence[Trial],
+    *,
+    workers: int,
+    timings: int,
+    measured: Mapping[tuple[str, str], float],
 ) -> float:
     """Wall time of the trials on so many workers, and of so many timings after them.
 

@@ -1,4 +1,4 @@
-"""What a user sees while trials run: a bar on a terminal, plain lines elsewhere; on stderr."""
+"""What a user sees while trials run: a bar in a terminal or notebook, plain lines elsewhere."""
 
 import sys
 import time
@@ -30,8 +30,8 @@ class Progress:
         self._work_done = 0.0
         self._start = time.monotonic()
         self._bar: tqdm[Any] | None = None
-        if count and not quiet and sys.stderr.isatty():
-            bar: tqdm[Any] = tqdm(
+        if count and not quiet and (sys.stderr.isatty() or _in_notebook()):
+            bar: tqdm[Any] = _bar_class()(
                 total=work,
                 bar_format="{desc} |{bar}| {percentage:3.0f} % [{elapsed} < {remaining}]",
                 dynamic_ncols=True,
@@ -79,6 +79,20 @@ class Progress:
 
     def _counts(self) -> str:
         return f"{self._done}/{self._count} {self._what}, {self._failed} failed"
+
+
+def _in_notebook() -> bool:
+    """Whether this process is a Jupyter kernel."""
+    return "ipykernel" in sys.modules
+
+
+def _bar_class() -> "type[tqdm[Any]]":
+    """A widget in a notebook, text in a terminal."""
+    if not _in_notebook():
+        return tqdm
+    from tqdm.auto import tqdm as notebook_bar
+
+    return notebook_bar
 
 
 def duration(seconds: float) -> str:

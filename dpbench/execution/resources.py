@@ -11,7 +11,7 @@ from dpbench.execution import stacks
 from dpbench.measurement import devices
 
 if TYPE_CHECKING:
-    from dpbench.execution.runner import Place, Workers
+    from dpbench.execution.backend import Backend, Workers
 
 _OF_A_CLUSTER = ("tls_ca_file", "tls_cert", "tls_key", "gpu_share")
 
@@ -105,13 +105,13 @@ class Resources:
 
 
 @contextmanager
-def open_place(
+def open_backend(
     resources: Resources,
     *,
     dataset: str,
     data_root: Path,
     resolve: Callable[[Sequence[str]], tuple[str, ...]] = devices.resolve,
-) -> Iterator["Place"]:
+) -> Iterator["Backend"]:
     """Yields where the trials run; a connection to a cluster is closed at the end.
 
     Args:
@@ -124,18 +124,18 @@ def open_place(
         BadInput: A device is missing, or no scheduler answers.
     """
     if resources.on_cluster:
-        with _cluster(resources, dataset, data_root) as place:
-            yield place
+        with _cluster(resources, dataset, data_root) as backend:
+            yield backend
         return
-    from dpbench.execution.runner import Here
+    from dpbench.execution.local import LocalBackend
 
     targets = resolve(resources.device)
     jobs = resources.jobs or (devices.cores() if targets == ("cpu",) else 1)
-    yield Here(_workers(resources, data_root, targets, jobs))
+    yield LocalBackend(_workers(resources, data_root, targets, jobs))
 
 
 @contextmanager
-def _cluster(resources: Resources, dataset: str, data_root: Path) -> Iterator["Place"]:
+def _cluster(resources: Resources, dataset: str, data_root: Path) -> Iterator["Backend"]:
     from dpbench.execution import cluster
     from dpbench.execution.cluster import remote_calls
 
@@ -148,24 +148,24 @@ def _cluster(resources: Resources, dataset: str, data_root: Path) -> Iterator["P
         tls_key=resources.tls_key,
     )
     with cluster.connected(address) as client:
-        place = cluster.Cluster(
+        backend = cluster.DaskBackend(
             client,
             _workers(resources, data_root, ("cuda:0" if on_gpu else "cpu",), jobs=1),
-            remote_calls.Kit(
+            remote_calls.Requirements(
                 dataset=dataset,
                 versions=None if resources.other_versions else remote_calls.versions(),
                 device="cuda" if on_gpu else "cpu",
             ),
             gpu_share=(resources.gpu_share or 1.0) if on_gpu else None,
         )
-        place.check()
-        yield place
+        backend.check()
+        yield backend
 
 
 def _workers(
     resources: Resources, data_root: Path, targets: tuple[str, ...], jobs: int
 ) -> "Workers":
-    from dpbench.execution.runner import Workers, usual_physical_batch_size
+    from dpbench.execution.backend import Workers, usual_physical_batch_size
 
     return Workers(
         data_root=data_root,

@@ -1,43 +1,22 @@
-"""A whole sweep: trials, confirmations, timings and report, of which only what is missing runs."""
+"""`dpbench.run_sweep`."""
 
 import inspect
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dpbench import console, datasets, store, strings
+from dpbench import console, datasets
 from dpbench.datasets import resolution
 from dpbench.errors import BadInput
-from dpbench.execution import sweeping
 from dpbench.execution.grid import Grid
-from dpbench.execution.resources import Resources, open_place
-from dpbench.execution.sweep_plan import SweepPlan, plan_sweep
+from dpbench.execution.resources import Resources
+from dpbench.execution.sweep_plan import plan_sweep
+from dpbench.execution.sweep_run import run_planned
 from dpbench.store import history
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from dpbench.execution.runner import Place
-    from dpbench.reporting.store_report import Written
-    from dpbench.store.history import Sweep
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SweepResult:
-    """What a sweep came to.
-
-    Attributes:
-        trials: A row per trial and epoch of the sweep's trials, confirmations included.
-        report: Of the store, with the answer of this sweep's trials.
-        unfinished: A line for each trial or timing that has failed; empty where all is well.
-    """
-
-    trials: "pd.DataFrame"
-    report: "Written | None"
-    unfinished: tuple[str, ...]
 
 
 def run_sweep(
@@ -124,7 +103,7 @@ def run_sweep(
     record = replace(
         history.asked("", [], answer_at=plan.answer_at, tuned_in=plan.tuned_in), command=command
     )
-    result = run(
+    result = run_planned(
         plan, resources, record, retry_failed=retry_failed, timings=timings, quiet=not progress
     )
     for line in result.unfinished:
@@ -142,105 +121,3 @@ def _call(grids: Grid | Sequence[Grid] | None, arguments: dict[str, Any]) -> str
         if value != parameters[name].default
     ]
     return f"dpbench.run_sweep({', '.join(given)})"
-
-
-def run(
-    plan: SweepPlan,
-    resources: Resources,
-    record: "Sweep",
-    *,
-    retry_failed: bool | None,
-    timings: bool,
-    quiet: bool,
-) -> SweepResult:
-    """Runs what is missing of the plan, and writes the report.
-
-    Args:
-        plan: With at least one trial.
-        resources: What it runs on.
-        record: Who asked for it; its trials are filled in here.
-        retry_failed: As of `run_sweep`.
-        timings: As of `run_sweep`.
-        quiet: Whether to print no progress and no warnings.
-
-    Raises:
-        BadInput: The store holds another dataset or cannot be written to, the dataset cannot be
-            read, or a device is missing.
-    """
-    refuse_other_dataset(plan)
-    if not quiet:
-        for warning in plan.warnings:
-            console.say(f"Warning: {warning}")
-    record = replace(record, trial_ids=tuple(trial.trial_id for trial in plan.trials))
-    with open_place(resources, dataset=plan.dataset, data_root=plan.data_root) as place:
-        _check_dataset(plan, on_cluster=resources.on_cluster)
-        store.create(plan.out)
-        history.write(plan.out, record)
-        record = _run_trials(plan, place, record, retry_failed=retry_failed, quiet=quiet)
-        failed = sweeping.run_timings(plan.timed, place, plan.out, quiet=quiet) if timings else []
-    return _result(plan.out, record, failed)
-
-
-def _run_trials(
-    plan: SweepPlan, place: "Place", record: "Sweep", *, retry_failed: bool | None, quiet: bool
-) -> "Sweep":
-    """Runs the trials and then the confirmations; returns the record with the latter's ids."""
-    from dpbench.analysis import choice
-
-    out = plan.out
-    run_missing = partial(
-        sweeping.run_trials, place=place, out=out, retry_failed=retry_failed, quiet=quiet
-    )
-    run_missing(plan.trials, meanwhile=_import_report)
-    if not plan.confirming_seeds:
-        return record
-    rows = store.read_trials(out, store.set_aside)
-    again = choice.again(plan.trials, rows, plan.answer_at, plan.confirming_seeds)
-    record = replace(record, confirming=tuple(trial.trial_id for trial in again))
-    history.write(out, record)
-    if again:
-        if not quiet:
-            console.say(f"The best again, on {strings.named('seed', plan.confirming_seeds)}:")
-        run_missing(again)
-    return record
-
-
-def _result(out: Path, record: "Sweep", failed_timings: Sequence[str]) -> SweepResult:
-    from dpbench.reporting import store_report, terminal
-
-    rows = store.read_trials(out, store.set_aside)
-    ids = [*record.trial_ids, *record.confirming]
-    return SweepResult(
-        trials=rows[rows["trial_id"].isin(ids)].reset_index(drop=True),
-        report=store_report.write_report(out, own=record),
-        unfinished=(*terminal.unfinished(rows, ids), *failed_timings),
-    )
-
-
-def refuse_other_dataset(plan: SweepPlan) -> None:
-    """Raises BadInput where the store holds trials, and none of them on the plan's dataset."""
-    out = plan.out
-    if not (out / "trials").is_dir():  # a folder that cannot be written to is refused later
-        return
-    rows = store.load(out, "trials", ["dataset"], on_damage=lambda *_: None)
-    there = rows["dataset"].unique().to_pylist()
-    if len(there) and plan.dataset not in there:
-        raise BadInput(
-            f"Expected {out} to hold trials on {plan.dataset}, not on {', '.join(sorted(there))}: "
-            "name another folder with --out."
-        )
-
-
-def _check_dataset(plan: SweepPlan, *, on_cluster: bool) -> None:
-    """Loads a dataset that may be missing or damaged, so that it is refused once and early."""
-    if on_cluster or datasets.unpacked(plan.dataset, plan.data_root):
-        return
-    from dpbench.datasets import loading
-
-    loading.load(plan.dataset, plan.data_root, "cpu")
-
-
-def _import_report() -> None:
-    """Imports what writes the report, which takes a second; an error is raised again there."""
-    with suppress(Exception):
-        from dpbench.reporting import store_report  # noqa: F401

@@ -1,1 +1,1 @@
-"""Measures steps: their time beside the non-private step, their memory, and where that was."""
+"""Measurements of steps: time against the non-private step, memory, and the environment."""

@@ -3,7 +3,7 @@
 A shared machine's speed drifts by a factor of two; the ratio of two blocks timed one right after
 the other keeps its place. So the two are alternated in one process, each pair in the other order
 than the one before, and overheads are read from the pairs' ratios. That is done in several fresh
-processes (`runner.time_engines`), since the ratio differs between processes, too.
+processes (`timing_task.time_engines`), since the ratio differs between processes, too.
 """
 
 import math

@@ -22,4 +22,10 @@ def _layers(input_shape: Shape, classes: int) -> "nn.Sequential":
     )
 
 
-SPEC = ModelSpec(title="a perceptron with one hidden layer", layers=_layers)
+def _multiply_adds(input_shape: Shape, classes: int) -> int:
+    return HIDDEN * (math.prod(input_shape) + classes)
+
+
+SPEC = ModelSpec(
+    title="a perceptron with one hidden layer", layers=_layers, multiply_adds=_multiply_adds
+)

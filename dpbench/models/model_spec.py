@@ -35,11 +35,14 @@ class ModelSpec:
         title: For a reader.
         layers: (input_shape, classes) -> the model, float32 [B, *input_shape] -> [B, classes],
             with initial weights from PyTorch's generator.
+        multiply_adds: (input_shape, classes) -> those of one example's forward pass, by which a
+            plan estimates how long training takes. None where they are not known.
         refusal: (input_shape, classes) -> why the model cannot take such inputs; None if it can.
     """
 
     title: str
     layers: "Callable[[Shape, int], nn.Module]"
+    multiply_adds: Callable[[Shape, int], int] | None = None
     refusal: Callable[[Shape, int], str | None] = takes_any
 
     def build(

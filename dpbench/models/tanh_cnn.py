@@ -58,8 +58,20 @@ def _for_cifar(classes: int) -> "nn.Sequential":
     )
 
 
+def _multiply_adds(input_shape: Shape, classes: int) -> int:
+    if input_shape == MNIST:
+        convolutions = 13 * 13 * 16 * 8 * 8 + 5 * 5 * 32 * 16 * 4 * 4
+        return convolutions + 512 * 32 + 32 * classes
+    convolutions = sum(
+        side * side * width * (channels + width) * 3 * 3
+        for side, channels, width in ((32, 3, 32), (16, 32, 64), (8, 64, 128))
+    )
+    return convolutions + 2048 * 128 + 128 * classes
+
+
 SPEC = ModelSpec(
     title="the tanh CNN",
     layers=_layers,
+    multiply_adds=_multiply_adds,
     refusal=takes_only(MNIST, CIFAR),
 )

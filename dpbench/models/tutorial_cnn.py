@@ -25,8 +25,14 @@ def _layers(_input_shape: Shape, classes: int) -> "nn.Sequential":
     )
 
 
+def _multiply_adds(_input_shape: Shape, classes: int) -> int:
+    convolutions = 14 * 14 * 16 * 8 * 8 + 5 * 5 * 32 * 16 * 4 * 4
+    return convolutions + 512 * 32 + 32 * classes
+
+
 SPEC = ModelSpec(
     title="the tutorial's CNN",
     layers=_layers,
+    multiply_adds=_multiply_adds,
     refusal=takes_only((1, 28, 28)),
 )

@@ -1,1 +1,1 @@
-"""Privacy: samplers, accountants, and the guarantee in words."""
+"""Privacy: samplers, accountants, calibration, and the guarantee as a paragraph."""

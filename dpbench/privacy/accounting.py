@@ -6,7 +6,7 @@ every example joins a batch independently with probability sample_rate, and neig
 adding or removing one example. With shuffled batches it is the Gaussian mechanism, composed over
 epochs, and neighbours differ by one example whose gradient is replaced by zero.
 
-No torch. `prv` holds what Opacus' own accountant says.
+No torch. `prv` holds Opacus' own accountant.
 """
 
 import logging
@@ -177,7 +177,7 @@ _MECHANISM = ("sampling", "noise_multiplier", "sample_rate", "steps", "epoch", "
 
 
 def columns(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of a store's row that say what its steps have spent.
+    """The epsilon columns of a store's row.
 
     None of them where the row is of no private step.
 
@@ -372,7 +372,7 @@ def _pld_epsilon(
     """(epsilon, None), or (None, why there is none).
 
     Rounding in the composition changes delta by at most about `_PLD_ROUNDING` a step, found by
-    Gaussian mechanisms, whose epsilon is known; so much less is asked for.
+    Gaussian mechanisms, whose epsilon is known; delta is reduced by as much.
     """
     if noise < PLD_LEAST_NOISE:
         return None, f"pld: not computed for noise multipliers below {PLD_LEAST_NOISE:g}"
@@ -409,7 +409,7 @@ def _gdp_epsilon(noise: float, sample_rate: float, steps: int, delta: float) -> 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leaves out dp_accounting's words on orders that it skips: the bound holds without them."""
+    """Silences dp_accounting's messages on orders that it skips: the bound holds without them."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Target epsilon -> the noise multiplier that spends it. No torch."""
+"""The noise multiplier that a target epsilon needs. No torch."""
 
 import math
 from collections.abc import Callable

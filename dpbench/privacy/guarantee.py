@@ -1,4 +1,4 @@
-"""What a private training run guarantees, in words that can be put in a paper. No torch."""
+"""The guarantee of a private training run, as a paragraph for a paper. No torch."""
 
 import math
 from collections.abc import Mapping
@@ -112,7 +112,7 @@ def _delta_against(delta: float, examples: int) -> str:
 
 
 def delta_warning(delta: float, examples: int) -> str | None:
-    """A sentence where delta allows what nobody would call private; None elsewhere.
+    """A sentence where delta is not below 1/N; None elsewhere.
 
     Args:
         delta: Of (epsilon, delta)-DP.
@@ -128,7 +128,7 @@ def delta_warning(delta: float, examples: int) -> str | None:
 
 
 def _up(epsilon: float) -> str:
-    """Four digits, rounded up: a guarantee is not to promise more than holds."""
+    """Four digits, rounded up, so that the stated epsilon is never below the true one."""
     if epsilon == 0:
         return "0"
     unit = 10.0 ** (math.floor(math.log10(epsilon)) - 3)
@@ -136,5 +136,5 @@ def _up(epsilon: float) -> str:
 
 
 def short(value: float) -> str:
-    """The number in three digits, as it is said: 1e-5 and not 1e-05."""
+    """The number in three digits: 1e-5, not 1e-05."""
     return f"{value:.3g}".replace("e-0", "e-")

@@ -1,4 +1,4 @@
-"""Opacus' own epsilon: its PRV accountant, for those who train with Opacus.
+"""Epsilon by Opacus' PRV accountant, the number that users of Opacus see.
 
 Importing Opacus brings torch; only processes that train compute this.
 """
@@ -18,7 +18,7 @@ MOST_POINTS = 2**20  # of its discretised privacy loss: a second; beyond, epsilo
 def epsilon(
     *, noise_multiplier: float, sample_rate: float, steps: int, delta: float
 ) -> tuple[float | None, str | None]:
-    """(epsilon, None) as Opacus states it, or (None, why it states none).
+    """(epsilon, None) as Opacus computes it, or (None, why it gives none).
 
     Args:
         noise_multiplier: Standard deviation of the noise over the clipping norm.
@@ -53,7 +53,7 @@ def epsilon(
 def _points(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:
     """About the size of the grid on which it discretises the privacy loss.
 
-    Gopi et al. 2021, remark 5.6, with the errors that Opacus asks for.
+    Gopi et al. 2021, remark 5.6, with Opacus' error bounds.
     """
     delta_error = delta / 1000
     half_width = 3 + max(

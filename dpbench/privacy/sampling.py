@@ -1,4 +1,4 @@
-"""Samplers that draw batches, and the tally of what they drew."""
+"""Samplers that draw batches, and checks of what they drew."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from scipy import special  # scipy.stats takes half a second to import
 
 from dpbench.trial import Sampling
 
-# What a right sampler draws looks this improbable at most once in a million million epochs.
+# The significance of the checks: a correct sampler fails in at most one of 10^12 epochs.
 IMPROBABLE = 1e-12
 _TESTS = 6  # share that: two tails each of the total, the examples' counts and the batch sizes
 _TILTS = np.geomspace(1e-3, 1e4, 100)  # at which a tail is bounded; the least bound is taken
@@ -55,10 +55,10 @@ def shuffled_batches(
 
 
 class Tally:
-    """What a sampler drew, counted apart from it: what the accountant may be told.
+    """Counts what a sampler drew, independently of the sampler; the accountant relies on it.
 
-    Seen as a matrix of who joined which batch, it knows the sums of the rows and of the columns.
-    Which examples come together in a batch it cannot tell.
+    Of the matrix of memberships (examples x batches) it knows the row sums and the column sums, not
+    which examples share a batch.
 
     Attributes:
         steps: Batches.
@@ -82,7 +82,7 @@ class Tally:
         self._batches_of[batch] += 1  # once, even where the batch repeats an example
 
     def disagreement(self, sampling: Sampling, *, steps: int, epochs: int, rate: float) -> str:
-        """Why these draws are not those of the sampling that was asked; empty where they are.
+        """Why these draws are not those of the sampling; empty where they are.
 
         Shuffled batches are counted exactly. Poisson batches are random, with N x steps independent
         memberships of probability `rate`, so what is further off than chance explains disagrees:
@@ -95,7 +95,7 @@ class Tally:
 
         Args:
             sampling: As of a `Trial`.
-            steps: That were asked so far.
+            steps: That were to be drawn so far.
             epochs: That they make up.
             rate: The probability with which an example was to join a batch.
         """
@@ -148,7 +148,7 @@ def _dispersion_tails(counts: np.ndarray, trials: int, rate: float) -> tuple[flo
         rate: q, in (0, 1].
     """
     if rate == 1:
-        return 1.0, 1.0  # all are n, and the total has told
+        return 1.0, 1.0  # all are n, which the check of the total covers
     m, values = len(counts), np.arange(trials + 1)
     logs = (
         special.gammaln(trials + 1)

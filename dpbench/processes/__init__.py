@@ -1,1 +1,1 @@
-"""Processes that may die, and the signals that they get."""
+"""Worker processes, how they died, and signal handlers."""

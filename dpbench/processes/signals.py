@@ -1,4 +1,4 @@
-"""How a command is asked to end: Ctrl-C, SIGTERM, and the terminal that goes away."""
+"""The signals that end a command: SIGINT (Ctrl-C), SIGTERM, and SIGHUP of a closed terminal."""
 
 import signal
 import threading
@@ -7,29 +7,29 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from types import FrameType
 
-_OF_THE_TERMINAL = (signal.SIGINT, signal.SIGHUP)
-_ASKS = (*_OF_THE_TERMINAL, signal.SIGTERM)
+_TERMINAL = (signal.SIGINT, signal.SIGHUP)
+_ENDING = (*_TERMINAL, signal.SIGTERM)
 
 
 @contextmanager
 def handled() -> Iterator[None]:
     """Raises KeyboardInterrupt at the first such signal; the second one ends the process at once.
 
-    The second is the system's own doing, so it needs nothing of a program that is stuck. Processes
-    that end with their driver end with it.
+    The second has the system's default handler, so it also ends a program that is stuck, and with
+    it the processes that end with their driver.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in _ASKS}
+    before = {number: signal.getsignal(number) for number in _ENDING}
 
     def first(_number: int, _frame: FrameType | None) -> None:
-        for number in _ASKS:
+        for number in _ENDING:
             signal.signal(number, signal.SIG_DFL)
         raise KeyboardInterrupt
 
-    for number in _ASKS:
-        if before[number] is not signal.SIG_IGN:  # nohup means it
+    for number in _ENDING:
+        if before[number] is not signal.SIG_IGN:  # set by nohup
             signal.signal(number, first)
     try:
         yield
@@ -40,12 +40,12 @@ def handled() -> Iterator[None]:
 
 @contextmanager
 def blocked() -> Iterator[None]:
-    """Keeps Ctrl-C and a hang-up waiting; a process that is started meanwhile has them wait, too.
+    """Blocks SIGINT and SIGHUP; threads and processes that start meanwhile inherit the mask.
 
-    Until it says what to do with them (`ignored`), it would print a traceback of its start.
+    A process that is interrupted before it calls `ignored` would print a traceback.
     """
-    resource_tracker.ensure_running()  # multiprocessing's; its own start lets go what is held back
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_TERMINAL)
+    resource_tracker.ensure_running()  # multiprocessing's start of it would unblock them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _TERMINAL)
     try:
         yield
     finally:
@@ -53,7 +53,7 @@ def blocked() -> Iterator[None]:
 
 
 def ignored() -> None:
-    """For a process that leaves them to its driver: a terminal sends them to all."""
-    for number in _OF_THE_TERMINAL:
+    """Ignores SIGINT and SIGHUP: a terminal sends them to workers, too; the driver handles them."""
+    for number in _TERMINAL:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_THE_TERMINAL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _TERMINAL)

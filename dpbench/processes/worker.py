@@ -1,6 +1,6 @@
-"""What a worker process does: takes tasks from its driver, and sends back what they yield.
+"""What a worker process does: it runs tasks for its driver, and sends back what they yield.
 
-It ends with its driver, however that ends, and leaves word of where it was when it dies.
+It ends with its driver, however that ends, and writes its stack when it dies.
 """
 
 import ctypes
@@ -10,55 +10,73 @@ import signal
 import sys
 import threading
 import time
+import traceback as tracebacks
 from collections.abc import Callable, Iterator
+from enum import Enum
 from multiprocessing.connection import Connection
-from typing import Any, Literal
+from typing import Any
 
 import psutil
 
+from dpbench.errors import BadInput
 from dpbench.processes import signals
-
-Message = tuple[Literal["ready", "item", "end"], Any]
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _WATCH_SECONDS = 0.5
 
 
+class Kind(Enum):
+    """What happens to a worker; `worker_pool.Event` has its value."""
+
+    READY = "it waits for its first task"
+    ITEM = "its task has yielded the value"
+    DONE = "its task has ended"
+    REFUSED = "its task has raised the value, a BadInput"
+    DIED = "it is gone; the value is a `worker_pool.Death`"
+
+
 def serve(
     driver: int,
     tasks: Connection,
-    last_words: Connection,
+    traceback: Connection,
     prepare: Callable[[], None],
     work: Callable[..., Iterator[Any]],
 ) -> None:
-    """Does one task after the other until the driver closes the connection, or dies.
+    """Runs one task after the other until the driver closes the connection, or dies.
+
+    BadInput that a task raises is sent to the driver. Any other exception ends the process.
 
     Args:
         driver: Its process id.
-        tasks: Arguments of `work` come in, messages go out: `ready`, and for each task an `item`
-            for each that it yields, and `end`.
-        last_words: Takes the stack of a process that dies by a fault of its own, or that is asked
-            for it by SIGUSR1, even where it is stuck in compiled code.
-        prepare: What to do before the first task: slow imports.
-        work: What a task is.
+        tasks: Receives the arguments of `work`, and sends a kind, value and stack of each event.
+        traceback: Gets the stack when the process dies by a fault of its own, or receives SIGUSR1,
+            even if it is stuck in compiled code.
+        prepare: Called before the first task; slow imports.
+        work: Runs a task.
     """
     _die_with(driver)
     signals.ignored()
-    faulthandler.enable(last_words.fileno(), all_threads=False)
-    faulthandler.register(signal.SIGUSR1, last_words.fileno(), all_threads=False)
+    faulthandler.enable(traceback.fileno(), all_threads=False)
+    faulthandler.register(signal.SIGUSR1, traceback.fileno(), all_threads=False)
     try:
         prepare()
-        tasks.send(("ready", None))
+        tasks.send((Kind.READY, None, None))
         while True:
-            for item in work(*tasks.recv()):
-                tasks.send(("item", item))
-            tasks.send(("end", None))
+            try:
+                for item in work(*tasks.recv()):
+                    tasks.send((Kind.ITEM, item, None))
+            except BadInput as error:
+                stack = "".join(tracebacks.format_exception(error))
+                tasks.send((Kind.REFUSED, error, stack))
+            else:
+                tasks.send((Kind.DONE, None, None))
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # the driver has no more to do
+        return  # the driver has closed the connection
 
 
 def _die_with(driver: int) -> None:
-    if sys.platform == "linux":  # the kernel sees to it, whatever this process is doing
+    """Ends this process when the driver, its parent, has ended."""
+    if sys.platform == "linux":  # the kernel does it, even if this process is stuck
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_watch, args=(driver,), daemon=True).start()
 
@@ -70,9 +88,9 @@ def _watch(driver: int) -> None:
 
 
 def end_with(driver: int) -> None:
-    """Ends this process when the driver has, which need not have started it itself."""
+    """Ends this process when the driver, which need not be its parent, has ended."""
     signals.ignored()
-    known = psutil.Process(driver)  # with the time of its start: its id may be used again
+    known = psutil.Process(driver)  # knows its start, too: its id may be used again
 
     def watch() -> None:
         while known.is_running():

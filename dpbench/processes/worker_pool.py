@@ -1,7 +1,8 @@
-"""Worker processes of which each does one task at a time, so that it is known which task died.
+"""Worker processes that each run one task at a time, so that it is known which task died.
 
-joblib's own pool ends all its workers when one dies, and does not tell whose task it was. These are
-the same processes (loky's), each with a pipe of its own.
+The processes are those of joblib's loky, each with a pipe of its own. joblib's own pool ends all
+its workers when one dies, and does not tell whose task it was; pebble's does not survive kills, for
+its workers share a pipe and a lock. The README of `execution` has the figures.
 """
 
 import os
@@ -12,29 +13,57 @@ from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from joblib.externals.loky.backend.process import LokyProcess
 
 from dpbench.processes import signals, worker
+from dpbench.processes.worker import Kind
 
-_LAST_WORDS_BYTES = 65_536  # what a pipe holds
-_STACK_SECONDS = 2.0  # that a stuck worker gets to say where it is
+_PIPE_BYTES = 65_536  # what a pipe holds
+_STACK_SECONDS = 2.0  # for a stuck worker to write its stack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """How a process has ended that was not asked to.
+
+    Attributes:
+        exit_code: As of `multiprocessing`: the negative number of the signal that killed it. None
+            if it closed its pipe and still runs.
+    """
+
+    exit_code: int | None
+
+    @property
+    def by_sigkill(self) -> bool:
+        """Whether SIGKILL ended it, as the kernel does when memory is short."""
+        return self.exit_code == -signal.SIGKILL
+
+    def __str__(self) -> str:
+        if self.exit_code is None:
+            return "closed its pipe"
+        if self.exit_code >= 0:
+            return f"exit code {self.exit_code}"
+        try:
+            return f"killed by {signal.Signals(-self.exit_code).name}"
+        except ValueError:
+            return f"killed by signal {-self.exit_code}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What a worker has sent, or that it died.
+    """What has happened to a worker.
 
     Attributes:
-        slot: The worker's place.
-        kind: `ready` for its first task; an `item` of its task; the `end` of that; it `died`.
-        value: The item; how it died, as `killed by SIGKILL` or `exit code 3`.
-        stack: Where it was when it died, if it could say so.
+        slot: The worker's.
+        kind: What it is.
+        value: As the kind says.
+        stack: Where the worker was when it died or raised, if it could write that.
     """
 
     slot: int
-    kind: Literal["ready", "item", "end", "died"]
+    kind: Kind
     value: Any = None
     stack: str | None = None
 
@@ -43,11 +72,11 @@ class Event:
 class _Worker:
     process: Any
     tasks: Connection
-    last_words: Connection
+    traceback: Connection
 
 
-class Crew:
-    """Workers in numbered slots; all are gone when the context ends.
+class WorkerPool:
+    """Workers in numbered slots; all are terminated when the context ends.
 
     Args:
         prepare: Called once in each worker.
@@ -63,12 +92,17 @@ class Crew:
     ) -> None:
         self._prepare, self._work, self._environment = prepare, work, dict(environment)
         self._workers: dict[int, _Worker] = {}
-        self._free: set[int] = set()
+        self._idle: set[int] = set()
 
     @property
-    def free(self) -> frozenset[int]:
+    def slots(self) -> frozenset[int]:
+        """Slots that have a worker."""
+        return frozenset(self._workers)
+
+    @property
+    def idle(self) -> frozenset[int]:
         """Slots whose workers wait for a task."""
-        return frozenset(self._free)
+        return frozenset(self._idle)
 
     def __enter__(self) -> Self:
         return self
@@ -80,90 +114,109 @@ class Crew:
         trace: TracebackType | None,
     ) -> None:
         for slot in list(self._workers):
-            self.dismiss(slot)
+            self.terminate(slot)
 
-    def hire(self, slot: int) -> None:
-        """Starts a worker; an event tells when it is ready."""
+    def spawn(self, slot: int) -> None:
+        """Starts a worker; READY follows."""
         tasks, their_tasks = Pipe()
-        last_words, their_last_words = Pipe(duplex=False)
+        traceback, their_traceback = Pipe(duplex=False)
         process = LokyProcess(
             target=worker.serve,
-            args=(os.getpid(), their_tasks, their_last_words, self._prepare, self._work),
+            args=(os.getpid(), their_tasks, their_traceback, self._prepare, self._work),
             daemon=True,
             env=self._environment,
         )
         with signals.blocked():
             process.start()
-        their_tasks.close()  # so that the worker's end is the only one, and closes with it
-        their_last_words.close()
-        self._workers[slot] = _Worker(process=process, tasks=tasks, last_words=last_words)
+        their_tasks.close()  # so that only the worker holds this end, and its death closes it
+        their_traceback.close()
+        self._workers[slot] = _Worker(process=process, tasks=tasks, traceback=traceback)
 
-    def give(self, slot: int, *task: Any) -> None:
-        """Gives the worker a task. If it has died meanwhile, an event will tell."""
-        self._free.discard(slot)
+    def submit(self, slot: int, *task: Any) -> None:
+        """Gives the idle worker a task. If it has died meanwhile, DIED follows."""
+        self._idle.discard(slot)
         try:
             self._workers[slot].tasks.send(task)
         except (BrokenPipeError, ConnectionResetError):
             return
 
+    def run(self, slot: int, *task: Any) -> list[Any] | Death:
+        """Runs one task to its end, while no other runs; spawns the worker if there is none.
+
+        Returns:
+            What the task has yielded, or how its worker has died.
+
+        Raises:
+            BadInput: The task has raised it.
+        """
+        if slot in self._idle:
+            self.submit(slot, *task)
+        else:
+            self.spawn(slot)
+        items = []
+        while True:
+            for event in self.events(None):
+                match event.kind:
+                    case Kind.READY:
+                        self.submit(slot, *task)
+                    case Kind.ITEM:
+                        items.append(event.value)
+                    case Kind.DONE:
+                        return items
+                    case Kind.REFUSED:
+                        raise event.value
+                    case Kind.DIED:
+                        death: Death = event.value
+                        return death
+
     def events(self, timeout_seconds: float | None) -> Iterator[Event]:
-        """What has happened, once something has, or nothing after the timeout."""
+        """What has happened, as soon as something has; nothing after the timeout."""
         slots = {worker.tasks: slot for slot, worker in self._workers.items()}
         for ready in wait(list(slots), timeout_seconds):
             assert isinstance(ready, Connection)
             slot = slots[ready]
             try:
-                kind, value = ready.recv()
+                kind, value, stack = ready.recv()
             except (EOFError, OSError):
                 yield self._died(slot)
-            else:
-                if kind != "item":
-                    self._free.add(slot)
-                yield Event(slot=slot, kind=kind, value=value)
+                continue
+            if kind is not Kind.ITEM:
+                self._idle.add(slot)
+            yield Event(slot=slot, kind=kind, value=value, stack=stack)
 
-    def dismiss(self, slot: int) -> None:
-        """Ends the worker at once, whatever it is doing."""
+    def terminate(self, slot: int) -> None:
+        """Kills the worker, whatever it is doing."""
         gone = self._workers.pop(slot)
-        self._free.discard(slot)
+        self._idle.discard(slot)
         _signal(gone.process, signal.SIGKILL)
         gone.process.join()
         gone.tasks.close()
-        gone.last_words.close()
+        gone.traceback.close()
 
     def stack(self, slot: int) -> str | None:
-        """Where the worker is in its program, if it says so."""
-        asked = self._workers[slot]
-        _signal(asked.process, signal.SIGUSR1)
-        if asked.last_words.poll(_STACK_SECONDS):
-            time.sleep(0.1)  # until it has said all
-        return _said(asked.last_words)
+        """Where the worker is in its program, if it can write that."""
+        running = self._workers[slot]
+        _signal(running.process, signal.SIGUSR1)
+        if running.traceback.poll(_STACK_SECONDS):
+            time.sleep(0.1)  # until it has written all
+        return _written(running.traceback)
 
     def _died(self, slot: int) -> Event:
         dead = self._workers[slot]
-        dead.process.join(1)  # it has closed its pipe; if it still runs, it ends now
-        code = dead.process.exitcode
-        stack = _said(dead.last_words)
-        self.dismiss(slot)
-        how = "closed its pipe" if code is None else _how(code)
-        return Event(slot=slot, kind="died", value=how, stack=stack)
+        dead.process.join(1)  # it has closed its pipe; if it still runs, `terminate` ends it
+        death = Death(exit_code=dead.process.exitcode)
+        stack = _written(dead.traceback)
+        self.terminate(slot)
+        return Event(slot=slot, kind=Kind.DIED, value=death, stack=stack)
 
 
 def _signal(process: Any, number: signal.Signals) -> None:
-    if process.exitcode is None:  # which also keeps its id from another process until we look
+    if process.exitcode is None:  # until it has been read, no other process gets the same id
         os.kill(process.pid, number)
 
 
-def _how(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"
-
-
-def _said(last_words: Connection) -> str | None:
-    if not last_words.poll():
+def _written(traceback: Connection) -> str | None:
+    if not traceback.poll():
         return None
-    said = os.read(last_words.fileno(), _LAST_WORDS_BYTES)
-    return said.decode(errors="replace") or None
+    written = os.read(traceback.fileno(), _PIPE_BYTES)
+    return written.decode(errors="replace") or None

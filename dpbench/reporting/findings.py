@@ -91,6 +91,7 @@ def findings(
             *answer_caveats.of_left_out(grid, main),
             *timing_caveats.of_other_timings(read.timings, dataset),
             *timing_caveats.of_other_conditions(measured, timed),
+            *timing_caveats.of_other_models(timed),
             *answer_caveats.of_dataset(main),
             *answer_caveats.of_delta(main),
         ],

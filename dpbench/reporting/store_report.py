@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from dpbench import store
-from dpbench.analysis import step_overhead, trial_rows
+from dpbench.analysis import comparability, step_overhead, trial_rows
 from dpbench.analysis.answers import Answer, Baseline
 from dpbench.privacy import accounting
 from dpbench.reporting import figure_files, figure_specs, findings, page
@@ -103,6 +103,7 @@ def _contents(
     trials, timings = read.trials, read.timings
     confirming = trials["trial_id"].isin(history.confirmations(sweeps))
     timed = step_overhead.timed_alike(timings[timings["dataset"] == found.dataset])
+    timed = comparability.of_most(timed, "model")
     return page.Contents(
         name=root.resolve().name,
         facts=found.facts,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from dpbench.analysis import step_overhead
+from dpbench.analysis import comparability, step_overhead
 from dpbench.trial import NON_PRIVATE
 
 FEW_PAIRS = 6  # fewer pairs have no 95 % interval
@@ -15,6 +15,17 @@ def of_other_timings(timings: pd.DataFrame, dataset: str) -> Iterator[str]:
     others = sorted(set(timings["dataset"]) - {dataset})
     if others:
         yield f"Timings on {', '.join(others)} are in no figure or answer."
+
+
+def of_other_models(timings: pd.DataFrame) -> Iterator[str]:
+    """The models whose timings are in no figure, since a figure shows those of one model."""
+    shown = set(comparability.of_most(timings, "model")["model"])
+    others = sorted(set(timings["model"]) - shown)
+    if others:
+        yield (
+            f"Figures of step timings are of {', '.join(sorted(shown))}; those of "
+            f"{', '.join(others)} are in no figure."
+        )
 
 
 def of_other_conditions(timings: pd.DataFrame, timed: pd.DataFrame) -> Iterator[str]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dpbench.errors import DamagedFile
@@ -38,23 +37,6 @@ def column_names(path: Path) -> list[str]:
     """The names of the file's columns; raises what `read` raises."""
     with _opened(path) as file:
         return list(file.schema_arrow.names)
-
-
-def greatest(path: Path, column: str) -> int:
-    """The column's greatest value, from the file's statistics if it has them; 0 for no rows.
-
-    Raises what `read` raises, and DamagedFile if the column is missing or holds no integers.
-    """
-    with _opened(path) as file:
-        found = file.metadata
-        paths = [found.schema.column(index).path for index in range(found.num_columns)]
-        if column not in paths or not pa.types.is_integer(file.schema_arrow.field(column).type):
-            raise DamagedFile(path, f"it has no column {column} of integers")
-        groups = [found.row_group(index) for index in range(found.num_row_groups)]
-        statistics = [group.column(paths.index(column)).statistics for group in groups]
-        if all(each is not None and each.has_min_max for each in statistics):
-            return max((int(each.max) for each in statistics), default=0)
-        return pc.max(file.read(columns=[column])[column]).as_py() or 0
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dpbench.errors import DamagedFile, StoreError
 from dpbench.store import files, reader, schema
@@ -24,13 +25,18 @@ def refuse_newer(folder: Path) -> None:
     """Raises StoreError if a file of the folder is of a newer schema."""
     if not os.path.isdir(folder):  # noqa: PTH112  # the writer reports what prevents this
         return
-    for path, found in reader.of_each(
-        folder, lambda path: files.greatest(path, "schema_version")
-    ).items():
+    for path, found in reader.of_each(folder, _schema_version).items():
         try:
             schema.refuse_newer(0 if isinstance(found, DamagedFile) else found)
         except StoreError as error:
             raise StoreError(f"{path} {error}") from error
+
+
+def _schema_version(path: Path) -> int:
+    """The greatest of the file's rows; 0 if they have none."""
+    found = files.read(path, ["schema_version"])
+    known = found.column_names and pa.types.is_integer(found["schema_version"].type)
+    return pc.max(found["schema_version"]).as_py() or 0 if known else 0
 
 
 def migrate(root: Path, name: str) -> Iterator[DamagedFile]:

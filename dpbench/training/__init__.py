@@ -1,1 +1,1 @@
-"""Trains one trial, or a stack of trials."""
+"""Training of one trial or of a stack of trials: the loop and the evaluation."""

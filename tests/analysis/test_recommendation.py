@@ -321,6 +321,14 @@ def test_time_is_told_of_the_arms_own_engine_and_of_opacus() -> None:
     )
 
 
+def test_time_is_told_of_the_arms_own_model() -> None:
+    own = timings([2.0, 2.1, 2.2]).assign(engine="opacus-hooks", batch_size=64)
+    other = timings([5.0, 5.1, 5.2]).assign(engine="opacus-hooks", batch_size=64, model="mlp")
+    sentence = text.sentence(at_three(rows(2), pd.concat([other, own])))
+    assert "takes 2.10 times as long" in sentence
+    assert "times as long" not in text.sentence(at_three(rows(2), other))
+
+
 def test_a_third_digit_tells_the_ends_of_an_interval_apart() -> None:
     assert quantities.ratio(0.4231, 0.4212, 0.4244) == ("0.423", "0.421", "0.424")
     assert quantities.ratio(0.4231, 0.4012, 0.4244) == ("0.42", "0.40", "0.42")

@@ -12,7 +12,7 @@ from bench import audit_seeds
 from bench.audit_seeds import Arm
 from dpbench.auditing.claim import BREAKS, Claim
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "results" / "audit" / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

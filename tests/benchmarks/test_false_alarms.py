@@ -117,7 +117,7 @@ def test_what_is_stated_is_what_was_simulated() -> None:
         f"in all private arms in {fall[3, 'private']} of comparisons of three seeds",
         f"and in {fall[1, 'private']} of one seed; in one arm alone in {fall[3, 'one']} of three",
     )
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "dpbench" / "analysis" / "README.md").read_text(encoding="utf-8")
     for text in (readme, differences.RULES):
         flat = " ".join(text.split())
         assert [each for each in stated if each not in flat] == []

@@ -9,7 +9,7 @@ from factories import ROOT
 from scipy import stats
 
 from bench import overhead_coverage as script
-from dpbench.execution import runner
+from dpbench.execution import timing_task
 
 FOLDER = ROOT / "results" / "overhead_coverage"
 
@@ -36,7 +36,10 @@ def test_where_processes_are_alike_both_hold_it() -> None:
 
 
 def test_an_interval_takes_the_pairs_that_a_timing_takes() -> None:
-    ratios = [[1.0] * runner.TIMED_PAIRS + [9.0] * 6, [2.0] * runner.TIMED_PAIRS + [9.0] * 6]
+    ratios = [
+        [1.0] * timing_task.TIMED_PAIRS + [9.0] * 6,
+        [2.0] * timing_task.TIMED_PAIRS + [9.0] * 6,
+    ]
     _, several, _ = script.coverage({"fused": ratios}, 2)
     assert several.width == 1
 
@@ -56,7 +59,7 @@ def committed() -> dict[str, Any]:
 
 def test_what_is_committed_is_what_its_ratios_say(committed: dict[str, Any]) -> None:
     plan = committed["plan"]
-    assert plan["processes"] == runner.TIMED_PROCESSES
+    assert plan["processes"] == timing_task.TIMED_PROCESSES
     assert plan["groups"] >= 10
     found = script.read(committed)
     assert found == script.coverage(committed["ratios"], plan["processes"])
@@ -67,7 +70,8 @@ def test_what_is_committed_is_what_its_ratios_say(committed: dict[str, Any]) -> 
 
 
 def test_the_readme_says_what_was_measured(committed: dict[str, Any]) -> None:
-    flat = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    page = ROOT / "dpbench" / "measurement" / "README.md"
+    flat = " ".join(page.read_text(encoding="utf-8").split())
     one, several, _ = (row for row in script.read(committed) if row.engine == "fused")
     assert (
         f"the median ratio of `fused` was {one.least:.3f} to {one.most:.3f} in "

@@ -12,7 +12,7 @@ from torchvision.datasets import CIFAR10
 from dpbench import datasets
 from dpbench.datasets import cifar10, loading
 from dpbench.errors import BadInput
-from dpbench.execution import runner
+from dpbench.execution import backend, trial_task
 from dpbench.training import loop
 from dpbench.trial import EngineName
 
@@ -132,10 +132,10 @@ def test_a_trial_trains_on_files_of_its_full_size(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     write(tmp_path, monkeypatch, examples=10_000)
-    workers = runner.Workers(
+    workers = backend.Workers(
         data_root=tmp_path, devices=("cpu",), jobs=1, threads=1, physical_batch_size=256
     )
     trial = make_trial("bookkeeping", dataset="cifar10", model="mlp", batch_size=2048)
-    (row,) = runner.run_trial(trial, workers, beside=0)
+    (row,) = trial_task.run_trial(trial, workers, concurrent=0)
     assert (row["status"], row["steps"]) == ("ok", 24)  # round(50,000 / 2,048)
     assert row["test_accuracy"] == pytest.approx(0.1, abs=0.02)  # of random labels

@@ -9,9 +9,22 @@ from dpbench.trial import ENGINES
 def test_a_trial_costs_its_examples_at_its_engines_rate() -> None:
     trial = make_trial(epochs=3)  # three epochs of 22 steps of 64
     assert estimate.examples(trial) == 3 * 22 * 64
-    assert estimate.training_seconds(trial, {"opacus-hooks": 64.0}) == 66
+    assert estimate.training_seconds(trial, {("opacus-hooks", "tutorial-cnn"): 64.0}) == 66
     nominal = estimate.training_seconds(trial, {})
     assert nominal == 3 * 22 * 64 / estimate.NOMINAL_EXAMPLES_PER_SECOND["opacus-hooks"]
+
+
+def test_a_model_with_more_arithmetic_takes_longer() -> None:
+    seconds = {
+        model: estimate.training_seconds(make_trial(dataset="cifar10", model=model), {})
+        for model in ("mlp", "tanh-cnn")
+    }
+    assert seconds["tanh-cnn"] / seconds["mlp"] == pytest.approx(
+        38_896_896 / (128 * (3 * 32 * 32 + 10)), rel=1e-3
+    )
+    measured = {("opacus-hooks", "mlp"): 1.0}  # of another model
+    trial = make_trial()
+    assert estimate.training_seconds(trial, measured) == estimate.training_seconds(trial, {})
 
 
 def test_every_engine_has_a_rate() -> None:

@@ -43,6 +43,20 @@ def test_a_learning_rate_or_a_non_private_engine_that_is_named_is_the_baselines(
     assert old.trial_id == "839c93f250ec63e6"
 
 
+def test_models_are_an_axis_and_the_default_is_the_datasets() -> None:
+    default = grid.trials([grid.grid(SMALL)], "digits")
+    assert {trial.model for trial in default} == {"tutorial-cnn"}
+    both = grid.trials([grid.grid({"model": ["tutorial-cnn", "mlp"]}, SMALL)], "digits")
+    assert len(both) == 2 * len(default)
+    assert set(default) < set(both)  # an axis changes no trial of the others
+
+
+def test_a_model_that_cannot_take_the_datasets_images_is_named() -> None:
+    merged = grid.grid({"model": ["mlp", "tutorial-cnn"]}, SMALL)
+    with pytest.raises(BadInput, match="Cannot train model=tutorial-cnn on dataset=cifar10"):
+        grid.trials([merged], "cifar10")
+
+
 def test_the_first_layer_that_names_an_axis_wins() -> None:
     merged = grid.grid({"epochs": 7}, {"epochs": 5, "seed": [3]}, SMALL)
     assert merged.epochs == 7
@@ -82,6 +96,7 @@ def test_clip_only_and_baseline_only() -> None:
         ({"epochs": "ten"}, r"epochs='ten' to be a whole number"),
         ({"baseline": 1}, r"baseline=1 to be true or false"),
         ({"engine": "opacus-hook"}, r"'opacus-hook': did you mean opacus-hooks\?"),
+        ({"model": "mpl"}, r"Unknown model 'mpl': did you mean mlp\?"),
         ({"delta": "small"}, r"delta='small' to be a number"),
     ],
 )

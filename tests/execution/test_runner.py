@@ -8,18 +8,18 @@ import pytest
 import torch
 from factories import make_trial
 
-from dpbench.execution import runner
-from dpbench.execution.schedule import Lost
+from dpbench.execution import backend, local, trial_task
+from dpbench.processes.worker import Kind
 from dpbench.processes.worker_pool import Event
-from dpbench.trial import Trial
+from dpbench.trial import Epoch, Trial
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 LIBC = platform.libc_ver()
 WHERE_COLUMNS = {"train_seconds", "examples_per_second", "workers_beside", "started_at"}
 
 
-def workers(jobs: int = 2) -> runner.Workers:
-    return runner.Workers(
+def workers(jobs: int = 2) -> backend.Workers:
+    return backend.Workers(
         data_root=Path("unused"),
         devices=("cpu",),
         jobs=jobs,
@@ -39,10 +39,10 @@ def trials() -> list[Trial]:
 
 
 def test_in_parallel_or_alone_the_numbers_are_the_same_bits(trials: list[Trial]) -> None:
-    together = {rows[0]["trial_id"]: rows for rows in runner.run(trials, workers())}
+    together = {rows[0]["trial_id"]: rows for rows in local.run(trials, workers())}
     assert set(together) == {trial.trial_id for trial in trials}
     for trial in trials:
-        alone = list(runner.run_trial(trial, workers(), beside=0))
+        alone = list(trial_task.run_trial(trial, workers(), concurrent=0))
         assert numbers(alone) == numbers(together[trial.trial_id])
 
 
@@ -53,7 +53,7 @@ def test_a_trial_that_fails_is_a_row_and_the_others_go_on(
     missing = make_trial(dataset="kmnist")
     empty = replace(workers(), data_root=tmp_path)  # where the missing data's folder is made
     results = {
-        rows[0]["trial_id"]: rows for rows in runner.run([diverging, missing, trials[0]], empty)
+        rows[0]["trial_id"]: rows for rows in local.run([diverging, missing, trials[0]], empty)
     }
     assert [row["status"] for row in results[trials[0].trial_id]] == ["ok"]
     (row,) = results[diverging.trial_id]
@@ -66,25 +66,23 @@ def test_a_trial_that_fails_is_a_row_and_the_others_go_on(
 
 def test_a_row_says_how_many_ran_beside_it(trials: list[Trial]) -> None:
     for jobs, count in ((2, 3), (2, 1)):
-        (rows, *_) = runner.run(trials[:count], workers(jobs))
+        (rows, *_) = local.run(trials[:count], workers(jobs))
         assert rows[0]["workers_beside"] == min(jobs, count) - 1
         assert rows[0]["threads"] == 1
 
 
 def test_nothing_to_run_is_no_error() -> None:
-    assert list(runner.run([], workers())) == []
+    assert list(local.run([], workers())) == []
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_trial_lost_on_a_gpu_is_a_row_where_there_is_none() -> None:
     on_gpu = replace(workers(), devices=("cuda:0",))
-    lost = Lost(
-        trial=make_trial("fused"), epochs=1, beside=0, status="crashed", reason="died", stack=None
-    )
-    row = runner.lost_row(lost, on_gpu)
+    seen = Epoch(epoch=2, status="crashed", reason="died")
+    row = trial_task.failed_row(make_trial("fused"), seen, on_gpu, concurrent=0)
     assert (row["device"], row["device_name"]) == ("cuda:0", None)
     assert (row["implementation"], row["memory_format"]) == ("bookkeeping", "contiguous")
-    (row,) = runner.run_trial(make_trial("fused"), on_gpu, beside=0)
+    (row,) = trial_task.run_trial(make_trial("fused"), on_gpu, concurrent=0)
     assert (row["status"], row["device"]) == ("failed", "cuda:0")
 
 
@@ -104,17 +102,11 @@ needs_large_pages = pytest.mark.skipif(
 
 @needs_large_pages
 def test_workers_take_large_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "_task", large_pages)
-    with runner.crew(workers()) as crew:
-        crew.hire(0)
-        found: list[Event] = []
-        while not any(event.kind == "end" for event in found):
-            events = list(crew.events(60))
-            assert events
-            if any(event.kind == "ready" for event in events):
-                crew.give(0, None)
-            found += events
-    (item,) = (event.value for event in found if event.kind == "item")
+    monkeypatch.setattr(trial_task, "run", large_pages)
+    with local.worker_pool(workers()) as pool:
+        found = pool.run(0, None)
+    assert isinstance(found, list)
+    (item,) = found
     assert item >= 2 << 10  # one of them; without the switch there is none
 
 
@@ -127,10 +119,10 @@ def test_workers_have_large_pages_beside_what_the_user_tells_malloc(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.tcache_count=5")
-    with runner.crew(workers()) as crew:
-        crew.hire(0)
-        assert [event.kind for event in crew.events(60)] == ["ready"]
-        process = Path("/proc") / str(crew._workers[0].process.pid)
+    with local.worker_pool(workers()) as pool:
+        pool.spawn(0)
+        assert list(pool.events(60)) == [Event(slot=0, kind=Kind.READY)]
+        process = Path("/proc") / str(pool._workers[0].process.pid)
         variables = (process / "environ").read_bytes()
         heap = (process / "smaps").read_text(encoding="utf-8").split("[heap]")[1]
     assert b"GLIBC_TUNABLES=glibc.malloc.tcache_count=5" in variables
@@ -142,7 +134,7 @@ def test_workers_have_large_pages_beside_what_the_user_tells_malloc(
 @pytest.mark.parametrize("stack", [1, 2])
 def test_a_trial_of_an_unknown_model_is_a_failure_with_its_name(stack: int) -> None:
     asked = [make_trial("fused", model="resnet-50", seed=1, learning_rate=x) for x in (0.1, 0.2)]
-    how = runner.Workers(
+    how = backend.Workers(
         data_root=Path("unused"),
         devices=("cpu",),
         jobs=1,
@@ -150,6 +142,6 @@ def test_a_trial_of_an_unknown_model_is_a_failure_with_its_name(stack: int) -> N
         physical_batch_size=None,
         stack=stack,
     )
-    found = [row for rows in runner.run(asked, how) for row in rows]
+    found = [row for rows in local.run(asked, how) for row in rows]
     assert [row["status"] for row in found] == ["failed"] * 2
-    assert all("Expected model='resnet-50' to be one of" in row["reason"] for row in found)
+    assert all("Unknown model 'resnet-50'" in row["reason"] for row in found)

@@ -13,7 +13,7 @@ from dpbench import engines, store, sweep
 from dpbench.datasets import Data, loading
 from dpbench.engines.stacked import _convolved, _patches
 from dpbench.errors import BadInput, TrainingError
-from dpbench.execution import estimate, runner, stacks, sweeping
+from dpbench.execution import backend, estimate, local, stacks, trial_task
 from dpbench.store import schema
 from dpbench.training import loop
 from dpbench.trial import Epoch, Trial
@@ -34,8 +34,8 @@ def arms(**fields: object) -> list[Trial]:
     return [*private, fast, plain]
 
 
-def workers(stack: int, jobs: int = 1) -> runner.Workers:
-    return runner.Workers(
+def workers(stack: int, jobs: int = 1) -> backend.Workers:
+    return backend.Workers(
         data_root=Path("unused"),
         devices=("cpu",),
         jobs=jobs,
@@ -143,7 +143,7 @@ def test_one_that_diverges_does_not_stop_the_others(digits: Data) -> None:
 def test_a_sweep_of_stacks_gives_each_trial_its_rows() -> None:
     trials = [trial for seed in (0, 1) for trial in arms(epochs=2, seed=seed)]
     trials.append(replace(trials[4], learning_rate=1e6))  # diverges
-    rows = [row for rows in runner.run(trials, workers(64, jobs=2)) for row in rows]
+    rows = [row for rows in local.run(trials, workers(64, jobs=2)) for row in rows]
     frame = schema.table(rows, schema.TRIALS).to_pandas()
     assert set(frame["implementation"]) == {"stacked"}
     ends = frame.sort_values("epoch").groupby("trial_id").tail(1).set_index("trial_id")
@@ -151,7 +151,7 @@ def test_a_sweep_of_stacks_gives_each_trial_its_rows() -> None:
     assert ends.loc[trials[-1].trial_id, "status"] == "failed"
     assert "diverged" in ends.loc[trials[-1].trial_id, "reason"]
     assert not frame.duplicated(["trial_id", "epoch"]).any()
-    alone = pd.DataFrame(list(runner.run_trial(trials[0], workers(1), beside=0)))
+    alone = pd.DataFrame(list(trial_task.run_trial(trials[0], workers(1), concurrent=0)))
     assert set(alone["stacked_trials"]) == {1}
     stacked = ends.loc[trials[0].trial_id]
     assert stacked["test_loss"] == pytest.approx(alone["test_loss"].iloc[-1], rel=LOSS_TOLERANCE)
@@ -161,7 +161,7 @@ def test_a_sweep_of_stacks_gives_each_trial_its_rows() -> None:
 def test_a_stacks_time_is_shared_out_among_its_trials(said: bool, tmp_path: Path) -> None:
     """By rows that hold the column, and by those of before."""
     trials = [trial for trial in arms(epochs=3) if trial.engine == "fused"]
-    rows = runner.run_stack(tuple(trials), workers(64), beside=0)
+    rows = trial_task.run_stack(tuple(trials), workers(64), concurrent=0)
     assert {row["stacked_trials"] for row in rows} == {len(trials)}
     store.create(tmp_path)
     for trial in trials:
@@ -173,11 +173,11 @@ def test_a_stacks_time_is_shared_out_among_its_trials(said: bool, tmp_path: Path
     (stack_seconds,) = set(last["train_seconds"])  # of them all at once
     throughput = last["examples_seen"].sum() / stack_seconds
     assert last["examples_per_second"].sum() == pytest.approx(throughput)
-    rates = sweeping.measured_rates(tmp_path, stacked=True)
+    rates = estimate.measured_rates(tmp_path, stacked=True)
     planned = sum(estimate.training_seconds(trial, rates) for trial in trials)
     assert planned == pytest.approx(stack_seconds, rel=0.5)  # the median is of all epochs
-    assert rates == sweeping.measured_rates(tmp_path)  # nothing was run otherwise
-    assert sweeping.measured_rates(tmp_path, device="cuda:0") == {}
+    assert rates == estimate.measured_rates(tmp_path)  # nothing was run otherwise
+    assert estimate.measured_rates(tmp_path, device="cuda:0") == {}
 
 
 def test_a_rate_is_of_trials_that_ran_as_they_will(tmp_path: Path) -> None:
@@ -189,8 +189,8 @@ def test_a_rate_is_of_trials_that_ran_as_they_will(tmp_path: Path) -> None:
             replace(WHERE, implementation="fused", stacked_trials=count),
         )
         store.write_trial(tmp_path, [row])
-    assert sweeping.measured_rates(tmp_path, stacked=True) == {"fused": 1000.0}
-    assert sweeping.measured_rates(tmp_path) == {"fused": 100.0}
+    assert estimate.measured_rates(tmp_path, stacked=True) == {("fused", "tutorial-cnn"): 1000.0}
+    assert estimate.measured_rates(tmp_path) == {("fused", "tutorial-cnn"): 100.0}
 
 
 def test_why_trials_are_not_trained_at_once_is_said(
@@ -201,7 +201,7 @@ def test_why_trials_are_not_trained_at_once_is_said(
 
     monkeypatch.setattr(loop, "train_stack", refuse)
     trials = arms()[:2]
-    rows = runner.run_stack(tuple(trials), workers(2), beside=0)
+    rows = trial_task.run_stack(tuple(trials), workers(2), concurrent=0)
     assert [row["status"] for row in rows] == ["ok"] * 2
     assert "2 trials could not be trained at once" in caplog.text
     assert "RuntimeError: no stack today" in caplog.text

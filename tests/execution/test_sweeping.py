@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,74 +15,20 @@ from remote_work import out_of_memory
 from dpbench import store, sweep
 from dpbench.analysis import step_overhead
 from dpbench.errors import BadInput
-from dpbench.execution import runner, sweeping
-from dpbench.execution.schedule import Claims
-from dpbench.measurement import devices, environment
+from dpbench.execution import backend, local, plan, timing_sweep, timing_task, trial_task
+from dpbench.measurement import environment
 from dpbench.reporting import store_report
-from dpbench.trial import StepTiming, TimedName, Trial, Workload
+from dpbench.trial import StepTiming, TimedName, Workload
 
 
-class OneByOne(runner.Here):
-    """Runs its trials here, one after the other, whatever it says of their number."""
-
-    def run(self, trials: Sequence[Trial], claims: Claims) -> Generator[list[dict[str, Any]]]:
-        for trial in trials:
-            yield list(runner.run_trial(trial, self.workers, beside=0))
-
-
-def place(jobs: int, threads: int) -> OneByOne:
-    return OneByOne(
-        runner.Workers(
-            data_root=Path("unused"),
-            devices=("cpu",),
-            jobs=jobs,
-            threads=threads,
-            physical_batch_size=None,
-        )
-    )
-
-
-@pytest.mark.parametrize(
-    ("jobs", "threads", "ended"),
-    [(1, 1, 0), (2, 1, 2), (4, 1, 2), (1, 2, 3)],
-    ids=["a core is idle from the start", "at the last trial", "more jobs", "more threads"],
-)
-def test_work_starts_when_trials_leave_a_core_idle(
-    jobs: int, threads: int, ended: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(devices, "cores", lambda: 2)
-    trials = [make_trial("non-private", seed=seed) for seed in range(3)]
-    seen = []
-
-    def work() -> None:
-        seen.append(len(list((tmp_path / "trials").glob("*.parquet"))))
-
-    store.create(tmp_path)
-    sweeping.run_trials(trials, place(jobs, threads), tmp_path, None, quiet=True, meanwhile=work)
-    assert seen == [ended]
-
-
-def test_work_has_ended_when_the_trials_have(tmp_path: Path) -> None:
-    ended = threading.Event()
-
-    def work() -> None:
-        threading.Event().wait(1.0)
-        ended.set()
-
-    trials = [make_trial("non-private")]
-    store.create(tmp_path)
-    sweeping.run_trials(trials, place(1, 1), tmp_path, None, quiet=True, meanwhile=work)
-    assert ended.is_set()
-
-
-class Timer(runner.Here):
+class Timer(local.LocalBackend):
     """Times nothing, and says that it took the number of threads."""
 
     def time_engines(
         self, engines: Sequence[TimedName], workload: Workload
     ) -> Generator[list[dict[str, Any]]]:
         began = {"started_at": datetime.now(UTC)}
-        for process in range(runner.TIMED_PROCESSES):
+        for process in range(timing_task.TIMED_PROCESSES):
             for engine in engines:
                 yield [self.row(engine, workload, process) | began]
 
@@ -115,7 +60,7 @@ class Timer(runner.Here):
 
 def timer(threads: int = 1, physical_batch_size: int = 256) -> Timer:
     return Timer(
-        runner.Workers(
+        backend.Workers(
             data_root=Path("unused"),
             devices=("cpu",),
             jobs=1,
@@ -134,16 +79,16 @@ def timings_of(out: Path) -> set[tuple[int, int]]:
 
 def test_what_is_timed_otherwise_is_timed_anew_beside_it(tmp_path: Path) -> None:
     trials = [make_trial()]
-    count = len(sweeping.timed(trials))
+    count = len(plan.timed(trials))
     store.create(tmp_path)
     ways = [timer(), timer(threads=2), timer(physical_batch_size=64)]
     for place in ways:
-        assert sweeping.run_timings(trials, place, tmp_path, quiet=True) == []
+        assert timing_sweep.run_timings(trials, place, tmp_path, quiet=True) == []
     assert timings_of(tmp_path) == {(1, 256), (2, 256), (1, 64)}
     files = {path: path.read_bytes() for path in (tmp_path / "timings").iterdir()}
     assert len(files) == 3 * count
     for place in ways:  # all are there
-        sweeping.run_timings(trials, place, tmp_path, quiet=True)
+        timing_sweep.run_timings(trials, place, tmp_path, quiet=True)
         assert {path: path.read_bytes() for path in (tmp_path / "timings").iterdir()} == files
 
 
@@ -152,11 +97,11 @@ def test_what_another_machine_or_version_has_timed_is_timed_anew(name: str, tmp_
     trials = [make_trial()]
     store.create(tmp_path)
     there = [timer().row("fused", make_workload()) | {name: "another"}]
-    store.write_timings(tmp_path, sweeping.timing_name("fused", make_workload(), "cpu"), there)
-    sweeping.run_timings(trials, timer(), tmp_path, quiet=True)
+    store.write_timings(tmp_path, timing_sweep.timing_name("fused", make_workload(), "cpu"), there)
+    timing_sweep.run_timings(trials, timer(), tmp_path, quiet=True)
     of_fused = store.read_timings(tmp_path).query("engine == 'fused'")
     assert of_fused[name].eq("another").sum() == 1
-    assert of_fused[name].ne("another").sum() == runner.TIMED_PROCESSES
+    assert of_fused[name].ne("another").sum() == timing_task.TIMED_PROCESSES
 
 
 @pytest.mark.parametrize(
@@ -168,20 +113,20 @@ def test_what_was_timed_in_fewer_processes_is_timed_anew(
     trials = [make_trial()]
     store.create(tmp_path)
     rows = [timer().row("fused", make_workload(), process) for process in processes]
-    store.write_timings(tmp_path, sweeping.timing_name("fused", make_workload(), "cpu"), rows)
+    store.write_timings(tmp_path, timing_sweep.timing_name("fused", make_workload(), "cpu"), rows)
     known = store.read_timings(tmp_path)
     assert len(step_overhead.overhead(known)) == 1  # it is shown until then
-    assert sweeping.untimed(trials, known, {}) == sweeping.timed(trials)
-    sweeping.run_timings(trials, timer(), tmp_path, quiet=True)
+    assert plan.untimed(trials, known, {}) == plan.timed(trials)
+    timing_sweep.run_timings(trials, timer(), tmp_path, quiet=True)
     known = store.read_timings(tmp_path)
-    assert set(step_overhead.overhead(known)["processes"]) == {runner.TIMED_PROCESSES}
-    assert sweeping.untimed(trials, known, {}) == []
+    assert set(step_overhead.overhead(known)["processes"]) == {timing_task.TIMED_PROCESSES}
+    assert plan.untimed(trials, known, {}) == []
 
 
 def test_a_timing_measured_again_takes_the_place_of_the_first(tmp_path: Path) -> None:
     """Whatever name its file has by then, and with others beside it."""
     store.create(tmp_path)
-    name = sweeping.timing_name("fused", make_workload(), "cpu")
+    name = timing_sweep.timing_name("fused", make_workload(), "cpu")
     for place in (timer(), timer(threads=2)):
         store.write_timings(tmp_path, name, [place.row("fused", make_workload())])
     folder = tmp_path / "timings"
@@ -201,7 +146,7 @@ def test_a_copy_of_a_timing_is_left_out_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store.create(tmp_path)
-    name = sweeping.timing_name("fused", make_workload(), "cpu")
+    name = timing_sweep.timing_name("fused", make_workload(), "cpu")
     store.write_timings(tmp_path, name, [timer().row("fused", make_workload())])
     own = tmp_path / "timings" / f"{name}.parquet"
     assert len(store.read_timings(tmp_path)) == 1
@@ -228,8 +173,9 @@ class Failing(Timer):
                 yield [self.failed("opacus-ew", workload)]
 
     def failed(self, engine: TimedName, workload: Workload) -> dict[str, Any]:
-        seen = runner._failure(0, RuntimeError("no such kernel"))
-        return runner._failed_timing(engine, workload, self.workers, seen)
+        seen = trial_task.failure(0, RuntimeError("no such kernel"))
+        timing = timing_task.Timing(engine=engine, workload=workload, workers=self.workers)
+        return timing_task.failed_row(timing, seen)
 
 
 def test_a_timing_that_fails_is_recorded_and_tried_again(
@@ -238,9 +184,9 @@ def test_a_timing_that_fails_is_recorded_and_tried_again(
     place = Failing(timer().workers)
     trials = [make_trial()]
     engines = ("opacus-ew", "fused")
-    monkeypatch.setattr(sweeping, "timed", lambda _: [(each, make_workload()) for each in engines])
+    monkeypatch.setattr(plan, "timed", lambda _: [(each, make_workload()) for each in engines])
     store.create(tmp_path)
-    (line,) = sweeping.run_timings(trials, place, tmp_path, quiet=False)
+    (line,) = timing_sweep.run_timings(trials, place, tmp_path, quiet=False)
     why = "opacus-ew batch 64 on cpu: failed: RuntimeError: no such kernel"
     assert line == f"The timing of {why}"
     said = capsys.readouterr().err.splitlines()
@@ -256,30 +202,29 @@ def test_a_timing_that_fails_is_recorded_and_tried_again(
     # a failure takes the place of no measurement
     store.write_timings(tmp_path, "digits-fused-64-cpu", [place.failed("fused", make_workload())])
     assert set(store.read_timings(tmp_path)["engine"]) == {"fused"}
-    assert sweeping.run_timings(trials, timer(), tmp_path, quiet=True) == []
-    assert len(store.read_timings(tmp_path)) == 2 * runner.TIMED_PROCESSES
+    assert timing_sweep.run_timings(trials, timer(), tmp_path, quiet=True) == []
+    assert len(store.read_timings(tmp_path)) == 2 * timing_task.TIMED_PROCESSES
     assert store.failed_timings(tmp_path).empty
 
 
-def with_its_number(process: int, engine: str, *task: Any) -> Iterator[Any]:
-    """What a process sends of a timing, with its number; each engine has a fault of its own."""
-    if engine == "opacus-ew" and process == 1:
+def with_its_number(timing: timing_task.Timing, process: int) -> Iterator[Any]:
+    """The rows of a timing, with the process' id; each engine has a fault of its own."""
+    if timing.engine == "opacus-ew" and process == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    for rows in runner._timing_task(process, engine, *task):
-        if engine == "bookkeeping":
-            yield from out_of_memory(process, engine, *task)
-        else:
-            assert not isinstance(rows, BadInput)
-            yield [row | {"steps": os.getpid()} for row in rows]
+    if timing.engine == "bookkeeping":
+        yield from out_of_memory(timing, process)
+        return
+    for row in timing_task._task(timing, process):
+        yield row | {"steps": os.getpid()}
 
 
 def test_engines_are_timed_in_fresh_processes_and_a_dead_one_takes_no_other_with_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     engines: tuple[TimedName, ...] = ("bookkeeping", "opacus-ew", "fused")
-    monkeypatch.setattr(runner, "_timing_task", with_its_number)  # the processes have the old one
+    monkeypatch.setattr(timing_task, "_task", with_its_number)  # the processes have the old one
     found = list(
-        runner.time_engines(engines, make_workload(), timer().workers, processes=3, pairs=2)
+        timing_task.time_engines(engines, make_workload(), timer().workers, processes=3, pairs=2)
     )
     assert [(rows[0]["engine"], rows[0]["status"]) for rows in found] == [
         ("bookkeeping", "out-of-memory"),
@@ -304,13 +249,13 @@ def test_engines_are_timed_in_fresh_processes_and_a_dead_one_takes_no_other_with
 def test_a_dataset_that_no_timing_can_read_is_bad_input(tmp_path: Path) -> None:
     workers = replace(timer().workers, data_root=tmp_path)
     with pytest.raises(BadInput, match="Cannot load dataset=kmnist"):
-        list(runner.time_engines(["fused"], make_workload(dataset="kmnist"), workers))
+        list(timing_task.time_engines(["fused"], make_workload(dataset="kmnist"), workers))
 
 
 def test_a_sweep_whose_timings_fail_has_a_report_and_exit_code_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(runner, "_timing_task", out_of_memory)
+    monkeypatch.setattr(timing_task, "_task", out_of_memory)
     typed = "--dataset digits --batch-size 64 --noise-multiplier 1 --max-grad-norm 1 --epochs 1"
     typed += f" --no-baseline --device cpu --jobs 1 --out {tmp_path}"
     assert sweep.main(typed.split()) == 1
@@ -325,7 +270,7 @@ def test_a_report_is_of_the_timings_of_one_way(tmp_path: Path) -> None:
     store.create(tmp_path)
     trials = [make_trial()]
     for place in (timer(), timer(threads=2)):
-        sweeping.run_timings(trials, place, tmp_path, quiet=True)
+        timing_sweep.run_timings(trials, place, tmp_path, quiet=True)
     old = timer(threads=2).row("fused", make_workload())
     old |= {"torch_version": "1.0", "started_at": WHERE.started_at.replace(year=2020)}
     store.write_timings(tmp_path, "digits-fused-64-cpu", [old])
@@ -335,6 +280,6 @@ def test_a_report_is_of_the_timings_of_one_way(tmp_path: Path) -> None:
     ratios = {line.split(",")[numbers[0].split(",").index("overhead_ratio")] for line in numbers}
     assert ratios == {"overhead_ratio", "2.0"}  # of the latest, and not a median of both
     page = written.page.read_text(encoding="utf-8")
-    count = len(sweeping.timed(trials)) * runner.TIMED_PROCESSES + 1
+    count = len(plan.timed(trials)) * timing_task.TIMED_PROCESSES + 1
     assert f"{count} timed pairs were measured otherwise" in page
     assert "1 thread(s)" in page

@@ -39,6 +39,25 @@ def test_a_model_takes_the_datasets_batches(model: str, dataset: str) -> None:
 
 
 @pytest.mark.parametrize(("model", "dataset"), ALLOWED)
+def test_multiply_adds_are_those_of_its_layers(model: str, dataset: str) -> None:
+    counted = 0
+
+    def count(layer: nn.Module, _inputs: object, output: torch.Tensor) -> None:
+        nonlocal counted
+        if isinstance(layer, nn.Conv2d):
+            counted += output[0].numel() * layer.weight[0].numel()
+        elif isinstance(layer, nn.Linear):
+            counted += layer.weight.numel()
+
+    built, data = models.build(model, dataset, seed=0, device="cpu"), datasets.spec(dataset)
+    for layer in built.modules():
+        layer.register_forward_hook(count)
+    built(torch.zeros(1, *data.input_shape))
+    multiply_adds = models.spec(model).multiply_adds
+    assert multiply_adds is None or multiply_adds(data.input_shape, data.classes) == counted
+
+
+@pytest.mark.parametrize(("model", "dataset"), ALLOWED)
 def test_initial_weights_are_the_seeds(model: str, dataset: str) -> None:
     torch.manual_seed(0)
     expected = torch.rand(2)

@@ -1,1 +1,1 @@
-"""What `python -m dpbench.compare` is made of: differences, and which of them are changes."""
+"""Comparison of two stores: differences, which of them are regressions, and what was checked."""

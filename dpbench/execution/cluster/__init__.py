@@ -1,9 +1,9 @@
-"""Trials to a dask.distributed cluster that somebody has started, and their rows back.
+"""Trials to a dask.distributed cluster that the user has started, and their rows back.
 
 Only trials travel out, and rows back: workers have dpbench, torch and the data themselves.
 """
 
-from dpbench.execution.cluster.client import Cluster
+from dpbench.execution.cluster.dask_backend import DaskBackend
 from dpbench.execution.cluster.scheduler import Address, connected
 
-__all__ = ["Address", "Cluster", "connected"]
+__all__ = ["Address", "DaskBackend", "connected"]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpbench.errors import BadInput
-from dpbench.execution.cluster.errors import first_line
+from dpbench.errors import ClusterError
+from dpbench.execution.cluster.messages import first_line
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -42,13 +42,13 @@ def connected(address: Address) -> Iterator["Client"]:
     """A client of the scheduler; what it had out is given up when the context ends.
 
     Raises:
-        BadInput: dask.distributed is not installed, or no scheduler answers there.
+        ClusterError: dask.distributed is not installed, or no scheduler answers there.
     """
     try:
         from distributed import Client
         from distributed.utils import LoopRunner
     except ImportError as error:
-        raise BadInput(
+        raise ClusterError(
             "Expected dask.distributed for --scheduler; pip install 'dpbench-sgd[dask]'."
         ) from error
     security = _security(address)
@@ -108,7 +108,7 @@ def _security(address: Address) -> "Security":
     given = {name: str(path) for name, path in tls.items() if path is not None}
     for path in given.values():
         if not Path(path).is_file():
-            raise BadInput(f"Expected {path!r} to be a file in PEM format.")
+            raise ClusterError(f"Expected {path!r} to be a file in PEM format.")
     return Security(require_encryption=True, **given) if given else Security()
 
 
@@ -120,28 +120,28 @@ def _scheduler(address: Address, security: "Security") -> str:
         try:
             named = str(json.loads(file.read_bytes())["address"])
         except (OSError, ValueError, LookupError, TypeError) as error:
-            raise BadInput(
+            raise ClusterError(
                 f"Expected scheduler_file={str(file)!r} to be a file, as dask writes it: "
                 f"{first_line(error)}"
             ) from error
     match = _ADDRESS.fullmatch(named)
     if match is None or not 0 < int(match[3]) < 1 << 16:
-        raise BadInput(
+        raise ClusterError(
             f"Expected a scheduler at tcp://HOST:PORT or tls://HOST:PORT, not at {named!r}."
         )
     try:
         opened = security.get_connection_args("client").get("ssl_context") is not None
     except (OSError, ValueError, TypeError, RuntimeError) as error:
-        raise BadInput(f"Expected a certificate and its key: {first_line(error)}") from error
+        raise ClusterError(f"Expected a certificate and its key: {first_line(error)}") from error
     if match[1] == "tls" and not opened:
-        raise BadInput(f"Expected --tls-ca-file, --tls-cert and --tls-key for {named}.")
+        raise ClusterError(f"Expected --tls-ca-file, --tls-cert and --tls-key for {named}.")
     if match[1] != "tls" and security.require_encryption:
-        raise BadInput(f"Expected tls://HOST:PORT with --tls-ca-file and its kin, not {named}.")
+        raise ClusterError(f"Expected tls://HOST:PORT with --tls-ca-file and its kin, not {named}.")
     return named
 
 
 def _probe(address: Address, scheduler: str, security: "Security", loop: Any) -> None:
-    """Raises BadInput where no scheduler of dask answers soon."""
+    """Raises ClusterError where no scheduler of dask answers soon."""
     from distributed.comm import connect
     from distributed.utils import sync
 
@@ -158,8 +158,8 @@ def _probe(address: Address, scheduler: str, security: "Security", loop: Any) ->
     try:
         found = sync(loop, kind, callback_timeout=CONNECT_SECONDS + 1)
     except Exception as error:  # whatever it is that listens there
-        raise BadInput(
+        raise ClusterError(
             f"Expected a scheduler at {address}, and none answers: {first_line(error)}"
         ) from error
     if found != "Scheduler":
-        raise BadInput(f"Expected a scheduler at {address}, and there is a {found}.")
+        raise ClusterError(f"Expected a scheduler at {address}, and there is a {found}.")

@@ -1,4 +1,4 @@
-"""A report's contents -> one HTML file that needs no other: no network, no script to be read."""
+"""The HTML page of a report: one file that needs no network and no script."""
 
 from dpbench.reporting.page.contents import Contents
 from dpbench.reporting.page.render import render

@@ -1,7 +1,6 @@
 """Sweeps through a real scheduler and real workers, which die, stall, lack things and join late."""
 
 import json
-import os
 import shutil
 import signal
 import socket
@@ -17,13 +16,13 @@ import psutil
 import pytest
 import torch
 from clusters import Processes, sweep, wait_for
-from factories import TESTS, make_trial, make_workload
-from remote_work import time_slowly, unfit_by_name, wait_a_while
+from factories import make_trial, make_workload
+from remote_work import out_of_memory, time_slowly, unfit_by_name, wait_a_while
 
 from dpbench import cli, store
 from dpbench import sweep as sweep_command
 from dpbench.errors import BadInput
-from dpbench.execution import cluster, runner
+from dpbench.execution import backend, cluster, timing_task
 from dpbench.execution.cluster import remote_calls
 from dpbench.trial import TIMED_UNDER
 
@@ -197,28 +196,30 @@ def test_a_worker_that_stalls_is_passed_over(processes: Processes, tmp_path: Pat
 def test_what_workers_lack_is_said_at_once(
     processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "TIMED_PROCESSES", 2)
+    monkeypatch.setattr(timing_task, "TIMED_PROCESSES", 2)
     processes.scheduler()
     without = {"DPBENCH_DATA": str(tmp_path / "empty")}
     processes.worker(environment=without)
     flags = ("--scheduler-file", str(processes.file), *QUICK, "--dataset", "mnist")
-    workers = runner.Workers(
+    workers = backend.Workers(
         data_root=tmp_path, devices=("cpu",), jobs=1, threads=1, physical_batch_size=256
     )
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
         client.wait_for_workers(1, timeout=60)
-        other = remote_calls.Kit(dataset="digits", versions={"dpbench": "9.9", "torch": "1.0"})
+        other = remote_calls.Requirements(
+            dataset="digits", versions={"dpbench": "9.9", "torch": "1.0"}
+        )
         with pytest.raises(BadInput, match=r"it has dpbench .*, not 9\.9 \(--other-versions"):
-            cluster.Cluster(client, workers, other).check()
-        any_version = remote_calls.Kit(dataset="digits", versions=None)
-        place = cluster.Cluster(client, workers, any_version)
+            cluster.DaskBackend(client, workers, other).check()
+        any_version = remote_calls.Requirements(dataset="digits", versions=None)
+        place = cluster.DaskBackend(client, workers, any_version)
         place.check()
         assert str(place) == "1 at a time, on 1 workers of a cluster"
         parts = list(place.time_engines(["fused", "non-private"], make_workload()))
-        assert len(parts) == 2 * runner.TIMED_PROCESSES
-        assert {len(rows) for rows in parts} == {runner.TIMED_PAIRS}
+        assert len(parts) == 2 * timing_task.TIMED_PROCESSES
+        assert {len(rows) for rows in parts} == {timing_task.TIMED_PAIRS}
         timed = [row for rows in parts for row in rows if row["engine"] == "fused"]
-        assert {row["process"] for row in timed} == set(range(runner.TIMED_PROCESSES))
+        assert {row["process"] for row in timed} == set(range(timing_task.TIMED_PROCESSES))
         assert {name: timed[0][name] for name in TIMED_UNDER} == place.conditions()
         store.create(tmp_path / "timed")
         store.write_timings(tmp_path / "timed", "fused", timed)
@@ -233,14 +234,14 @@ def test_what_workers_lack_is_said_at_once(
 def test_gpu_trials_take_their_share_of_the_resource(processes: Processes, tmp_path: Path) -> None:
     processes.scheduler()
     processes.worker("--nthreads", "4")
-    workers = runner.Workers(
+    workers = backend.Workers(
         data_root=tmp_path, devices=("cpu",), jobs=1, threads=1, physical_batch_size=256
     )
-    kit = remote_calls.Kit(dataset="digits", versions=None)
+    requirements = remote_calls.Requirements(dataset="digits", versions=None)
     trials = [make_trial(seed=seed) for seed in range(6)]
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
         client.wait_for_workers(1, timeout=60)
-        place = cluster.Cluster(client, workers, kit, gpu_share=0.5, work=wait_a_while)
+        place = cluster.DaskBackend(client, workers, requirements, gpu_share=0.5, work=wait_a_while)
         with pytest.raises(BadInput, match=r"a worker with 0\.5 of the resource GPU"):
             place.check()
         processes.worker("--nthreads", "4", "--resources", "GPU=1")
@@ -254,8 +255,8 @@ def test_gpu_trials_take_their_share_of_the_resource(processes: Processes, tmp_p
     assert max(at_once) == 2
 
 
-def workers_of(folder: Path) -> runner.Workers:
-    return runner.Workers(
+def workers_of(folder: Path) -> backend.Workers:
+    return backend.Workers(
         data_root=folder, devices=("cpu",), jobs=1, threads=1, physical_batch_size=256
     )
 
@@ -265,11 +266,11 @@ def test_no_trial_waits_for_who_has_gone(
 ) -> None:
     processes.scheduler()
     first, _ = processes.worker(), processes.worker(environment={"UNFIT": "1"})
-    kit = remote_calls.Kit(dataset="digits", versions=None)
+    requirements = remote_calls.Requirements(dataset="digits", versions=None)
     trials = [make_trial(seed=seed) for seed in range(8)]
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
         client.wait_for_workers(2, timeout=60)
-        place = cluster.Cluster(client, workers_of(tmp_path), kit, work=unfit_by_name)
+        place = cluster.DaskBackend(client, workers_of(tmp_path), requirements, work=unfit_by_name)
         running = place.run(trials)
         seen = [next(running)[0], next(running)[0]]
         first.kill()
@@ -284,11 +285,11 @@ def test_a_worker_without_the_work_is_not_the_trials_fault(
 ) -> None:
     processes.scheduler()
     processes.worker()
-    kit = remote_calls.Kit(dataset="digits", versions=None)
+    requirements = remote_calls.Requirements(dataset="digits", versions=None)
     trials = [make_trial(seed=seed) for seed in range(8)]
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
         client.wait_for_workers(1, timeout=60)
-        place = cluster.Cluster(client, workers_of(tmp_path), kit, work=wait_a_while)
+        place = cluster.DaskBackend(client, workers_of(tmp_path), requirements, work=wait_a_while)
         place.check()
         processes.worker(environment={"PYTHONPATH": ""})  # it cannot find this module
         client.wait_for_workers(2, timeout=60)
@@ -302,17 +303,12 @@ def test_a_timing_that_fails_on_a_worker_is_its_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The worker lacks nothing: it may run trials, and time other engines."""
-    broken = (
-        "from dpbench import timing; from dpbench.execution import runner\n"
-        "from remote_work import out_of_memory\n"
-        "runner._timing_task = out_of_memory"
+    monkeypatch.setattr(timing_task, "_task", out_of_memory)
+    monkeypatch.setattr(remote_calls, "_cancelled", lambda: lambda: False)
+    requirements = remote_calls.Requirements(dataset="digits", versions=None)
+    found = remote_calls.time_engines(
+        ["fused"], make_workload(), workers_of(tmp_path), requirements, (2, 3)
     )
-    program = remote_calls._TIMING.replace("from dpbench import timing", broken)
-    monkeypatch.setattr(remote_calls, "_TIMING", program)
-    monkeypatch.setattr(remote_calls, "_given_up", lambda: lambda: False)
-    monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
-    kit = remote_calls.Kit(dataset="digits", versions=None)
-    found = remote_calls.time_engines(["fused"], make_workload(), workers_of(tmp_path), kit, (2, 3))
     assert isinstance(found, list)
     (row,) = found
     assert (row["engine"], row["status"]) == ("fused", "out-of-memory")
@@ -324,12 +320,12 @@ def test_a_timing_goes_on_elsewhere(
 ) -> None:
     monkeypatch.setattr(remote_calls, "time_engines", time_slowly)
     processes.scheduler()
-    kit = remote_calls.Kit(dataset="digits", versions=None)
+    requirements = remote_calls.Requirements(dataset="digits", versions=None)
     processes.worker()
     first = processes.worker("--resources", "GPU=1")
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
         client.wait_for_workers(2, timeout=60)
-        place = cluster.Cluster(client, workers_of(tmp_path), kit, gpu_share=0.5)
+        place = cluster.DaskBackend(client, workers_of(tmp_path), requirements, gpu_share=0.5)
         place.check()
         assert str(place) == "1 at a time, on 1 workers of a cluster"  # which has one thread
         threading.Timer(1, first.kill).start()
@@ -344,10 +340,10 @@ def test_a_scheduler_that_has_gone_is_one_line(
     monkeypatch.setattr("dpbench.execution.cluster.scheduler.RECONNECT_SECONDS", 3)
     scheduler = processes.scheduler()
     processes.worker()
-    kit = remote_calls.Kit(dataset="digits", versions=None)
+    requirements = remote_calls.Requirements(dataset="digits", versions=None)
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
         client.wait_for_workers(1, timeout=60)
-        place = cluster.Cluster(client, workers_of(tmp_path), kit, work=wait_a_while)
+        place = cluster.DaskBackend(client, workers_of(tmp_path), requirements, work=wait_a_while)
         running = place.run([make_trial(seed=seed) for seed in range(8)])
         next(running)
         scheduler.kill()
@@ -363,19 +359,19 @@ def test_who_does_not_answer_is_passed_over(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("dpbench.execution.cluster.client.ANSWER_SECONDS", 4)
+    monkeypatch.setattr("dpbench.execution.cluster.dask_workers.ANSWER_SECONDS", 4)
     processes.scheduler()
     stalled = processes.worker()
-    kit = remote_calls.Kit(dataset="digits", versions=None)
+    requirements = remote_calls.Requirements(dataset="digits", versions=None)
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
         client.wait_for_workers(1, timeout=60)
-        place = cluster.Cluster(client, workers_of(tmp_path), kit)
+        place = cluster.DaskBackend(client, workers_of(tmp_path), requirements)
         stalled.send_signal(signal.SIGSTOP)
         with pytest.raises(BadInput, match="that answer, and none does"):
             place.check()
         processes.worker()
         client.wait_for_workers(2, timeout=60)
-        monkeypatch.setattr("dpbench.execution.cluster.client.ANSWER_SECONDS", 20)
+        monkeypatch.setattr("dpbench.execution.cluster.dask_workers.ANSWER_SECONDS", 20)
         place.check()
         assert "Passed over, for they do not answer: tcp://" in capsys.readouterr().err
         assert str(place) == "1 at a time, on 1 workers of a cluster"
@@ -406,9 +402,11 @@ def test_a_scheduler_file_that_is_none(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_worker_says_that_it_has_no_gpu() -> None:
-    kit = remote_calls.Kit(dataset="digits", versions=remote_calls.versions(), device="cuda")
-    assert remote_calls.lacks(kit) == "it has no CUDA device"
-    assert remote_calls.lacks(replace(kit, device="cpu")) is None
+    requirements = remote_calls.Requirements(
+        dataset="digits", versions=remote_calls.versions(), device="cuda"
+    )
+    assert remote_calls.lacks(requirements) == "it has no CUDA device"
+    assert remote_calls.lacks(replace(requirements, device="cpu")) is None
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl for a certificate")

@@ -1,0 +1,76 @@
+"""What a sweep has to run: the trials and the timings that its store does not hold yet."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from dpbench.analysis import trial_rows
+from dpbench.execution.timing_task import TIMED_PROCESSES
+from dpbench.trial import (
+    ENGINES,
+    FAILURES,
+    NON_PRIVATE,
+    PASSING_FAILURES,
+    PRIVATE_ENGINES,
+    EngineName,
+    Trial,
+    Workload,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def missing(
+    trials: Sequence[Trial], states: Mapping[str, str], retry_failed: bool | None
+) -> list[Trial]:
+    """The trials to run: those without a result, and of the failed ones those to try again.
+
+    Args:
+        trials: The whole grid.
+        states: As of `store.states`.
+        retry_failed: Whether to try all failed trials again, or none; None for those that crashed
+            or found too little memory.
+    """
+    again = {None: PASSING_FAILURES, True: tuple(FAILURES), False: ()}[retry_failed]
+    return [trial for trial in trials if states.get(trial.trial_id) in (None, *again)]
+
+
+def timed(trials: Sequence[Trial]) -> list[tuple[EngineName, Workload]]:
+    """The engines to time, and what to time them on.
+
+    Those are every private engine, and non-private against itself, which shows the noise of the
+    machine.
+    """
+    engines = {NON_PRIVATE, *PRIVATE_ENGINES, *(trial.engine for trial in trials)}
+    models = dict.fromkeys(trial.model for trial in trials)
+    batch_sizes = sorted({trial.batch_size for trial in trials})
+    return [
+        (engine, Workload(dataset=trials[0].dataset, model=model, batch_size=size))
+        for model in models
+        for engine in ENGINES
+        if engine in engines
+        for size in batch_sizes
+    ]
+
+
+def untimed(
+    trials: Sequence[Trial], known: "pd.DataFrame", conditions: Mapping[str, object]
+) -> list[tuple[EngineName, Workload]]:
+    """The engines that are still to be timed, and what to time them on.
+
+    Those that an older dpbench has timed in fewer processes are among them.
+
+    Args:
+        trials: The whole grid.
+        known: Rows of `store.read_timings`; what was measured on another machine, or with other
+            threads or versions, does not count.
+        conditions: Of each of TIMED_UNDER, or of those that are known.
+    """
+    known = trial_rows.where(known, {"dataset": trials[0].dataset, **conditions})
+    processes = known.groupby(["engine", "model", "batch_size"])["process"].nunique()
+    done = set(processes.index[processes >= TIMED_PROCESSES])
+    return [
+        (engine, workload)
+        for engine, workload in timed(trials)
+        if (engine, workload.model, workload.batch_size) not in done
+    ]

@@ -1,0 +1,150 @@
+"""Engines timed in several fresh processes, one after the other.
+
+What differs between processes, such as the addresses of their memory, changes a step's speed by
+more than repeating it within one of them shows.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from dpbench.execution import provenance, trial_task
+from dpbench.execution.backend import Workers
+from dpbench.execution.schedule import Row
+from dpbench.processes.worker_pool import Death, WorkerPool
+from dpbench.trial import Epoch, TimedName, Workload
+
+TIMED_PROCESSES = 6  # of each timing: the range of six medians is an interval of 96.9 %
+TIMED_PAIRS = 3  # in each process
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """An engine to time, in each of several processes.
+
+    Attributes:
+        engine: How steps are computed.
+        workload: What steps are timed on.
+        workers: On the first of their devices.
+        pairs: Of the engine and the non-private step, in each process.
+    """
+
+    engine: TimedName
+    workload: Workload
+    workers: Workers
+    pairs: int = TIMED_PAIRS
+
+
+def time_engines(
+    engines: Sequence[TimedName],
+    workload: Workload,
+    workers: Workers,
+    *,
+    processes: int = TIMED_PROCESSES,
+    pairs: int = TIMED_PAIRS,
+) -> Generator[list[Row]]:
+    """Times each engine in so many fresh processes, on the first of the workers' devices.
+
+    Yields the rows of one engine in one process at a time: all engines in the first process, then
+    all in the second, and so on. Between them the process waits. If it dies of an engine, another
+    one goes on. The step's memory is measured once, in the first process or after it. A failure is
+    one row that says why, and the engine's last.
+
+    Raises:
+        BadInput: The dataset cannot be read.
+    """
+    shared: dict[str, Row] = {}  # by engine: what all its rows have in common
+    failed: set[str] = set()
+    for process in range(processes):
+        with WorkerPool(partial(trial_task.prepare, workers), _task, environment={}) as pool:
+            for engine in engines:
+                if engine in failed:
+                    continue
+                timing = Timing(
+                    engine=engine,
+                    workload=workload,
+                    workers=workers,
+                    pairs=pairs,
+                )
+                rows = _with_memory(pool.run(0, timing, process), timing, process)
+                if rows[0]["status"] == "ok":
+                    common = {name: rows[0][name] for name in ("started_at", "peak_memory_bytes")}
+                    yield [row | shared.setdefault(engine, common) for row in rows]
+                else:
+                    failed.add(engine)
+                    yield rows
+
+
+def _task(timing: Timing, process: int) -> Iterator[Row]:
+    """The rows of one timing in this process, which has that number.
+
+    On a GPU, the first process measures the step's memory afterwards.
+
+    Raises:
+        BadInput: The dataset cannot be read.
+    """
+    import torch
+
+    from dpbench import store
+    from dpbench.datasets import loading
+    from dpbench.measurement import memory, step_timing
+
+    workers, asked = timing.workers, (timing.engine, timing.workload)
+    device, physical = workers.devices[0], workers.physical_batch_size
+    torch.set_num_threads(workers.threads)
+    data = loading.load(timing.workload.dataset, workers.data_root, device)
+    held = None
+    try:
+        where = provenance.environment(
+            timing.engine, timing.workload.dataset, timing.workload.model, workers, concurrent=0
+        )
+        measured = step_timing.measure(
+            *asked, data, pairs=timing.pairs, physical_batch_size=physical
+        )
+        if device != "cpu" and process == 0:
+            held = memory.allocated_growth(*asked, device, physical_batch_size=physical)
+    except Exception as error:  # of any kind: it is this timing's result
+        yield failed_row(timing, trial_task.failure(0, error))
+        return
+    for each in measured:
+        yield store.timing_row(replace(each, process=process, peak_memory_bytes=held), where)
+
+
+def _with_memory(sent: list[Row] | Death, timing: Timing, process: int) -> list[Row]:
+    """The rows of an engine in one process, with the step's memory in those of the first one."""
+    workers = timing.workers
+    if isinstance(sent, Death):
+        reason = f"the process that timed it died: {sent}"
+        return [failed_row(timing, Epoch(epoch=0, status="crashed", reason=reason))]
+    if process or sent[0]["status"] != "ok" or workers.devices[0] != "cpu":
+        return sent
+    from dpbench.measurement import memory  # the process that has timed it waits meanwhile
+
+    try:
+        held = memory.resident_growth(
+            timing.engine,
+            timing.workload,
+            threads=workers.threads,
+            physical_batch_size=workers.physical_batch_size,
+        )
+    except Exception as error:  # of any kind: it is this timing's result
+        return [failed_row(timing, trial_task.failure(0, error))]
+    return [row | {"peak_memory_bytes": held} for row in sent]
+
+
+def failed_row(timing: Timing, seen: Epoch) -> Row:
+    """The row of a timing that failed."""
+    from dpbench import store
+
+    workload = timing.workload
+    return store.failed_timing_row(
+        provenance.without_gpu(
+            timing.engine, workload.dataset, workload.model, timing.workers, concurrent=0
+        ),
+        dataset=workload.dataset,
+        model=workload.model,
+        engine=timing.engine,
+        batch_size=workload.batch_size,
+        status=seen.status,
+        reason=str(seen.reason),
+    )
