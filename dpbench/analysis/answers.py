@@ -17,6 +17,7 @@ class Setting:
     are None where they were not counted.
     """
 
+    model: str
     engine: str
     sampling: str
     noise_multiplier: float
@@ -24,6 +25,8 @@ class Setting:
     batch_size: int
     learning_rate: float
     momentum: float
+    optimizer: str = "sgd"
+    clipping: str = "flat"
     epochs: int
     train_examples: int | None = None
     steps: int | None = None
@@ -121,6 +124,7 @@ class Baseline:
     """
 
     dataset: str
+    model: str
     engine: str
     batch_size: int
     learning_rate: float

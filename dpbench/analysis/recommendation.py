@@ -50,6 +50,7 @@ def baseline(trials: pd.DataFrame, confirmations: pd.DataFrame | None = None) ->
     )
     return Baseline(
         dataset=str(arm["dataset"]),
+        model=str(arm["model"]),
         engine=str(arm["engine"]),
         batch_size=int(arm["batch_size"]),
         learning_rate=float(arm["learning_rate"]),
@@ -229,6 +230,7 @@ def _ahead(one: pd.DataFrame, other: pd.DataFrame) -> Difference:
 def _setting(arm: "pd.Series[Any]") -> Setting:
     counted = pd.notna(arm["sample_rate"]) and pd.notna(arm["steps"])
     return Setting(
+        model=str(arm["model"]),
         engine=str(arm["engine"]),
         sampling=str(arm["sampling"]),
         noise_multiplier=float(arm["noise_multiplier"]),
@@ -236,6 +238,8 @@ def _setting(arm: "pd.Series[Any]") -> Setting:
         batch_size=int(arm["batch_size"]),
         learning_rate=float(arm["learning_rate"]),
         momentum=float(arm["momentum"]),
+        optimizer=str(arm["optimizer"]),
+        clipping=str(arm["clipping"]),
         epochs=int(arm["epoch"]),
         train_examples=round(arm["batch_size"] / arm["sample_rate"]) if counted else None,
         steps=int(arm["steps"]) if counted else None,

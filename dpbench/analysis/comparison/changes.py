@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from dpbench.trial import LATER_DEFAULTS
+
 Table = tuple[Sequence[str], list[Sequence[str]]]  # header and rows
 Words = Callable[[Mapping[Any, Any]], str]  # row -> what got worse
 
@@ -44,6 +46,9 @@ def _label(row: Mapping[Any, Any], telling: Sequence[str]) -> str:
         words.append(f"lr {row['learning_rate']:g} epochs {row['epochs']:.0f}")
     if row.get("momentum"):
         words.append(f"momentum {row['momentum']:g}")
+    words += [
+        str(row[name]) for name, usual in LATER_DEFAULTS.items() if row.get(name, usual) != usual
+    ]
     if row.get("sampling", "poisson") != "poisson":
         words.append(str(row["sampling"]))
     if "device" in row:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from dpbench.analysis import arm_means, trial_rows
 from dpbench.reporting import quantities
-from dpbench.trial import Environment
+from dpbench.trial import LATER_DEFAULTS, Environment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +57,21 @@ _ASKED = {
     "engine": "",
     "sampling": "",
     "momentum": "g",
+    "optimizer": "",
+    "clipping": "",
     "dataset": "",
     "delta": "short",
     "validation_examples": "d",
 }
+
+
+def _asked(trials: pd.DataFrame) -> dict[str, str]:
+    """_ASKED without the later fields that have their default in every row."""
+    return {
+        name: form
+        for name, form in _ASKED.items()
+        if name not in LATER_DEFAULTS or (trials[name] != LATER_DEFAULTS[name]).any()
+    }
 
 
 def arms_table(trials: pd.DataFrame) -> Table:
@@ -84,12 +95,13 @@ def _arms(name: str, title: str, trials: pd.DataFrame, *, empty: str) -> Table:
         validation=100 * arms["validation_accuracy"],
         neighbours=arms["sampling"].map(_NEIGHBOURS).where(arms["epsilon"].notna()),
     ).rename(columns={"accuracy": "accuracy %", "interval": "± points", "validation": "valid. %"})
+    asked = _asked(arms)
     formats = {
         "accuracy %": ".2f",
         "± points": ".2f",
         "epsilon": ".3f",
         "neighbours": "",
-        **_ASKED,
+        **asked,
         "seeds": "d",
         "valid. %": ".2f",
         "accountant": "",
@@ -99,7 +111,7 @@ def _arms(name: str, title: str, trials: pd.DataFrame, *, empty: str) -> Table:
         title,
         shown=shown,
         formats=formats,
-        common=("neighbours", *_ASKED) if len(arms) > 1 else (),
+        common=("neighbours", *asked) if len(arms) > 1 else (),
         rows=arms,
         empty=empty,
     )
@@ -108,13 +120,14 @@ def _arms(name: str, title: str, trials: pd.DataFrame, *, empty: str) -> Table:
 def failures_table(trials: pd.DataFrame) -> Table:
     """Every trial that failed, with its reason."""
     failed = trial_rows.failures(trials)
-    formats = {"status": "", "reason": "", **_ASKED, "seed": "d", "epoch": "d"}
+    asked = _asked(failed)
+    formats = {"status": "", "reason": "", **asked, "seed": "d", "epoch": "d"}
     return _table(
         "failures",
         "Failures",
         shown=failed,
         formats=formats,
-        common=_ASKED if len(failed) > 1 else (),
+        common=asked if len(failed) > 1 else (),
         rows=failed,
         empty="No trial has failed.",
     )
