@@ -22,9 +22,8 @@ from dpbench.auditing.finding import Finding, judge
 from dpbench.auditing.one_run import Guesses, guess
 from dpbench.auditing.residuals import Residuals
 from dpbench.measurement import environment
-from dpbench.trial import EngineName
 
-ENGINES: tuple[EngineName, ...] = ("fused", "bookkeeping")
+ENGINES: tuple[str, ...] = ("fused", "bookkeeping")
 WANTED_BY_GUESSES = 0.6  # of the claim, on average over a correct engine's seeds
 WANTED_BY_NOISE = 0.95
 WANTED_REFUTED = 0.95  # of audits of an engine with a defect
@@ -74,7 +73,7 @@ def as_wanted(arms: Sequence[Arm], games_refuted: int) -> bool:
     )
 
 
-def claim_for(engine: EngineName, broken: Break | None) -> Claim:
+def claim_for(engine: str, broken: Break | None) -> Claim:
     """The command's default."""
     size = default_batch_size(Claim(engine=engine).canaries, broken)
     return Claim(engine=engine, broken=broken, batch_size=size)

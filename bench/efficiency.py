@@ -14,10 +14,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dpbench import cli, store, strings
+from dpbench import cli, engines, store, strings
 from dpbench.analysis import trial_rows
 from dpbench.datasets import loading, resolution
-from dpbench.engines import fused
 from dpbench.measurement import devices, environment
 
 WANTED = 0.85  # of a sweep of two minutes or more
@@ -59,7 +58,7 @@ def _run(given: argparse.Namespace) -> int:
     jobs = devices.cores()
     dataset, root = "digits" if given.short else "mnist", resolution.data_root(given.data_root)
     loading.load(dataset, root, "cpu")  # says what is missing, before the sweep
-    fused.compile_kernel()
+    engines.prepare()
     with tempfile.TemporaryDirectory() as folder:
         asked = ["--dataset", dataset, "--no-timing", "--quiet", "--device", "cpu", "--out", folder]
         asked += ["--data-root", str(root), "--jobs", str(jobs)]

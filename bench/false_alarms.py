@@ -29,14 +29,13 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from dpbench import cli, store, strings
+from dpbench import cli, engines, store, strings
 from dpbench.analysis import trial_rows
 from dpbench.analysis.comparison import differences
 from dpbench.analysis.statistics import CONFIDENCE
 from dpbench.analysis.trial_rows import ARM
 from dpbench.measurement import environment
 from dpbench.store import history
-from dpbench.trial import NON_PRIVATE_ENGINES
 
 STORE = Path(__file__).parent.parent / "results" / "mnist"
 IMAGES = 10_000  # of MNIST's test set
@@ -158,7 +157,7 @@ def regressions(
         after = drawn_from.mean[:, None] + _spread(drawn_from, rng, shape)
     falls = np.full(shape[:2], float(arms == "all"))  # [comparisons, arms]
     if arms == "private":
-        falls[:, ~drawn_from.arms["engine"].isin(NON_PRIVATE_ENGINES)] = 1
+        falls[:, ~drawn_from.arms["engine"].isin(engines.non_private_names())] = 1
     elif arms == "one":
         falls[np.arange(times), rng.integers(0, shape[1], times)] = 1
     after = after - fall * falls[:, :, None]

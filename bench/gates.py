@@ -16,7 +16,7 @@ from dpbench import engines, models
 from dpbench.analysis import step_overhead
 from dpbench.datasets import Data
 from dpbench.measurement import environment, step_timing
-from dpbench.trial import EngineName, Workload
+from dpbench.trial import Workload
 
 LIMITS: Mapping[str, Any] = tomllib.loads(
     (Path(__file__).parent / "limits.toml").read_text(encoding="utf-8")
@@ -81,7 +81,7 @@ def workload(batch_size: int) -> Workload:
     return Workload(dataset="digits", model="tutorial-cnn", batch_size=batch_size)
 
 
-def overhead(engine: EngineName, batch_size: int, dataset: Data, pairs: int) -> Look:
+def overhead(engine: str, batch_size: int, dataset: Data, pairs: int) -> Look:
     """The engine's step against the non-private one."""
     timings = step_timing.measure(
         engine, workload(batch_size), dataset, pairs=pairs, physical_batch_size=PHYSICAL_BATCH_SIZE
@@ -110,13 +110,14 @@ def against(ours: Callable[[], object], plain: Callable[[], object], pairs: int)
     return Look(ratio=statistics.median(ratios), low=min(ratios), high=max(ratios), pairs=pairs)
 
 
-def where(engine: EngineName = "fused") -> dict[str, Any]:
+def where(engine: str = "fused") -> dict[str, Any]:
     """Versions, hardware and threads, for `benchmark.extra_info`."""
     model = models.build("tutorial-cnn", "mnist", seed=0, device="cpu")
-    implementation = engines.implementation(engine, model)
+    trial = step_timing.trial_of(engine, workload(64))
+    implementation = engines.implementation(trial, model)
     row = asdict(
         environment.describe(
-            implementation=implementation,
+            implementation=implementation.name,
             device="cpu",
             threads=1,
             memory_format=engines.memory_format(implementation, "cpu"),

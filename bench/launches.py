@@ -21,13 +21,14 @@ from torch.profiler import ProfilerActivity, profile
 
 from dpbench import cli, engines, models, strings
 from dpbench.datasets import Data, loading, resolution
+from dpbench.engines.protocol import Engine
 from dpbench.errors import BadInput
 from dpbench.execution import backend
 from dpbench.measurement import devices, environment, step_timing
 from dpbench.training.loop import synchronise
-from dpbench.trial import EngineName, Workload
+from dpbench.trial import Workload
 
-ENGINES: tuple[EngineName, ...] = ("non-private", "bookkeeping", "opacus-hooks")
+ENGINES: tuple[str, ...] = ("non-private", "bookkeeping", "opacus-hooks")
 STACK = 10  # trials: as those of a batch size in the default grid, one baseline among them
 STEPS = 50  # of a block
 PROFILED_STEPS = 10
@@ -100,22 +101,22 @@ def _arms(
     most = backend.usual_physical_batch_size(device)
     workload = Workload(dataset="mnist", model="tutorial-cnn", batch_size=batch_size)
 
-    def stacked(noise: torch.Generator) -> engines.Engine:
-        return engines.stacked(
+    def stacked(noise: torch.Generator) -> Engine:
+        return engines.build_stack(
             [step_timing.trial_of("bookkeeping", workload)] * STACK,
             [_model(device) for _ in range(STACK)],
             noise=[noise] * STACK,  # one costs as much as another
             physical_batch_size=most,
         )
 
-    builds: dict[str, Callable[[torch.Generator], engines.Engine]] = {
+    builds: dict[str, Callable[[torch.Generator], Engine]] = {
         name: partial(_built, name, workload, most) for name in ENGINES
     }
     for name, build in (builds | {f"stack of {STACK}": stacked}).items():
         plain = build(torch.Generator(device).manual_seed(0))
         noise = torch.Generator(device).manual_seed(0)
         other = build(noise)
-        at_once = engines.at_once(other, noise=[noise])
+        at_once = engines.graphed(other, noise=[noise])
         captured = None if at_once is other else step_timing.EngineArm(at_once, batches)
         yield name, step_timing.EngineArm(plain, batches), captured
 
@@ -126,9 +127,7 @@ def _model(device: str) -> nn.Sequential:
     return model
 
 
-def _built(
-    name: EngineName, workload: Workload, most: int, noise: torch.Generator
-) -> engines.Engine:
+def _built(name: str, workload: Workload, most: int, noise: torch.Generator) -> Engine:
     return step_timing.build(step_timing.trial_of(name, workload), noise, most)
 
 

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from dpbench import store
+from dpbench import engines, store
 from dpbench.analysis import trial_rows
-from dpbench.trial import NON_PRIVATE_ENGINES
 
 RESULTS = Path(__file__).parent.parent / "results"
 EPOCHS = 10
@@ -46,7 +45,7 @@ def tables(tuning: pd.DataFrame) -> Iterator[str]:
             f"[[grid]]\nbatch_size = {batch_size}\nmax_grad_norm = {clip}\n"
             f"learning_rate = {_best_rate(arms)}\n"
         )
-    plain = seen[seen["engine"].isin(NON_PRIVATE_ENGINES)]
+    plain = seen[seen["engine"].isin(engines.non_private_names())]
     for batch_size, arms in plain.groupby("batch_size"):
         yield (
             f'[[grid]]\nengine = "non-private"\nbatch_size = {batch_size}\nmax_grad_norm = 1.0\n'

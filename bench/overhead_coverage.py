@@ -29,7 +29,7 @@ from dpbench.datasets import resolution
 from dpbench.errors import BadInput
 from dpbench.execution import backend, timing_task
 from dpbench.measurement import environment
-from dpbench.trial import TimedName, Workload
+from dpbench.trial import Workload
 
 DATASET = "digits"
 PAIRS = 9  # in each process; an interval of several processes takes the first TIMED_PAIRS of them
@@ -40,7 +40,7 @@ ONE, SEVERAL, STUDENT = "one process, its pairs", "{} processes, range", "{} pro
 class Plan:
     """What is measured: each engine in groups x processes fresh processes."""
 
-    engines: tuple[TimedName, ...] = ("non-private", "fused")
+    engines: tuple[str, ...] = ("non-private", "fused")
     batch_size: int = 256
     groups: int = 10
     processes: int = timing_task.TIMED_PROCESSES

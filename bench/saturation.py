@@ -25,7 +25,7 @@ from dpbench.execution import backend, trial_sweep
 from dpbench.execution.cluster import DaskBackend, remote_calls
 from dpbench.execution.schedule import Claims, Row
 from dpbench.measurement import environment
-from dpbench.trial import Epoch, TimedName, Trial, Workload
+from dpbench.trial import Epoch, Trial, Workload
 
 PLACES = (16, 64, 256, 1024)  # trials at a time, of the table
 REPORTS = 10  # readings of the memory
@@ -83,9 +83,7 @@ class Watched:
     def conditions(self) -> Mapping[str, object]:
         return self._place.conditions()
 
-    def time_engines(
-        self, engines: Sequence[TimedName], workload: Workload
-    ) -> Generator[list[Row]]:
+    def time_engines(self, engines: Sequence[str], workload: Workload) -> Generator[list[Row]]:
         return self._place.time_engines(engines, workload)
 
     def run(self, trials: Sequence[Trial], claims: Claims) -> Generator[list[Row]]:

@@ -6,24 +6,22 @@ from typing import Any
 import pytest
 
 from bench import gates
+from dpbench import engines
 from dpbench.datasets import Data
 from dpbench.measurement import memory, step_timing
-from dpbench.trial import PRIVATE_ENGINES, EngineName
 
 MEBIBYTE = 2**20
 BATCH_SIZES = ("64", "256")
 
 
 def test_every_private_engine_has_its_limits() -> None:
-    wanted = {engine: set(BATCH_SIZES) for engine in PRIVATE_ENGINES}
+    wanted = {engine: set(BATCH_SIZES) for engine in engines.private_names()}
     for table in ("overhead", "memory"):
         assert {name: set(entry) for name, entry in gates.LIMITS[table].items()} == wanted
 
 
 @pytest.mark.parametrize("case", gates.cases("overhead"))
-def test_overhead(
-    case: tuple[EngineName, int, float], digits: Data, pairs: int, benchmark: Any
-) -> None:
+def test_overhead(case: tuple[str, int, float], digits: Data, pairs: int, benchmark: Any) -> None:
     engine, batch_size, expected = case
     limit = gates.HEADROOM * expected
     look = gates.look_twice(
@@ -38,7 +36,7 @@ def test_overhead(
 
 
 @pytest.mark.parametrize("case", gates.cases("memory"))
-def test_memory(case: tuple[EngineName, int, float]) -> None:
+def test_memory(case: tuple[str, int, float]) -> None:
     engine, batch_size, expected = case
     held = memory.resident_growth(
         engine, gates.workload(batch_size), threads=1, physical_batch_size=gates.PHYSICAL_BATCH_SIZE

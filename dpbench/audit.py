@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from dpbench import cli, console, strings
+from dpbench import cli, console, engines, strings
 from dpbench.auditing.audits import audit
 from dpbench.auditing.bounds import BOUNDS, THREAT_MODEL, VERDICT
 from dpbench.auditing.claim import BREAKS, Claim, default_batch_size
 from dpbench.errors import BadInput
 from dpbench.measurement import devices
-from dpbench.trial import PRIVATE_ENGINES, EngineName
 
 if TYPE_CHECKING:
     from dpbench.auditing.finding import Finding
@@ -44,11 +43,11 @@ def _parser(prog: str) -> cli.Parser:
     claim.add_argument(
         "--engine",
         nargs="+",
-        default=list(PRIVATE_ENGINES),
+        default=list(engines.private_names()),
         metavar="NAME",
         help="default: all that are private",
     )
-    defaults = Claim(engine=PRIVATE_ENGINES[0])
+    defaults = Claim(engine=engines.private_names()[0])
     for name, kind, text in (
         ("noise_multiplier", float, "noise over clipping norm"),
         ("max_grad_norm", float, "clipping norm of an example's gradient"),
@@ -116,7 +115,7 @@ _FIELDS = (
 
 def _audit(given: argparse.Namespace) -> int:
     """Audits each engine and prints a line as soon as its audit has ended."""
-    names: list[EngineName] = given.engine
+    names: list[str] = given.engine
     if len(set(names)) < len(names):
         raise BadInput(f"Expected each engine once, not {' '.join(names)}.")
     if given.batch_size is None:

@@ -15,24 +15,11 @@ from functools import cache
 from types import MappingProxyType
 from typing import Literal, get_args
 
+from dpbench import plugins
 from dpbench.errors import BadInput
 
-EngineName = Literal[
-    "non-private",
-    "fused-non-private",
-    "fused",
-    "bookkeeping",
-    "opacus-hooks",
-    "opacus-functorch",
-    "opacus-ew",
-    "opacus-ghost",
-]
 DEFAULT_MODEL = "tutorial-cnn"
-
-NON_PRIVATE: EngineName = "non-private"  # the baseline
-NON_PRIVATE_ENGINES: tuple[EngineName, ...] = (NON_PRIVATE, "fused-non-private")
-ENGINES: tuple[EngineName, ...] = get_args(EngineName)
-PRIVATE_ENGINES = tuple(engine for engine in ENGINES if engine not in NON_PRIVATE_ENGINES)
+NON_PRIVATE = "non-private"  # the engine of the baseline
 
 Sampling = Literal["poisson", "shuffle"]
 SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
@@ -40,10 +27,8 @@ SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
 # Noise multipliers that the accountants can take, besides 0
 LEAST_NOISE, MOST_NOISE = 1e-12, 1e6
 
-# Timed beside the engines, end to end with its own loader, and never trained: the tutorial's loop
-TutorialArm = Literal["tutorial-non-private", "opacus-as-shipped"]
-TimedName = Literal[EngineName, TutorialArm]
-TUTORIAL_ARMS: tuple[TutorialArm, ...] = get_args(TutorialArm)
+# The tutorial's loop: timed beside the engines, end to end with its own loader, and never trained
+TUTORIAL_ARMS = ("tutorial-non-private", "opacus-as-shipped")
 
 NoiseDerivation = Literal["trial", "system"]
 Status = Literal["ok", "failed", "timeout", "out-of-memory", "crashed"]
@@ -69,16 +54,19 @@ class Trial:
     Attributes:
         dataset: A name from `datasets.names`.
         model: A name from `models.names`; `tutorial-cnn` is that of the Opacus MNIST tutorial.
-        engine: How the training step is computed.
+        engine: How the training step is computed: a name from `engines.names`.
         sampling: How batches are drawn. `poisson`: every example joins every batch independently
             with probability batch_size / N. `shuffle`: each epoch cuts a fresh permutation of the
             examples into its steps' batches, as even as can be.
         noise_multiplier: Standard deviation of the noise over max_grad_norm, from 1e-12 to 1e6; 0
             clips without noise. None for a non-private engine.
         max_grad_norm: L2 bound on each example's gradient. None for a non-private engine.
+        clipping: How examples' gradients are scaled to max_grad_norm: a name from
+            `clipping.names`. `flat` for a non-private engine.
         batch_size: Expected size of a Poisson batch, and the divisor of the summed gradients.
-        learning_rate: Of plain SGD.
-        momentum: Of plain SGD, in [0, 1).
+        optimizer: A name from `optimizers.names`: takes the step along the noisy mean.
+        learning_rate: Of the optimizer.
+        momentum: Of SGD, in [0, 1).
         epochs: An epoch is round(N / batch_size) steps.
         validation_examples: Training examples, the same in every trial, that are held out for
             choosing; N counts the others. None holds out none.
@@ -96,11 +84,13 @@ class Trial:
 
     dataset: str
     model: str = DEFAULT_MODEL
-    engine: EngineName
+    engine: str
     sampling: Sampling = "poisson"
     noise_multiplier: float | None
     max_grad_norm: float | None
+    clipping: str = "flat"
     batch_size: int
+    optimizer: str = "sgd"
     learning_rate: float
     momentum: float = 0.0
     epochs: int
@@ -110,24 +100,14 @@ class Trial:
     noise_source: Literal["system"] | None = None
 
     def __post_init__(self) -> None:
-        if self.engine not in ENGINES:
-            raise BadInput(f"Expected engine={self.engine!r} to be one of {', '.join(ENGINES)}.")
-        if self.sampling not in SAMPLINGS:
-            raise BadInput(
-                f"Expected sampling={self.sampling!r} to be one of {', '.join(SAMPLINGS)}."
-            )
-        privacy = (self.noise_multiplier, self.max_grad_norm, self.delta)
-        if not self.private:
-            if privacy != (None, None, None):
-                raise BadInput(
-                    "Expected noise_multiplier, max_grad_norm and delta to be None for the "
-                    f"{self.engine} engine, not {privacy}."
-                )
-        elif None in privacy:
-            raise BadInput(
-                "Expected noise_multiplier, max_grad_norm and delta to be numbers for "
-                f"engine={self.engine!r}, not {privacy}."
-            )
+        for name, package in (
+            ("engine", "engines"),
+            ("optimizer", "optimizers"),
+            ("clipping", "clipping"),
+        ):
+            _expect_one_of(name, getattr(self, name), plugins.names(package))
+        _expect_one_of("sampling", self.sampling, SAMPLINGS)
+        self._expect_privacy()
         noise = self.noise_multiplier
         most, least = f">= 0 and <= {MOST_NOISE:,.0f}", f">= {LEAST_NOISE:g}, or 0"
         _expect("noise_multiplier", noise, most, lambda v: 0 <= v <= MOST_NOISE)
@@ -146,15 +126,38 @@ class Trial:
                 object.__setattr__(self, name, float(value))
         if self.noise_source not in ("system", None):
             raise BadInput(f"Expected noise_source={self.noise_source!r} to be system or None.")
+        refusal = plugins.spec("optimizers", self.optimizer).refusal(self)
+        if refusal is not None:
+            raise BadInput(refusal)
+
+    def _expect_privacy(self) -> None:
+        """Raises BadInput unless the privacy parameters are those of the engine's kind."""
+        privacy = (self.noise_multiplier, self.max_grad_norm, self.delta)
+        if plugins.spec("engines", self.engine).private:
+            if None in privacy:
+                raise BadInput(
+                    "Expected noise_multiplier, max_grad_norm and delta to be numbers for "
+                    f"engine={self.engine!r}, not {privacy}."
+                )
+        elif privacy != (None, None, None):
+            raise BadInput(
+                "Expected noise_multiplier, max_grad_norm and delta to be None for the "
+                f"{self.engine} engine, not {privacy}."
+            )
+        elif self.clipping != "flat":
+            raise BadInput(
+                f"Expected clipping={self.clipping!r} to be flat for the {self.engine} engine, "
+                "which does not clip."
+            )
 
     @property
     def private(self) -> bool:
-        """Whether the engine clips and adds noise."""
-        return self.engine not in NON_PRIVATE_ENGINES
+        """Whether the trial clips and adds noise."""
+        return self.noise_multiplier is not None
 
     @property
     def trial_id(self) -> str:
-        """Sixteen hex digits, a hash of every field that is not None."""
+        """Sixteen hex digits, a hash of every field that is not None, nor a later one's default."""
         return _id(self)
 
     @property
@@ -176,11 +179,16 @@ class Trial:
         parts.append(f"batch {self.batch_size} lr {self.learning_rate:g}")
         if self.momentum:
             parts.append(f"momentum {self.momentum:g}")
+        parts += [getattr(self, name) for name in _LATER if getattr(self, name) != _LATER[name]]
         if self.sampling != "poisson":
             parts.append(self.sampling)
         if self.noise_source == "system":
             parts.append("fresh noise")
         return " ".join([*parts, f"seed {self.seed}"])
+
+
+# Fields that came after the first trials were published: left out of hashes at these defaults
+_LATER: Mapping[str, str] = MappingProxyType({"optimizer": "sgd", "clipping": "flat"})
 
 
 @cache  # the fields are hashed faster than written out
@@ -190,8 +198,17 @@ def _id(trial: Trial) -> str:
 
 def _hash(trial: Trial, without: Collection[str] = ()) -> "hashlib._Hash":
     values = ((name, getattr(trial, name)) for name in sorted(trial.__slots__))
-    fields = {name: value for name, value in values if value is not None and name not in without}
+    fields = {
+        name: value
+        for name, value in values
+        if value not in (None, _LATER.get(name)) and name not in without
+    }
     return hashlib.sha256(json.dumps(fields).encode())
+
+
+def _expect_one_of(name: str, value: str, known: Collection[str]) -> None:
+    if value not in known:
+        raise BadInput(f"Expected {name}={value!r} to be one of {', '.join(known)}.")
 
 
 def _expect(name: str, value: float | None, bound: str, holds: Callable[[float], bool]) -> None:
@@ -311,7 +328,7 @@ class StepTiming:
 
     dataset: str
     model: str
-    engine: TimedName
+    engine: str
     batch_size: int
     pair: int
     order: Literal["engine-first", "baseline-first"]
@@ -336,8 +353,8 @@ class Environment:
         python_version: Of the interpreter.
         torch_version: With its build tag.
         opacus_version: Of the Opacus engines and of `epsilon_prv`.
-        implementation: The engine that really computed the step: `fused` and its non-private twin
-            know one model on a CPU; elsewhere `bookkeeping` and `non-private` take their places.
+        implementation: The engine that really computed the step: the one that was asked for, or its
+            stand-in where it cannot (`EngineSpec.stand_in`); `stacked` for stacked trials.
         device: `cpu`, `cuda:0`, ...
         device_name: Model of the processor or GPU; None where a trial was lost on a GPU.
         threads: PyTorch's intra-operator threads.

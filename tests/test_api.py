@@ -66,7 +66,7 @@ def test_a_sweep_from_stdin_runs_its_trials(tmp_path: Path) -> None:
 
 def test_bad_arguments_raise_bad_input(tmp_path: Path) -> None:
     with pytest.raises(dpbench.BadInput, match="did you mean opacus-hooks"):
-        dpbench.Grid(engine=["opacus-hook"])  # type: ignore[list-item]
+        dpbench.Grid(engine=["opacus-hook"])
     with pytest.raises(dpbench.BadInput, match="jobs=0 >= 1"):
         dpbench.run_sweep(dataset="digits", out=tmp_path / "a", jobs=0)
     with pytest.raises(dpbench.BadInput, match="at least one trial"):

@@ -14,24 +14,23 @@ import torch
 from factories import tutorial_cnn
 
 from bench import audit_seeds
-from dpbench import audit
+from dpbench import audit, engines
 from dpbench.auditing import audits, bounds, canaries, one_run, residuals, trade_off
 from dpbench.auditing.audited_run import audited_run
 from dpbench.auditing.claim import BREAKS, PARAMETERS, Break, Claim, default_batch_size
 from dpbench.auditing.finding import SHARE, Finding, judge
 from dpbench.auditing.one_run import Guesses
 from dpbench.auditing.residuals import Residuals
-from dpbench.trial import PRIVATE_ENGINES, EngineName
 
 # 256 canaries and three runs find every defect at this seed and cost a third of the defaults
 SMALL: dict[str, Any] = {"canaries": 256, "batch_size": 128, "runs": 3}
 
 
-def small(engine: EngineName, broken: Break | None = None) -> Finding:
+def small(engine: str, broken: Break | None = None) -> Finding:
     return audits.audit(Claim(engine=engine, broken=broken, **SMALL))
 
 
-def by_default(engine: EngineName, broken: Break | None, seed: int = 0) -> Finding:
+def by_default(engine: str, broken: Break | None, seed: int = 0) -> Finding:
     size = default_batch_size(Claim(engine=engine).canaries, broken)
     return audits.audit(Claim(engine=engine, broken=broken, seed=seed, batch_size=size))
 
@@ -49,8 +48,8 @@ def alone(noise: float, *, steps: int = 4, runs: int = 4, seed: int = 0) -> list
     return found
 
 
-@pytest.mark.parametrize("engine", PRIVATE_ENGINES)
-def test_no_engine_is_refuted(engine: EngineName) -> None:
+@pytest.mark.parametrize("engine", engines.private_names())
+def test_no_engine_is_refuted(engine: str) -> None:
     found = small(engine)
     assert found.consistent
     assert found.verdict == "consistent"
@@ -60,7 +59,7 @@ def test_no_engine_is_refuted(engine: EngineName) -> None:
 
 @pytest.mark.parametrize("broken", BREAKS)
 @pytest.mark.parametrize("engine", ["fused", "opacus-hooks"])
-def test_a_broken_engine_is_caught(engine: EngineName, broken: Break) -> None:
+def test_a_broken_engine_is_caught(engine: str, broken: Break) -> None:
     """By what sees it, as README says it: each of the three is needed for some defect."""
     found = small(engine, broken)
     assert not found.consistent
@@ -100,8 +99,8 @@ def test_weights_that_move_are_not_taken_for_correlated_noise(claimed: dict[str,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("broken", BREAKS)
-@pytest.mark.parametrize("engine", PRIVATE_ENGINES)
-def test_every_broken_engine_is_caught_by_the_defaults(engine: EngineName, broken: Break) -> None:
+@pytest.mark.parametrize("engine", engines.private_names())
+def test_every_broken_engine_is_caught_by_the_defaults(engine: str, broken: Break) -> None:
     assert not by_default(engine, broken).consistent
 
 

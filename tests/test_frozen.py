@@ -10,28 +10,27 @@ import pandas as pd
 import pytest
 from factories import ROOT, make_trial
 
-from dpbench import report
+from dpbench import engines, report
 from dpbench.datasets import Data
 from dpbench.training import loop
-from dpbench.trial import ENGINES, NON_PRIVATE_ENGINES, EngineName
 
 QUICK = ROOT / "results" / "mnist-quick"
 
-# Two epochs of digits: train loss of either, test loss and test accuracy after the second
-PRIVATE = (2.2759626, 2.1861134, 2.1311837, 190 / 360)
-NON_PRIVATE = (2.1390, 1.88, 1.3, 0.57)  # without clipping, rounding grows
+# Two epochs of digits, seed 1: train loss of either, test loss and test accuracy after the second.
+# At other seeds two pixels tie in a max-pooling to rounding, and engines part by 3e-4 at most. The
+# non-private rate is low, so that rounding does not grow.
+PRIVATE = (2.2882453, 2.2166056, 2.1593370, 99 / 360)
+NON_PRIVATE = (2.2953012, 2.2476314, 2.2095013, 116 / 360)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_the_trajectory_of_an_engine(engine: EngineName, digits: Data) -> None:
-    trial = make_trial(engine, epochs=2, batch_size=64)
+@pytest.mark.parametrize("engine", engines.names())
+def test_the_trajectory_of_an_engine(engine: str, digits: Data) -> None:
+    private = engines.spec(engine).private
+    rate = 0.1 if private else 0.02
+    trial = make_trial(engine, epochs=2, batch_size=64, seed=1, learning_rate=rate)
     first, second = loop.train(trial, digits, physical_batch_size=256)
     seen = (first.train_loss, second.train_loss, second.test_loss, second.test_accuracy)
-    if engine in NON_PRIVATE_ENGINES:
-        assert seen == pytest.approx(NON_PRIVATE, rel=0.2)
-        assert first.train_loss == pytest.approx(NON_PRIVATE[0], rel=1e-3)
-    else:
-        assert seen == pytest.approx(PRIVATE, rel=1e-5)
+    assert seen == pytest.approx(PRIVATE if private else NON_PRIVATE, rel=1e-5)
 
 
 def test_the_figures_numbers_of_a_committed_store(tmp_path: Path) -> None:
@@ -44,4 +43,7 @@ def test_the_figures_numbers_of_a_committed_store(tmp_path: Path) -> None:
     assert report.main([str(root), "--quiet"]) == 0
     assert {path.name for path in root.glob("*.csv")} == set(before)
     for name, frame in before.items():
-        pd.testing.assert_frame_equal(pd.read_csv(root / name), frame, rtol=1e-9)
+        drawn = pd.read_csv(root / name)
+        later = drawn[list(set(drawn.columns) - set(frame.columns))]
+        assert set(later.columns) <= {"optimizer", "clipping"}
+        pd.testing.assert_frame_equal(drawn[list(frame.columns)], frame, rtol=1e-9)

@@ -12,12 +12,11 @@ import stores
 from factories import ROOT
 
 from bench import selection_bias
-from dpbench import store
+from dpbench import engines, store
 from dpbench.analysis import step_overhead, trial_rows
-from dpbench.execution import estimate, grid, sweep_file
+from dpbench.execution import grid, sweep_file
 from dpbench.reporting import answer_caveats, findings
 from dpbench.store import history
-from dpbench.trial import ENGINES
 
 TABLE = ROOT / "results" / "opacus-table"
 QUICK = ROOT / "results" / "mnist-quick"
@@ -82,8 +81,8 @@ def test_its_curves_have_their_true_shape(trials: pd.DataFrame) -> None:
 def test_its_timings_hold_every_engine_and_batch_size(trials: pd.DataFrame) -> None:
     timings = store.read_timings(QUICK)
     timed = set(zip(timings["engine"], timings["batch_size"], strict=True))
-    engines = [engine for engine in ENGINES if engine != "fused-non-private"]
-    assert timed == {(e, size) for e in engines for size in set(trials["batch_size"])}
+    wanted = [name for name in engines.names() if name != "fused-non-private"]
+    assert timed == {(e, size) for e in wanted for size in set(trials["batch_size"])}
     assert (timings.groupby(["engine", "batch_size"]).size() >= 7).all()
 
 
@@ -92,7 +91,7 @@ def test_the_nominal_rates_are_within_a_factor_of_two_of_it() -> None:
         "examples_per_second"
     ]
     for engine, measured in rates.median().items():
-        nominal = estimate.NOMINAL_EXAMPLES_PER_SECOND[engine]
+        nominal = engines.spec(str(engine)).examples_per_second
         assert 0.5 < measured / nominal < 2, engine
 
 

@@ -16,7 +16,6 @@ import pytest
 from interpreters import imports_torch
 
 from dpbench import report, store, sweep
-from dpbench.trial import PRIVATE_ENGINES
 
 TINY = (
     "--dataset digits --noise-multiplier 0.8 1.6 --max-grad-norm 1 --batch-size 64 --epochs 2 "
@@ -92,7 +91,7 @@ def test_a_sweep_times_every_engine_once(
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "results" / "digits-sweep"
     timings = pd.read_parquet(folder / "timings")
-    assert set(timings["engine"]) == {"non-private", *PRIVATE_ENGINES}
+    assert set(timings["engine"]) == {"non-private", *engines.private_names()}
     assert (timings.groupby("engine").size() >= 7).all()
     assert (folder / "overhead.png").read_bytes().startswith(b"\x89PNG")
     assert "</svg>" in (folder / "overhead.svg").read_text(encoding="utf-8")

@@ -40,6 +40,8 @@ def test_id_depends_on_every_field_and_on_nothing_else() -> None:
         "batch_size": 32,
         "learning_rate": 0.2,
         "momentum": 0.5,
+        "optimizer": "adam",
+        "clipping": "automatic",
         "epochs": 2,
         "validation_examples": 100,
         "seed": 1,
@@ -64,6 +66,7 @@ def test_no_two_trials_share_noise_but_engines_and_lengths_of_one() -> None:
         assert dataclasses.replace(trial, **same).noise_seed == trial.noise_seed
     others: list[dict[str, Any]] = [
         *({"noise_multiplier": 0.5}, {"max_grad_norm": 2.0}, {"batch_size": 32}, {"seed": 1}),
+        *({"optimizer": "adam"}, {"clipping": "automatic"}),
         *({"learning_rate": 0.2}, {"momentum": 0.5}, {"sampling": "shuffle"}, {"dataset": "mnist"}),
     ]
     seeds = {dataclasses.replace(trial, **other).noise_seed for other in others}
@@ -140,3 +143,21 @@ def test_privacy_belongs_to_private_engines() -> None:
         make_trial("non-private", noise_multiplier=1.0)
     with pytest.raises(BadInput, match="to be numbers for engine='opacus-hooks'"):
         make_trial(delta=None)
+
+
+def test_adam_has_a_momentum_of_its_own() -> None:
+    with pytest.raises(BadInput, match=r"momentum=0.9 to be 0 with optimizer='adam'"):
+        make_trial(optimizer="adam", momentum=0.9)
+
+
+def test_a_trial_names_what_is_not_the_default() -> None:
+    assert "adam automatic" in str(
+        make_trial("bookkeeping", optimizer="adam", clipping="automatic")
+    )
+    assert "sgd" not in str(make_trial())
+    assert "flat" not in str(make_trial())
+
+
+def test_clipping_belongs_to_private_engines() -> None:
+    with pytest.raises(BadInput, match="to be flat for the non-private engine"):
+        make_trial("non-private", clipping="automatic")

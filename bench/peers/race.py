@@ -18,9 +18,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dpbench import cli, strings
+from dpbench import cli, engines, strings
 from dpbench.datasets import loading, resolution
-from dpbench.engines import fused
 from dpbench.measurement import environment
 
 HERE = Path(__file__).parent
@@ -83,7 +82,7 @@ def _race(given: argparse.Namespace) -> int:
     trials = [(noise, clip) for clip, noise in itertools.product(CLIPS, NOISES)][: given.trials]
     shared = ["--epochs", str(given.epochs), "--batch-size", str(given.batch_size)]
     shared += ["--data-root", str(root), "--learning-rate", LEARNING_RATE]
-    fused.compile_kernel()
+    engines.prepare()
     threads = [*shared, "--threads", "1"]
     ways = {
         "one after another": [_tutorial(trials, shared)],

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
+from dpbench import engines
 from dpbench.analysis.trial_rows import ARM, ok
-from dpbench.trial import ENGINES, NON_PRIVATE_ENGINES
 
 
 def of_most(rows: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -61,10 +61,10 @@ def comparable(trials: pd.DataFrame) -> pd.DataFrame:
     if trials.empty:
         return trials
     rows = alike(trials)
-    clips = ~rows["engine"].isin(NON_PRIVATE_ENGINES)
-    known = {name: index for index, name in enumerate(ENGINES)}
-    order = rows["engine"].map(known).fillna(len(ENGINES))
-    rank = order - len(ENGINES) * _seeds(rows)
+    clips = rows["noise_multiplier"].notna()
+    known = {name: index for index, name in enumerate(engines.names())}
+    order = rows["engine"].map(known).fillna(len(known))
+    rank = order - len(known) * _seeds(rows)
     setting = [rows[name] for name in ARM if name != "engine"]
     rows = rows[~clips | (rank == rank.groupby(setting, dropna=False).transform("min"))]
     seeds = _seeds(rows)

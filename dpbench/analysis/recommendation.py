@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from dpbench import datasets
+from dpbench import datasets, engines
 from dpbench.analysis import (
     arm_means,
     choice,
@@ -29,7 +29,6 @@ from dpbench.analysis.price import Price
 from dpbench.analysis.statistics import Difference
 from dpbench.privacy import guarantee
 from dpbench.privacy.budgets import ANSWER_AT
-from dpbench.trial import ENGINES, NON_PRIVATE_ENGINES
 
 
 def baseline(trials: pd.DataFrame, confirmations: pd.DataFrame | None = None) -> Baseline | None:
@@ -201,7 +200,7 @@ def _step_times(overheads: pd.DataFrame, arm: "pd.Series[Any]") -> tuple[StepTim
         & (overheads["device"] == overheads["device"].iloc[0])
     ].set_index("engine")
     engine = str(arm["engine"])
-    order: Sequence[str] = [engine, *(name for name in ENGINES if name != engine)]
+    order = dict.fromkeys([engine, *engines.private_names()])
     return tuple(
         StepTime(
             engine=name,
@@ -210,7 +209,7 @@ def _step_times(overheads: pd.DataFrame, arm: "pd.Series[Any]") -> tuple[StepTim
             high=float(here.loc[name, "overhead_ratio_high"]),
         )
         for name in order
-        if name in here.index and name not in NON_PRIVATE_ENGINES
+        if name in here.index
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from dpbench.trial import NON_PRIVATE, NON_PRIVATE_ENGINES, SAMPLINGS, Trial
+from dpbench.trial import NON_PRIVATE, SAMPLINGS, Trial
 
 ARM = [field.name for field in fields(Trial) if field.name != "seed"]
 
@@ -29,7 +29,7 @@ def failures(trials: pd.DataFrame) -> pd.DataFrame:
 
 def private(trials: pd.DataFrame) -> pd.DataFrame:
     """The rows of engines that clip, those without noise included."""
-    return trials[~trials["engine"].isin(NON_PRIVATE_ENGINES)]
+    return trials[trials["noise_multiplier"].notna()]
 
 
 def non_private(trials: pd.DataFrame) -> pd.DataFrame:
@@ -39,7 +39,7 @@ def non_private(trials: pd.DataFrame) -> pd.DataFrame:
 
 def unclipped(trials: pd.DataFrame) -> pd.DataFrame:
     """The rows of every engine that trains without privacy: the baseline and its twin."""
-    return trials[trials["engine"].isin(NON_PRIVATE_ENGINES)]
+    return trials[trials["noise_multiplier"].isna()]
 
 
 def samplings(trials: pd.DataFrame) -> list[str]:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from dpbench.auditing.claim import Break, Claim, default_batch_size
 from dpbench.measurement import devices
-from dpbench.trial import EngineName
 
 if TYPE_CHECKING:
     from dpbench.auditing.finding import Finding
@@ -14,7 +13,7 @@ _DEFAULT = Claim(engine="fused")
 
 
 def run_audit(
-    engine: EngineName = "fused",
+    engine: str = "fused",
     *,
     noise_multiplier: float = _DEFAULT.noise_multiplier,
     max_grad_norm: float = _DEFAULT.max_grad_norm,

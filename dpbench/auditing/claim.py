@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from dpbench import engines
 from dpbench.errors import BadInput
-from dpbench.trial import PRIVATE_ENGINES, EngineName, Trial
+from dpbench.trial import Trial
 
 Break = Literal[
     "noise-0.8", "noise-halved", "noise-once-per-epoch", "noise-repeated", "no-clipping"
@@ -45,7 +46,7 @@ class Claim:
         BadInput: A field is out of its range.
     """
 
-    engine: EngineName
+    engine: str
     noise_multiplier: float = 2.4
     max_grad_norm: float = 1.0
     batch_size: int = 512
@@ -59,10 +60,11 @@ class Claim:
     broken: Break | None = None
 
     def __post_init__(self) -> None:
-        if self.engine not in PRIVATE_ENGINES:
+        private = engines.private_names()
+        if self.engine not in private:
             raise BadInput(
-                f"Expected engine={self.engine!r} to be one of {', '.join(PRIVATE_ENGINES)}: "
-                "there is no claim to audit in another."
+                f"Expected engine={self.engine!r} to be one of {', '.join(private)}: there is no "
+                "claim to audit in another."
             )
         if not self.noise_multiplier > 0:
             raise BadInput(

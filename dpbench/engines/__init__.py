@@ -1,64 +1,172 @@
-"""Ways to compute a training step: one file each, one small protocol."""
+"""Engines: ways to compute a training step. Each is a file or a folder that exports `SPEC`.
+
+An engine in a file reads `engines/NAME.py`, one in a folder `engines/NAME/__init__.py`. These files
+are read by the command line, so they import torch inside functions only; the step itself stands in
+another file. A new engine is one new file or folder: no other file names it.
+"""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor, nn
+from dpbench import plugins
+from dpbench.errors import BadInput
+from dpbench.trial import Trial
 
-from dpbench.engines import fused
-from dpbench.engines.bookkeeping import Bookkeeping
-from dpbench.engines.cuda_graphs import Capturable, Graphed
-from dpbench.engines.non_private import NonPrivate
-from dpbench.engines.protocol import Engine
-from dpbench.engines.stacked import Stacked
-from dpbench.trial import EngineName, Trial
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
-__all__ = ["Engine", "at_once", "build", "forward", "implementation", "memory_format", "stacked"]
+    from dpbench.engines.protocol import Engine
+    from dpbench.engines.stacked import Stacked
 
 MemoryFormat = Literal["contiguous", "channels_last", "mixed"]
 
 
-def implementation(engine: EngineName, model: nn.Module) -> EngineName:
-    """The engine that computes the step where `engine` is asked for this model on its device."""
-    if not fused.supports(model):
-        if engine == "fused":
-            return "bookkeeping"
-        if engine == "fused-non-private":
-            return "non-private"
-    return engine
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSpec:
+    """What the program knows of an engine.
 
-
-def memory_format(engine: EngineName, device: str) -> MemoryFormat:
-    """The fastest layout of the weights, and so of the activations, in which the engine is right.
-
-    On a CPU `channels_last` halves the time of a plain step, since max-pooling is vectorised over
-    channels. Opacus' hooks (and ghost, which calls them for convolutions) read a convolution's
-    inputs as if they were contiguous and return wrong gradients on any other layout, without a
-    word; its expanded weights fail on small parts. A test holds both. `mixed` is `channels_last`
-    but for the inputs that the hooks read.
+    Attributes:
+        name: As in `Trial.engine`; the file's name with `-` for `_`.
+        private: Whether it clips and adds noise.
+        order: Rank in legends and tables, and among engines of equal speed.
+        supports: (trial, device) -> None, or why the engine cannot compute the trial's step, as the
+            end of a sentence. Reads the trial's model, optimizer and clipping; the trial's engine
+            is not looked at. The device is `cpu`, `cuda`, or None for the best one.
+        build: (trial, model, noise, physical_batch_size) -> the engine, which trains the model in
+            place. `noise` is the only source of noise, on the model's device. See `build`.
+        examples_per_second: A guess for one thread on a CPU and the tutorial's CNN. The fastest
+            engine that supports a trial is the default.
+        refuses: Model -> None, or why the engine cannot train this module, as the end of a
+            sentence: hooks, frozen weights and layers, which names do not tell.
+        stand_in: The engine that computes the step where this one cannot. Rows record it as
+            `implementation`.
+        memory_format: On a CPU, the fastest layout of weights and activations in which the engine
+            is right. `mixed` is `channels_last` but for the inputs that Opacus' hooks keep. On a
+            GPU every engine is contiguous.
+        stackable: Whether trials of this engine may be trained at once by `engines.stacked`.
+        prepare: Compiles what steps need, or loads it where this machine has compiled it before.
+        prepared: Whether this machine has compiled that, without importing anything.
     """
-    if device != "cpu" or engine == "opacus-ew":
-        return "contiguous"
-    return "mixed" if engine in ("opacus-hooks", "opacus-ghost") else "channels_last"
+
+    name: str
+    private: bool
+    order: int
+    supports: Callable[[Trial, str | None], str | None]
+    build: "Callable[[Trial, nn.Module, torch.Generator, int | None], Engine]"
+    examples_per_second: float
+    refuses: "Callable[[nn.Module], str | None]" = lambda _: None
+    stand_in: str | None = None
+    memory_format: MemoryFormat = "channels_last"
+    stackable: bool = False
+    prepare: Callable[[], None] = lambda: None
+    prepared: Callable[[], bool] = lambda: True
 
 
-def forward(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The fastest way to the model's logits at the weights that it has now, for evaluation.
+def spec(name: str) -> EngineSpec:
+    """The engine of that name.
 
-    The same for every engine, so that arms are compared by their weights alone.
+    Raises:
+        BadInput: There is no such engine.
     """
-    return fused.Forward(model) if fused.computes(model) else model
+    found: EngineSpec = plugins.spec("engines", name)
+    return found
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """The engines' names in the order of legends."""
+    return tuple(sorted(plugins.names("engines"), key=lambda name: (spec(name).order, name)))
+
+
+def private_names() -> tuple[str, ...]:
+    """The engines that clip and add noise, in order."""
+    return tuple(name for name in names() if spec(name).private)
+
+
+def non_private_names() -> tuple[str, ...]:
+    """The engines that do neither, in order."""
+    return tuple(name for name in names() if not spec(name).private)
+
+
+def fastest(trial: Trial) -> str:
+    """The fastest engine that computes the trial's step, whatever engine the trial names.
+
+    It does not depend on this machine's devices, so that trial ids do not.
+
+    Raises:
+        BadInput: No engine does.
+    """
+    alike = [spec(name) for name in names() if spec(name).private == trial.private]
+    by_speed = sorted(alike, key=lambda each: -each.examples_per_second)
+    for each in by_speed:
+        if each.supports(trial, None) is None:
+            return each.name
+    reasons = "; ".join(f"{each.name} {each.supports(trial, None)}" for each in by_speed)
+    raise BadInput(f"No engine can train {trial.model} as asked: {reasons}.")
+
+
+def check(trial: Trial) -> None:
+    """Raises BadInput, with the engines that would do, where the trial's engine cannot train it."""
+    chosen, reason = _choose(trial, None, None)
+    if reason is not None:
+        raise BadInput(
+            f"Expected engine={trial.engine!r} to train model={trial.model!r} with optimizer="
+            f"{trial.optimizer!r} and clipping={trial.clipping!r}: {chosen.name} {reason}; use "
+            f"{fastest(trial)}."
+        )
+
+
+def implementation(trial: Trial, model: "nn.Module") -> EngineSpec:
+    """The engine that really computes the trial's step on this model.
+
+    Args:
+        trial: Names the engine that is asked for.
+        model: What is trained, on its device.
+
+    Raises:
+        BadInput: Neither the engine nor a stand-in can train the model.
+    """
+    chosen, reason = _choose(trial, model, next(model.parameters()).device.type)
+    if reason is not None:
+        raise BadInput(f"The {chosen.name} engine cannot train this model: it {reason}.")
+    return chosen
+
+
+def planned(trial: Trial, device: str) -> EngineSpec:
+    """As `implementation`, by names alone: neither model nor device need be there."""
+    return _choose(trial, None, device.partition(":")[0])[0]
+
+
+def _choose(
+    trial: Trial, model: "nn.Module | None", device: str | None
+) -> tuple[EngineSpec, str | None]:
+    """The trial's engine, or the last of its stand-ins, and why that cannot train the trial."""
+    chosen = spec(trial.engine)
+    while True:
+        reason = chosen.supports(trial, device)
+        if reason is None and model is not None:
+            reason = chosen.refuses(model)
+        if reason is None or chosen.stand_in is None:
+            return chosen, reason
+        chosen = spec(chosen.stand_in)
+
+
+def memory_format(engine: EngineSpec, device: str) -> MemoryFormat:
+    """The layout in which the engine computes on the device."""
+    return engine.memory_format if device == "cpu" else "contiguous"
 
 
 def build(
     trial: Trial,
-    model: nn.Module,
+    model: "nn.Module",
     *,
-    noise: torch.Generator,
+    noise: "torch.Generator",
     physical_batch_size: int | None = None,
-) -> Engine:
-    """The trial's engine, which trains `model` in place.
+) -> "Engine":
+    """The trial's engine or its stand-in, which trains `model` in place.
 
     Args:
         trial: Names the engine and holds what a step needs.
@@ -70,84 +178,65 @@ def build(
     Raises:
         BadInput: The engine cannot train the model.
     """
-    engine = implementation(trial.engine, model)
-    device = next(model.parameters()).device.type
-    layout = memory_format(engine, device)
-    if layout != "contiguous":
-        model.to(memory_format=torch.channels_last)
-    if layout == "mixed":
-        for layer in model.modules():
-            if isinstance(layer, nn.Conv2d):
-                layer.register_full_backward_pre_hook(_make_contiguous)
-    if layout != "contiguous" and engine.startswith("opacus-"):
-        for layer in model.modules():
-            if isinstance(layer, nn.Flatten):
-                layer.register_forward_pre_hook(_return_channels_last)
+    from dpbench.engines import layout
+
+    engine = implementation(trial, model)
+    layout.arrange(model, memory_format(engine, next(model.parameters()).device.type))
     _compute_in_float32()
-    match engine:
-        case "non-private":
-            return NonPrivate(trial, model, physical_batch_size=physical_batch_size)
-        case "fused" | "fused-non-private":
-            return fused.Fused(trial, model, noise=noise)
-        case "bookkeeping":
-            return Bookkeeping(trial, model, noise=noise, physical_batch_size=physical_batch_size)
-        case "opacus-hooks" | "opacus-functorch" | "opacus-ew":
-            from dpbench.engines.opacus_grad_sample import OpacusGradSample  # takes a second
-
-            return OpacusGradSample(
-                trial, model, noise=noise, physical_batch_size=physical_batch_size
-            )
-        case "opacus-ghost":
-            from dpbench.engines.opacus_ghost import OpacusGhost
-
-            return OpacusGhost(trial, model, noise=noise, physical_batch_size=physical_batch_size)
+    return engine.build(trial, model, noise, physical_batch_size)
 
 
-def at_once(engine: Engine, *, noise: Sequence[torch.Generator]) -> Engine:
+def build_stack(
+    trials: Sequence[Trial],
+    models: "Sequence[nn.Sequential]",
+    *,
+    noise: "Sequence[torch.Generator]",
+    physical_batch_size: int | None,
+) -> "Stacked":
+    """The engine that trains all of the trials at once; see `Stacked`."""
+    from dpbench.engines.stacked import Stacked
+
+    _compute_in_float32()
+    return Stacked(trials, models, noise=noise, physical_batch_size=physical_batch_size)
+
+
+def graphed(engine: "Engine", *, noise: "Sequence[torch.Generator]") -> "Engine":
     """The engine; on a GPU, and where its steps can be captured, they are CUDA graphs.
 
     Args:
         engine: An engine, or a stack of trials.
         noise: All generators that it draws from, on its device.
     """
+    from dpbench.engines.cuda_graphs import Capturable, Graphed
+
     if noise[0].device.type == "cuda" and isinstance(engine, Capturable):
         return Graphed(engine, noise=noise)
     return engine
 
 
-def stacked(
-    trials: Sequence[Trial],
-    models: Sequence[nn.Sequential],
-    *,
-    noise: Sequence[torch.Generator],
-    physical_batch_size: int | None,
-) -> Stacked:
-    """The engine that trains all of the trials at once; see `Stacked`."""
-    _compute_in_float32()
-    return Stacked(trials, models, noise=noise, physical_batch_size=physical_batch_size)
+def forward(model: "nn.Module") -> "Callable[[Tensor], Tensor]":
+    """The fastest way to the model's logits at the weights that it has now, for evaluation.
 
-
-def _make_contiguous(layer: nn.Module, _gradients: object) -> None:
-    """Changes the layout of the inputs that Opacus has kept of the layer, before it reads them."""
-    kept: list[list[Tensor]] = getattr(layer, "activations", [])
-    kept[:] = [[each.contiguous() for each in inputs] for inputs in kept]
-
-
-def _return_channels_last(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    """A hook of Flatten: has the gradient by these inputs come as theirs do, in `channels_last`.
-
-    Otherwise it comes contiguous, and max-pooling copies all that it reads. Our own engines do
-    without autograd.
+    The same for every engine, so that arms are compared by their weights alone.
     """
-    (given,) = inputs
-    if given.requires_grad and given.dim() == 4:
-        given.register_hook(_channels_last)
+    from dpbench.engines.fused import step
+
+    return step.Forward(model) if step.computes(model) else model
 
 
-def _channels_last(gradient: Tensor) -> Tensor:
-    return gradient.contiguous(memory_format=torch.channels_last)
+def prepare() -> None:
+    """Compiles what engines need on a CPU, or loads it where it is compiled."""
+    for name in names():
+        spec(name).prepare()
+
+
+def prepared() -> bool:
+    """Whether this machine has compiled all that, without importing anything."""
+    return all(spec(name).prepared() for name in names())
 
 
 def _compute_in_float32() -> None:
     """Has a GPU's convolutions round as a CPU's do: by default they use ten bits of each number."""
+    import torch
+
     torch.backends.cudnn.allow_tf32 = False

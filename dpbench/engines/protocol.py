@@ -6,10 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-import torch
-from torch import Tensor, nn
-
-from dpbench.trial import Trial
+from torch import Tensor
 
 
 class Engine(Protocol):
@@ -29,11 +26,6 @@ class Engine(Protocol):
             The sum of the examples' cross entropy before the step, float32 [], on their device.
         """
         ...
-
-
-def sgd(model: nn.Module, trial: Trial) -> torch.optim.SGD:
-    """The optimizer that Opacus' engines wrap."""
-    return torch.optim.SGD(model.parameters(), lr=trial.learning_rate, momentum=trial.momentum)
 
 
 def physical_batches(

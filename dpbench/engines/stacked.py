@@ -10,18 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dpbench import clipping
 from dpbench.engines import backward
 from dpbench.engines.protocol import physical_batches
-from dpbench.engines.sgd import row_norms
+from dpbench.engines.update import row_norms
 from dpbench.errors import BadInput
 from dpbench.trial import Trial
 
 
 class Stacked:
-    """T trials that differ in noise, clipping norm, learning rate and momentum alone.
+    """T trials of SGD that differ in noise, max_grad_norm, learning rate and momentum alone.
 
     Args:
-        trials: Of one seed and one batch size.
+        trials: Of one seed, batch size and clipping rule.
         models: One for each, a `Sequential` of Conv2d, Linear, Flatten and layers without
             parameters; `models` are brought up to date by `settle`.
         noise: Sources of the trials' noise, on the models' device.
@@ -58,6 +59,7 @@ class Stacked:
             return torch.tensor(values, dtype=torch.float32, device=device)  # [T]
 
         infinity = float("inf")  # a bound that clips nothing
+        self._factors = clipping.spec(trials[0].clipping).factors
         self._bounds = per_trial([trial.max_grad_norm or infinity for trial in trials])
         self._spreads = per_trial(
             [(trial.noise_multiplier or 0.0) * (trial.max_grad_norm or 0.0) for trial in trials]
@@ -137,7 +139,7 @@ class Stacked:
             if layer.bias is not None:
                 norms.append(two)
         together = torch.linalg.vector_norm(torch.stack(norms), dim=0)
-        factors = (self._bounds[:, None] / (together + 1e-6)).clamp(max=1.0)  # [T, B]
+        factors = self._factors(together, self._bounds[:, None])  # [T, B]
         remaining = iter(sums)
         for layer, (first, second) in zip(known, parts, strict=True):
             weighted = (second * factors[..., None]).transpose(1, 2)  # [T, O, B]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dpbench.execution.schedule import Claims, Row
-from dpbench.trial import TimedName, Trial, Workload
+from dpbench.trial import Trial, Workload
 
 
 def usual_physical_batch_size(device: str) -> int:
@@ -77,9 +77,7 @@ class Backend(Protocol):
     def conditions(self) -> Mapping[str, object]:
         """What a timing is recorded with, of each of TIMED_UNDER."""
 
-    def time_engines(
-        self, engines: Sequence[TimedName], workload: Workload
-    ) -> Generator[list[Row]]:
+    def time_engines(self, engines: Sequence[str], workload: Workload) -> Generator[list[Row]]:
         """Times each engine in TIMED_PROCESSES processes, while no trial of this sweep runs.
 
         Yields the rows of one engine in one process at a time. A failure is one row that says why,

@@ -2,26 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
-from dpbench import datasets, models, store
-from dpbench.trial import DEFAULT_MODEL, EngineName, Trial
+from dpbench import datasets, engines, models, store
+from dpbench.trial import DEFAULT_MODEL, Trial
 
-# Examples of the tutorial's CNN per second of one thread, below those timed alone in the committed
-# results/mnist-quick, since other trials run at the same time; a test holds them within a factor
-# of two of it.
-NOMINAL_EXAMPLES_PER_SECOND: Mapping[EngineName, float] = MappingProxyType(
-    {
-        "non-private": 18_000.0,
-        "fused-non-private": 40_000.0,
-        "fused": 40_000.0,
-        "bookkeeping": 15_000.0,
-        "opacus-hooks": 5_500.0,
-        "opacus-functorch": 6_000.0,
-        "opacus-ew": 5_500.0,
-        "opacus-ghost": 5_500.0,
-    }
-)
 START_SECONDS = 10.0  # imports in the driver and its workers, and the report
 TIMING_SECONDS = 13.0  # of each engine and batch size, in all its processes
 
@@ -72,7 +56,7 @@ def training_seconds(trial: Trial, measured: Mapping[tuple[str, str], float]) ->
     """
     rate = measured.get((trial.engine, trial.model))
     if rate is None:
-        rate = NOMINAL_EXAMPLES_PER_SECOND[trial.engine] / _relative_cost(trial)
+        rate = engines.spec(trial.engine).examples_per_second / _relative_cost(trial)
     return examples(trial) / rate
 
 

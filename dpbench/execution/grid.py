@@ -7,18 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from dpbench import datasets, models
+from dpbench import clipping, datasets, engines, models, optimizers
 from dpbench.errors import BadInput
 from dpbench.execution.axes import Axis, axes, axis
-from dpbench.trial import (
-    ENGINES,
-    NON_PRIVATE,
-    NON_PRIVATE_ENGINES,
-    SAMPLINGS,
-    EngineName,
-    Sampling,
-    Trial,
-)
+from dpbench.trial import NON_PRIVATE, SAMPLINGS, Sampling, Trial
+
+AUTO = "auto"  # the fastest engine that can train a trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -28,11 +22,12 @@ class Grid:
     An axis takes one value or several, such as `noise_multiplier=[1.0, 2.0]` or `seed=range(3)`.
     Where neither noise_multiplier nor target_epsilon is given, and for max_grad_norm, batch_size,
     epochs and model, None takes those of the dataset's default sweep. A learning_rate of None takes
-    `default_learning_rate` for each batch size.
+    the optimizer's own for each batch size. An engine `auto` is the fastest that can train a trial.
 
-    `baseline` adds the non-private trials of each batch size, momentum, seed and sampling: at
-    `baseline_learning_rates` by the fastest engine, or at the learning rates that are given. Where
-    a non-private engine is among `engine`, it adds `non-private` alone, at the same learning rates.
+    `baseline` adds the non-private trials of each batch size, optimizer, momentum, seed and
+    sampling: at the optimizer's rates for a baseline by the fastest engine, or at the learning
+    rates that are given. Where a non-private engine is among `engine`, it adds `non-private` alone,
+    at the same learning rates.
 
     Raises:
         BadInput: An axis is empty, repeats a value or has one of the wrong type, or
@@ -55,11 +50,25 @@ class Grid:
         f"what is trained, of {', '.join(models.names())} (default: the dataset's)",
         choices=models.names(),
     )
-    engine: Sequence[EngineName] = axis(
+    optimizer: Sequence[str] = axis(
         str,
-        f"how steps are computed, of {', '.join(ENGINES)} (default: fused)",
-        default=("fused",),
-        choices=ENGINES,
+        f"what takes the steps, of {', '.join(optimizers.names())} (default: sgd)",
+        default=("sgd",),
+        choices=optimizers.names(),
+    )
+    clipping: Sequence[str] = axis(
+        str,
+        "how an example's gradient is scaled to the clipping norm, of "
+        f"{', '.join(clipping.names())} (default: flat)",
+        default=("flat",),
+        choices=clipping.names(),
+    )
+    engine: Sequence[str] = axis(
+        str,
+        f"how steps are computed, of {', '.join(engines.names())} (default: auto, the fastest "
+        "that can train a trial)",
+        default=(AUTO,),
+        choices=(AUTO, *engines.names()),
     )
     sampling: Sequence[Sampling] = axis(
         str,
@@ -126,33 +135,11 @@ def _brief(value: Any) -> str:
 
 
 AXES: Mapping[str, Axis] = {each.name: each for each in axes(Grid)}
-FASTEST_NON_PRIVATE: EngineName = "fused-non-private"  # with the gradients of `non-private`
 
 
 def defaults(dataset: str) -> Mapping[str, Any]:
     """The axes of the default sweep on a dataset."""
     return datasets.spec(dataset).sweep
-
-
-def default_learning_rate(batch_size: int, *, private: bool) -> float:
-    """The learning rate where none is asked.
-
-    Private, it grows with the batch size: the noise that a step adds to the weights is
-    learning_rate x noise_multiplier x max_grad_norm / batch_size, so a larger batch allows a longer
-    step, and needs it to go as far in its fewer steps. Non-private, the loss's curvature is the
-    limit, and 0.1 is the rate of Opacus' published baseline.
-    """
-    return batch_size / 1024 if private else 0.1
-
-
-def baseline_learning_rates(batch_size: int) -> Sequence[float]:
-    """The rates at which the baseline is tried where no learning rate is asked for.
-
-    Measured for the tutorial's CNN, ten epochs of MNIST and twenty of the digits, two or three
-    seeds. The best mean is at 0.1 for batch sizes of 64 and more; at 16, 0.025 to 0.1 are alike.
-    At 0.2 some seeds stay at chance, and some diverge at batch size 64 and less.
-    """
-    return (0.025, 0.05, 0.1) if batch_size <= 64 else (0.05, 0.1)
 
 
 def grid(*layers: Mapping[str, Any]) -> Grid:
@@ -185,8 +172,6 @@ def trials(grids: Iterable[Grid], dataset: str) -> list[Trial]:
             take the dataset's inputs.
     """
     every = [trial for each in grids for trial in _product(each.with_defaults(dataset), dataset)]
-    for model in {trial.model for trial in every}:
-        models.refuse(model, dataset)
     for trial in every:
         datasets.steps_per_epoch(  # raises where the batch is too large
             dataset, trial.batch_size, trial.validation_examples or 0
@@ -198,25 +183,30 @@ def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
     assert grid.batch_size is not None
     assert grid.max_grad_norm is not None
     assert grid.epochs is not None
-    for model, sampling, batch_size, momentum, seed in itertools.product(
-        grid.model or (datasets.spec(dataset).model,),
+    every_model = grid.model or (datasets.spec(dataset).model,)
+    for model in every_model:
+        models.refuse(model, dataset)
+    for model, sampling, batch_size, optimizer, momentum, seed in itertools.product(
+        every_model,
         grid.sampling,
         grid.batch_size,
+        grid.optimizer,
         grid.momentum,
         grid.seed,
     ):
         shared = functools.partial(
-            Trial,
+            _trial,
             dataset=dataset,
             model=model,
             sampling=sampling,
             batch_size=batch_size,
+            optimizer=optimizer,
             momentum=momentum,
             epochs=grid.epochs,
             validation_examples=grid.validation_examples or None,
             seed=seed,
         )
-        for engine, learning_rate in _baselines(grid, batch_size):
+        for engine, learning_rate in _baselines(grid, optimizer, batch_size):
             yield shared(
                 engine=engine,
                 noise_multiplier=None,
@@ -224,39 +214,52 @@ def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
                 learning_rate=learning_rate,
                 delta=None,
             )
-        private_engines = [engine for engine in grid.engine if engine not in NON_PRIVATE_ENGINES]
+        baselines = engines.non_private_names()
+        private_engines = [engine for engine in grid.engine if engine not in baselines]
         if not private_engines:
             continue
-        for engine, noise_multiplier, max_grad_norm, learning_rate in itertools.product(
+        for engine, rule, noise_multiplier, max_grad_norm, learning_rate in itertools.product(
             private_engines,
+            grid.clipping,
             _noise_multipliers(grid, dataset, batch_size, sampling),
             grid.max_grad_norm,
-            _learning_rates(grid, batch_size, private=True),
+            grid.learning_rate or (optimizers.spec(optimizer).learning_rate(batch_size),),
         ):
             yield shared(
                 engine=engine,
                 noise_multiplier=noise_multiplier,
                 max_grad_norm=max_grad_norm,
+                clipping=rule,
                 learning_rate=learning_rate,
                 delta=grid.delta,
                 noise_source="system" if grid.fresh_noise else None,
             )
 
 
-def _baselines(grid: Grid, batch_size: int) -> Iterable[tuple[EngineName, float]]:
+def _trial(*, engine: str, noise_multiplier: float | None, **fields: Any) -> Trial:
+    """The trial by that engine, or by the fastest one that can train it.
+
+    Raises:
+        BadInput: A field is out of its range, or the engine cannot train the trial.
+    """
+    private = noise_multiplier is not None
+    if engine == AUTO:
+        engine = (engines.private_names() if private else engines.non_private_names())[0]
+        trial = Trial(engine=engine, noise_multiplier=noise_multiplier, **fields)
+        return replace(trial, engine=engines.fastest(trial))
+    trial = Trial(engine=engine, noise_multiplier=noise_multiplier, **fields)
+    engines.check(trial)
+    return trial
+
+
+def _baselines(grid: Grid, optimizer: str, batch_size: int) -> Iterable[tuple[str, float]]:
     """Engines and learning rates of the non-private trials."""
-    named = [engine for engine in grid.engine if engine in NON_PRIVATE_ENGINES]
+    named = [engine for engine in grid.engine if engine in engines.non_private_names()]
+    rates = optimizers.spec(optimizer).baseline_learning_rates(batch_size)
     if grid.baseline and not named and grid.learning_rate is None:
-        return [(FASTEST_NON_PRIVATE, rate) for rate in baseline_learning_rates(batch_size)]
+        return [(AUTO, rate) for rate in rates]
     baseline = [NON_PRIVATE] if grid.baseline else []
-    rates = _learning_rates(grid, batch_size, private=False)
-    return itertools.product(dict.fromkeys([*baseline, *named]), rates)
-
-
-def _learning_rates(grid: Grid, batch_size: int, *, private: bool) -> Sequence[float]:
-    if grid.learning_rate is not None:
-        return grid.learning_rate
-    return [default_learning_rate(batch_size, private=private)]
+    return itertools.product(dict.fromkeys([*baseline, *named]), grid.learning_rate or rates[-1:])
 
 
 def _noise_multipliers(

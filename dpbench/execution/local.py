@@ -11,7 +11,7 @@ from dpbench.execution.backend import Workers
 from dpbench.execution.schedule import Claims, Row, Schedule, Unclaimed
 from dpbench.execution.stacks import Stack
 from dpbench.processes.worker_pool import WorkerPool
-from dpbench.trial import Epoch, TimedName, Trial, Workload
+from dpbench.trial import Epoch, Trial, Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,7 @@ class LocalBackend:
         """As `Backend.conditions`."""
         return provenance.conditions(self.workers)
 
-    def time_engines(
-        self, engines: Sequence[TimedName], workload: Workload
-    ) -> Generator[list[Row]]:
+    def time_engines(self, engines: Sequence[str], workload: Workload) -> Generator[list[Row]]:
         """As `Backend.time_engines`."""
         return timing_task.time_engines(engines, workload, self.workers)
 

@@ -3,15 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from dpbench import engines
 from dpbench.analysis import trial_rows
 from dpbench.execution.timing_task import TIMED_PROCESSES
 from dpbench.trial import (
-    ENGINES,
     FAILURES,
     NON_PRIVATE,
     PASSING_FAILURES,
-    PRIVATE_ENGINES,
-    EngineName,
     Trial,
     Workload,
 )
@@ -35,27 +33,27 @@ def missing(
     return [trial for trial in trials if states.get(trial.trial_id) in (None, *again)]
 
 
-def timed(trials: Sequence[Trial]) -> list[tuple[EngineName, Workload]]:
+def timed(trials: Sequence[Trial]) -> list[tuple[str, Workload]]:
     """The engines to time, and what to time them on.
 
     Those are every private engine, and non-private against itself, which shows the noise of the
     machine.
     """
-    engines = {NON_PRIVATE, *PRIVATE_ENGINES, *(trial.engine for trial in trials)}
+    wanted = {NON_PRIVATE, *engines.private_names(), *(trial.engine for trial in trials)}
     models = dict.fromkeys(trial.model for trial in trials)
     batch_sizes = sorted({trial.batch_size for trial in trials})
     return [
         (engine, Workload(dataset=trials[0].dataset, model=model, batch_size=size))
         for model in models
-        for engine in ENGINES
-        if engine in engines
+        for engine in engines.names()
+        if engine in wanted
         for size in batch_sizes
     ]
 
 
 def untimed(
     trials: Sequence[Trial], known: "pd.DataFrame", conditions: Mapping[str, object]
-) -> list[tuple[EngineName, Workload]]:
+) -> list[tuple[str, Workload]]:
     """The engines that are still to be timed, and what to time them on.
 
     Those that an older dpbench has timed in fewer processes are among them.

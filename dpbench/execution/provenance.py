@@ -2,71 +2,55 @@
 
 from dataclasses import replace
 
-from dpbench import models
-from dpbench.errors import BadInput
+from dpbench import engines, models
+from dpbench.engines import EngineSpec
 from dpbench.execution.backend import Workers
-from dpbench.trial import Environment, TimedName
-
-_ON_A_GPU = {"fused": "bookkeeping", "fused-non-private": "non-private"}  # as engines choose there
+from dpbench.trial import Environment, Trial
 
 
-def environment(
-    engine: TimedName, dataset: str, model: str, workers: Workers, *, concurrent: int
-) -> Environment:
+def environment(asked: Trial | str, workers: Workers, *, concurrent: int) -> Environment:
     """The environment of a trial or timing on the first of the devices.
 
     Args:
-        engine: How steps are computed.
-        dataset: What is trained on.
-        model: What is trained.
+        asked: The trial, or the name of a tutorial's loop, of TUTORIAL_ARMS.
         workers: How trials are run.
         concurrent: Trials that run at the same time.
+
+    Raises:
+        BadInput: The model cannot be built, or no engine can train it.
     """
-    from dpbench import engines
+    if not isinstance(asked, Trial):
+        return _described(asked, workers, concurrent)
+    model = models.build(asked.model, asked.dataset, seed=0, device=workers.devices[0])
+    return _described(engines.implementation(asked, model), workers, concurrent)
+
+
+def without_gpu(asked: Trial | str, workers: Workers, *, concurrent: int) -> Environment:
+    """As `environment`, without building the model and without access to the GPU.
+
+    The GPU may be another machine's or be lost.
+    """
+    device = workers.devices[0]
+    engine = engines.planned(asked, device) if isinstance(asked, Trial) else asked
+    where = _described(engine, replace(workers, devices=("cpu",)), concurrent)
+    if device == "cpu":
+        return where
+    return replace(where, device=device, device_name=None, memory_format="contiguous")
+
+
+def _described(engine: EngineSpec | str, workers: Workers, concurrent: int) -> Environment:
     from dpbench.measurement import environment as machine
 
-    device = workers.devices[0]
-    match engine:
-        case "tutorial-non-private" | "opacus-as-shipped":
-            implementation, memory_format = str(engine), "contiguous"
-        case _:
-            implementation = engines.implementation(
-                engine, models.build(model, dataset, seed=0, device=device)
-            )
-            memory_format = engines.memory_format(implementation, device)
+    name, memory_format, device = str(engine), "contiguous", workers.devices[0]
+    if isinstance(engine, EngineSpec):
+        name, memory_format = engine.name, engines.memory_format(engine, device)
     return machine.describe(
-        implementation=implementation,
+        implementation=name,
         device=device,
         threads=workers.threads,
         memory_format=memory_format,
         physical_batch_size=workers.physical_batch_size,
         workers_beside=concurrent,
-    )
-
-
-def without_gpu(
-    engine: TimedName, dataset: str, model: str, workers: Workers, *, concurrent: int
-) -> Environment:
-    """As `environment`, without access to the GPU, which may be another machine's or be lost.
-
-    For a model that cannot be built it is that of the tutorial's.
-    """
-    try:
-        models.refuse(model, dataset)
-    except BadInput:
-        dataset, model = "mnist", "tutorial-cnn"
-    device = workers.devices[0]
-    on_cpu = environment(
-        engine, dataset, model, replace(workers, devices=("cpu",)), concurrent=concurrent
-    )
-    if device == "cpu":
-        return on_cpu
-    return replace(
-        on_cpu,
-        implementation=_ON_A_GPU.get(engine, engine),
-        device=device,
-        device_name=None,
-        memory_format="contiguous",
     )
 
 

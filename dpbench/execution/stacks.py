@@ -3,16 +3,16 @@
 import math
 from collections.abc import Sequence
 
+from dpbench import engines, optimizers
 from dpbench.trial import Trial
 
-ENGINES = ("fused", "fused-non-private", "bookkeeping", "non-private")  # others are asked for
 AUTO_ON_GPU = 64  # trials of the tutorial's model keep one GPU busy, and fit its memory many times
 
 Stack = tuple[Trial, ...]
 
 
 def key(trial: Trial) -> tuple[object, ...]:
-    """Equal for trials that see the same batches and start from the same model and weights."""
+    """Equal for trials of the same batches, model, initial weights, optimizer and clipping rule."""
     return (
         trial.dataset,
         trial.model,
@@ -21,6 +21,21 @@ def key(trial: Trial) -> tuple[object, ...]:
         trial.batch_size,
         trial.epochs,
         trial.seed,
+        trial.optimizer,
+        trial.clipping,
+    )
+
+
+def stackable(trial: Trial) -> bool:
+    """Whether the trial may be trained at once with others of its key.
+
+    The same mathematics is computed by another program, so only where engine and optimizer allow
+    it. Trials with fresh noise draw batches of their own.
+    """
+    return (
+        engines.spec(trial.engine).stackable
+        and optimizers.spec(trial.optimizer).stackable
+        and trial.noise_source is None
     )
 
 
@@ -35,9 +50,7 @@ def stacks(trials: Sequence[Trial], most: int, places: int = 1) -> list[Stack]:
     most = min(most, math.ceil(len(trials) / max(1, places)))
     together: dict[object, list[Trial]] = {}
     for trial in trials:
-        # fresh noise comes with batches of its own
-        alike = trial.engine in ENGINES and trial.noise_source is None
-        own = key(trial) if alike else trial
+        own = key(trial) if stackable(trial) else trial
         together.setdefault(own, []).append(trial)
     return (
         [

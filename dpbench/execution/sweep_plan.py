@@ -10,7 +10,7 @@ from dpbench.errors import BadInput
 from dpbench.execution import grid
 from dpbench.execution.grid import Grid
 from dpbench.privacy import budgets, guarantee
-from dpbench.trial import Trial
+from dpbench.trial import NON_PRIVATE, Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class SweepPlan:
         kept = [
             trial
             for trial in self.trials
-            if trial.engine != grid.FASTEST_NON_PRIVATE or trial.engine in named
+            if trial.private or trial.engine == NON_PRIVATE or trial.engine in named
         ]
         return kept or list(self.trials)
 

@@ -3,26 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
-from dpbench import datasets, models
+from dpbench import datasets, engines, models
 from dpbench.datasets import resolution
 from dpbench.errors import BadInput
 from dpbench.execution import grid
 from dpbench.execution.timing_task import TIMED_PAIRS, TIMED_PROCESSES
 from dpbench.measurement import devices
-from dpbench.trial import (
-    DEFAULT_MODEL,
-    NON_PRIVATE,
-    PRIVATE_ENGINES,
-    TUTORIAL_ARMS,
-    TimedName,
-    Workload,
-)
+from dpbench.trial import DEFAULT_MODEL, NON_PRIVATE, TUTORIAL_ARMS, Workload
 
-NAMES: tuple[TimedName, ...] = get_args(TimedName)
+NAMES = (*engines.names(), *TUTORIAL_ARMS)
 # non-private against itself is the noise floor; the tutorial's loops run on a CPU alone
-DEFAULT: tuple[TimedName, ...] = (NON_PRIVATE, *PRIVATE_ENGINES, *TUTORIAL_ARMS)
+DEFAULT = (NON_PRIVATE, *engines.private_names(), *TUTORIAL_ARMS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +39,7 @@ class TimingPlan:
             out of range.
     """
 
-    engines: Sequence[TimedName]
+    engines: Sequence[str]
     dataset: str
     model: str
     data_root: Path
@@ -73,7 +65,7 @@ class TimingPlan:
                 raise BadInput(f"Expected batch_size={batch_size} >= 1.")
             datasets.steps_per_epoch(self.dataset, batch_size)  # refuses a batch that is too large
 
-    def rounds(self) -> list[tuple[Sequence[TimedName], Workload, str]]:
+    def rounds(self) -> list[tuple[Sequence[str], Workload, str]]:
         """Engines that are timed together, with their workload and device.
 
         Raises:
@@ -81,12 +73,12 @@ class TimingPlan:
         """
         resolved = devices.resolve(self.devices)
         names = [name for name in NAMES if name in self.engines]
-        found: list[tuple[Sequence[TimedName], Workload, str]] = [
-            (engines, self._workload(batch_size), device)
+        found: list[tuple[Sequence[str], Workload, str]] = [
+            (fit, self._workload(batch_size), device)
             for device in resolved
             for batch_size in dict.fromkeys(self.batch_sizes)
             # the tutorial's loader feeds no GPU
-            if (engines := [name for name in names if device == "cpu" or name not in TUTORIAL_ARMS])
+            if (fit := [name for name in names if device == "cpu" or name not in TUTORIAL_ARMS])
         ]
         if not found:
             raise BadInput(f"Expected an engine that runs on {', '.join(resolved)}, not {names}.")
@@ -97,7 +89,7 @@ class TimingPlan:
 
 
 def plan_timings(
-    engines: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
     *,
     dataset: str = datasets.AUTO,
     model: str | None = None,
@@ -120,7 +112,7 @@ def plan_timings(
     model = model or datasets.spec(name).model
     usual = [each for each in DEFAULT if model == DEFAULT_MODEL or each not in TUTORIAL_ARMS]
     return TimingPlan(
-        engines=engines or usual,  # type: ignore[arg-type]  # checked there
+        engines=names or usual,
         dataset=name,
         model=model,
         data_root=root,

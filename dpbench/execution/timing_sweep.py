@@ -12,7 +12,7 @@ from dpbench.execution.backend import Backend
 from dpbench.execution.progress import Progress
 from dpbench.execution.schedule import Row
 from dpbench.execution.timing_task import TIMED_PROCESSES
-from dpbench.trial import DEFAULT_MODEL, EngineName, Trial, Workload
+from dpbench.trial import DEFAULT_MODEL, Trial, Workload
 
 
 def timing_name(engine: str, workload: Workload, device: str) -> str:
@@ -34,7 +34,7 @@ def run_timings(trials: Sequence[Trial], backend: Backend, out: Path, *, quiet: 
     """
     known = store.read_timings(out)
     todo = plan.untimed(trials, known, {} if known.empty else backend.conditions())
-    engines: dict[Workload, list[EngineName]] = {}
+    engines: dict[Workload, list[str]] = {}
     for engine, workload in todo:
         engines.setdefault(workload, []).append(engine)
     failed = []

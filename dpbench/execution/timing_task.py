@@ -12,7 +12,7 @@ from dpbench.execution import provenance, trial_task
 from dpbench.execution.backend import Workers
 from dpbench.execution.schedule import Row
 from dpbench.processes.worker_pool import Death, WorkerPool
-from dpbench.trial import Epoch, TimedName, Workload
+from dpbench.trial import TUTORIAL_ARMS, Epoch, Trial, Workload
 
 TIMED_PROCESSES = 6  # of each timing: the range of six medians is an interval of 96.9 %
 TIMED_PAIRS = 3  # in each process
@@ -29,14 +29,14 @@ class Timing:
         pairs: Of the engine and the non-private step, in each process.
     """
 
-    engine: TimedName
+    engine: str
     workload: Workload
     workers: Workers
     pairs: int = TIMED_PAIRS
 
 
 def time_engines(
-    engines: Sequence[TimedName],
+    engines: Sequence[str],
     workload: Workload,
     workers: Workers,
     *,
@@ -95,9 +95,7 @@ def _task(timing: Timing, process: int) -> Iterator[Row]:
     data = loading.load(timing.workload.dataset, workers.data_root, device)
     held = None
     try:
-        where = provenance.environment(
-            timing.engine, timing.workload.dataset, timing.workload.model, workers, concurrent=0
-        )
+        where = provenance.environment(_asked(timing), workers, concurrent=0)
         measured = step_timing.measure(
             *asked, data, pairs=timing.pairs, physical_batch_size=physical
         )
@@ -132,15 +130,22 @@ def _with_memory(sent: list[Row] | Death, timing: Timing, process: int) -> list[
     return [row | {"peak_memory_bytes": held} for row in sent]
 
 
+def _asked(timing: Timing) -> Trial | str:
+    """The trial whose steps are timed; the name, of a tutorial's loop."""
+    from dpbench.measurement import step_timing
+
+    if timing.engine in TUTORIAL_ARMS:
+        return timing.engine
+    return step_timing.trial_of(timing.engine, timing.workload)
+
+
 def failed_row(timing: Timing, seen: Epoch) -> Row:
     """The row of a timing that failed."""
     from dpbench import store
 
     workload = timing.workload
     return store.failed_timing_row(
-        provenance.without_gpu(
-            timing.engine, workload.dataset, workload.model, timing.workers, concurrent=0
-        ),
+        provenance.without_gpu(_asked(timing), timing.workers, concurrent=0),
         dataset=workload.dataset,
         model=workload.model,
         engine=timing.engine,

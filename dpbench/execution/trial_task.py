@@ -1,7 +1,6 @@
 """What a worker process does with a trial, or with a stack of them."""
 
 import logging
-import os
 import sysconfig
 import traceback
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dpbench import engines
 from dpbench.errors import BadInput, DatasetError, TrainingError
 from dpbench.execution import provenance
 from dpbench.execution.backend import Workers
@@ -25,24 +25,18 @@ _log = logging.getLogger(__name__)
 
 
 def variables(workers: Workers) -> dict[str, str]:
-    """Environment variables of a worker: threads, and large pages if Linux has them.
-
-    Of PyTorch's large blocks, and of malloc.
-    """
-    tunables = filter(None, (os.environ.get("GLIBC_TUNABLES"), "glibc.malloc.hugetlb=1"))
-    pages = {"THP_MEM_ALLOC_ENABLE": "1", "GLIBC_TUNABLES": ":".join(tunables)}
-    return dict.fromkeys(_THREAD_VARIABLES, str(workers.threads)) | pages
+    """Environment variables of a worker: its threads."""
+    return dict.fromkeys(_THREAD_VARIABLES, str(workers.threads))
 
 
 def prepare(workers: Workers) -> None:
     """Imports and compiles what trials need, before the first one's time runs."""
     from dpbench import store  # noqa: F401
     from dpbench.datasets import loading  # noqa: F401
-    from dpbench.engines import fused
     from dpbench.training import loop  # noqa: F401
 
     if "cpu" in workers.devices:  # where every engine is evaluated by the kernel
-        fused.compile_kernel()
+        engines.prepare()
 
 
 def run(trials: Stack, workers: Workers, concurrent: int) -> Iterator[Row]:
@@ -66,15 +60,11 @@ def run_trial(trial: Trial, workers: Workers, *, concurrent: int) -> Iterator[Ro
     from dpbench.training import loop
 
     torch.set_num_threads(workers.threads)
-    where = provenance.without_gpu(
-        trial.engine, trial.dataset, trial.model, workers, concurrent=concurrent
-    )
+    where = provenance.without_gpu(trial, workers, concurrent=concurrent)
     done = 0
     try:
         where = replace(
-            provenance.environment(
-                trial.engine, trial.dataset, trial.model, workers, concurrent=concurrent
-            ),
+            provenance.environment(trial, workers, concurrent=concurrent),
             stacked_trials=1,
         )
         data = _data(trial, workers)
@@ -113,9 +103,7 @@ def _stacked_rows(trials: Stack, workers: Workers, concurrent: int) -> Iterator[
 
     first = trials[0]
     where = replace(
-        provenance.environment(
-            first.engine, first.dataset, first.model, workers, concurrent=concurrent
-        ),
+        provenance.environment(first, workers, concurrent=concurrent),
         implementation="stacked",
         memory_format="contiguous",
         stacked_trials=len(trials),
@@ -197,9 +185,7 @@ def failed_row(trial: Trial, seen: Epoch, workers: Workers, *, concurrent: int) 
     """The row of a trial that its process could not send, made wherever the trial ran."""
     from dpbench import store
 
-    where = provenance.without_gpu(
-        trial.engine, trial.dataset, trial.model, workers, concurrent=concurrent
-    )
+    where = provenance.without_gpu(trial, workers, concurrent=concurrent)
     stack = seen.traceback and _without_folders(seen.traceback)
     return store.trial_row(trial, replace(seen, traceback=stack), where)
 

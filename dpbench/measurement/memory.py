@@ -1,5 +1,6 @@
 """Engine and batch size -> how much memory its steps take, of a process or of a GPU."""
 
+import ctypes
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
@@ -12,8 +13,7 @@ import torch
 from dpbench.datasets import Data, loading
 from dpbench.measurement import step_timing
 from dpbench.processes import signals, worker
-from dpbench.training import malloc
-from dpbench.trial import TimedName, Workload
+from dpbench.trial import Workload
 
 STEPS = 5
 SMALL_BATCH = 8
@@ -22,7 +22,7 @@ _RESET_PEAK = "5"  # what clears VmHWM, by proc(5)
 
 
 def resident_growth(
-    engine: TimedName,
+    engine: str,
     workload: Workload,
     *,
     threads: int,
@@ -56,7 +56,7 @@ def resident_growth(
 
 
 def allocated_growth(
-    engine: TimedName,
+    engine: str,
     workload: Workload,
     device: str,
     *,
@@ -90,7 +90,7 @@ def _random(workload: Workload, device: str) -> Data:
 
 
 def _grown(
-    engine: TimedName, workload: Workload, threads: int, physical_batch_size: int | None
+    engine: str, workload: Workload, threads: int, physical_batch_size: int | None
 ) -> int | None:
     torch.set_num_threads(threads)
     data = _random(workload, "cpu")
@@ -99,7 +99,7 @@ def _grown(
         for each in (replace(workload, batch_size=SMALL_BATCH), workload)
     )
     small.run(step_timing.WARM_UP_STEPS)
-    malloc.give_back()  # or the steps would use it unseen
+    _trim()  # or the steps would use it unseen
     try:
         _CLEAR.write_text(_RESET_PEAK, encoding="ascii")
     except OSError:
@@ -107,6 +107,12 @@ def _grown(
     before = _status_bytes("VmRSS")
     whole.run(STEPS)
     return max(0, _status_bytes("VmHWM") - before)  # the kernel counts in batches of pages
+
+
+def _trim() -> None:
+    """Returns to the system what this process has freed; nothing but under glibc."""
+    if hasattr(ctypes.CDLL(None), "malloc_trim"):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _status_bytes(field: str) -> int:

@@ -20,19 +20,12 @@ from torch import Tensor
 
 from dpbench import engines, models
 from dpbench.datasets import Data
+from dpbench.engines.protocol import Engine
 from dpbench.errors import BadInput
 from dpbench.measurement import tutorial
 from dpbench.privacy.sampling import poisson_batches
 from dpbench.training.loop import at_full_speed, synchronise
-from dpbench.trial import (
-    NON_PRIVATE,
-    NON_PRIVATE_ENGINES,
-    EngineName,
-    StepTiming,
-    TimedName,
-    Trial,
-    Workload,
-)
+from dpbench.trial import NON_PRIVATE, TUTORIAL_ARMS, StepTiming, Trial, Workload
 
 PAIRS = 7  # odd, so that the median is one of them
 BLOCK_SECONDS = 0.1  # what the shorter block of a pair takes at least
@@ -54,7 +47,7 @@ class Arm(Protocol):
 
 
 def measure(
-    engine: TimedName,
+    engine: str,
     workload: Workload,
     data: Data,
     *,
@@ -81,7 +74,7 @@ def measure(
     """
     device = data.device
     make = partial(arm, physical_batch_size=physical_batch_size)
-    names: tuple[TimedName, TimedName] = (engine, NON_PRIVATE)
+    names = (engine, NON_PRIVATE)
     steps = _block_steps([make(name, workload, data, WARM_UP_STEPS) for name in names], device)
     timed, baseline = (make(name, workload, data, steps) for name in names)
     for each in (timed, baseline):
@@ -115,7 +108,7 @@ def measure(
 
 
 def arm(
-    name: TimedName,
+    name: str,
     workload: Workload,
     data: Data,
     steps: int,
@@ -127,26 +120,25 @@ def arm(
     Raises:
         BadInput: A tutorial's arm is asked for on a GPU or with another model than its own.
     """
-    match name:
-        case "opacus-as-shipped" | "tutorial-non-private":
-            if data.device != "cpu":
-                raise BadInput(f"Expected {name} to be timed on cpu: its loader feeds no GPU.")
-            if workload.model != tutorial.MODEL:
-                raise BadInput(
-                    f"Expected {name} to be timed on {tutorial.MODEL}, not {workload.model}."
-                )
-            return tutorial.Tutorial(data, workload.batch_size, private=name == "opacus-as-shipped")
-        case _:
-            noise = torch.Generator(data.device).manual_seed(0)
-            engine = build(trial_of(name, workload), noise, physical_batch_size)
-            at_once = engines.at_once(engine, noise=[noise])
-            return EngineArm(at_once, batches(workload.batch_size, steps, data))
+    if name in TUTORIAL_ARMS:
+        if data.device != "cpu":
+            raise BadInput(f"Expected {name} to be timed on cpu: its loader feeds no GPU.")
+        if workload.model != tutorial.MODEL:
+            raise BadInput(
+                f"Expected {name} to be timed on {tutorial.MODEL}, not {workload.model}."
+            )
+        return tutorial.Tutorial(data, workload.batch_size, private=name == "opacus-as-shipped")
+    noise = torch.Generator(data.device).manual_seed(0)
+    engine = engines.graphed(
+        build(trial_of(name, workload), noise, physical_batch_size), noise=[noise]
+    )
+    return EngineArm(engine, batches(workload.batch_size, steps, data))
 
 
 class EngineArm:
     """An engine on batches that are drawn and normalised before the clock starts."""
 
-    def __init__(self, engine: engines.Engine, batches: Sequence[_Batch]) -> None:
+    def __init__(self, engine: Engine, batches: Sequence[_Batch]) -> None:
         self._engine = engine
         self._batches = batches
 
@@ -157,15 +149,15 @@ class EngineArm:
                 self._engine.step(inputs, targets)
 
 
-def build(trial: Trial, noise: torch.Generator, physical_batch_size: int | None) -> engines.Engine:
+def build(trial: Trial, noise: torch.Generator, physical_batch_size: int | None) -> Engine:
     """The trial's engine on the device of the noise, for timing; see `trial_of`."""
     model = models.build(trial.model, trial.dataset, seed=0, device=str(noise.device))
     return engines.build(trial, model, noise=noise, physical_batch_size=physical_batch_size)
 
 
-def trial_of(engine: EngineName, workload: Workload) -> Trial:
+def trial_of(engine: str, workload: Workload) -> Trial:
     """A trial for timing: its steps stay near the same weights."""
-    private = engine not in NON_PRIVATE_ENGINES
+    private = engines.spec(engine).private
     return Trial(
         dataset=workload.dataset,
         model=workload.model,

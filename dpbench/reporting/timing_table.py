@@ -1,16 +1,15 @@
 """Timings as a table for a terminal."""
 
 import math
-from typing import get_args
 
 import pandas as pd
 
-from dpbench import strings
+from dpbench import engines, strings
 from dpbench.analysis import step_overhead
 from dpbench.reporting import quantities, timing_caveats
-from dpbench.trial import NON_PRIVATE, TUTORIAL_ARMS, TimedName
+from dpbench.trial import NON_PRIVATE, TUTORIAL_ARMS
 
-_ORDER = get_args(TimedName)
+_ORDER = (*engines.names(), *TUTORIAL_ARMS)
 _HEADER = (
     "engine",
     "batch",

@@ -14,8 +14,8 @@ from dpbench.errors import StoreError
 from dpbench.trial import TIMED_UNDER, Environment, Epoch, Status, StepTiming, Trial
 
 # 1: without traceback. 2: epsilons by Opacus, without epsilon_pld, noise_derivation,
-# stacked_trials, and status of timings.
-SCHEMA_VERSION = 3
+# stacked_trials, and status of timings. 3: without optimizer and clipping, which are sgd and flat.
+SCHEMA_VERSION = 4
 
 Row = Mapping[str, Any]
 

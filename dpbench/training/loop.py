@@ -18,7 +18,6 @@ from dpbench import engines, models
 from dpbench.datasets import Data
 from dpbench.errors import BadInput, TrainingError
 from dpbench.privacy import sampling
-from dpbench.training import malloc
 from dpbench.trial import Epoch, NoiseDerivation, Trial
 
 EVALUATION_BATCH = 1_000  # test examples in one forward pass
@@ -47,7 +46,7 @@ def train(trial: Trial, data: Data, *, physical_batch_size: int | None = None) -
     seeds = _Seeds.of(trial)
     model, noise = _initial(trial, data, seeds)
     built = engines.build(trial, model, noise=noise, physical_batch_size=physical_batch_size)
-    engine = engines.at_once(built, noise=[noise])
+    engine = engines.graphed(built, noise=[noise])
     for (seen,) in _epochs(
         [trial],
         lambda inputs, targets: engine.step(inputs, targets)[None],
@@ -82,8 +81,10 @@ def train_stack(
     chains = [model for model in initial if isinstance(model, nn.Sequential)]
     if len(chains) < len(initial):
         raise BadInput(f"Cannot stack trials of model={trials[0].model}: it is no nn.Sequential.")
-    stack = engines.stacked(trials, chains, noise=noise, physical_batch_size=physical_batch_size)
-    step = engines.at_once(stack, noise=noise).step
+    stack = engines.build_stack(
+        trials, chains, noise=noise, physical_batch_size=physical_batch_size
+    )
+    step = engines.graphed(stack, noise=noise).step
     yield from _epochs(trials, step, stack.settle, data, seeds[0])
 
 
@@ -247,16 +248,15 @@ def evaluate(
 
 @contextmanager
 def at_full_speed() -> Iterator[None]:
-    """Makes this process' steps fast: keeps freed memory, and flushes denormal floats to zero.
+    """Flushes denormal floats to zero, in this thread and not in PyTorch's other ones.
 
-    Denormals are flushed in this thread, not in PyTorch's other ones. They slow a processor down
+    They slow a processor down
     many times, and the softmax outputs of a trial whose weights explode are full of them.
     """
     before = bool(torch.full((), 1e-20) * 1e-20 == 0)
     torch.set_flush_denormal(True)
     try:
-        with malloc.kept():
-            yield
+        yield
     finally:
         torch.set_flush_denormal(before)
 

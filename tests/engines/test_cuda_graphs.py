@@ -13,21 +13,21 @@ from dpbench import engines
 from dpbench.datasets import Data
 from dpbench.engines.backward import NO_LABEL
 from dpbench.engines.cuda_graphs import PADDING, Capturable, Graphed, Padded, padded_size
-from dpbench.trial import EngineName, Trial
+from dpbench.trial import Trial
 
-NAMES: tuple[EngineName, ...] = ("non-private", "bookkeeping")
+NAMES: tuple[str, ...] = ("non-private", "bookkeeping")
 SIZES = (40, 0, 33, 32, 7)  # of the batches
 
 
-def trial(engine: EngineName) -> Trial:
+def trial(engine: str) -> Trial:
     """Its rate is low, so that rounding does not grow over the steps."""
     return make_trial(engine, momentum=0.9, learning_rate=0.01)
 
 
-def engine_of(name: EngineName, device: str = "cpu") -> tuple[Capturable, torch.Generator]:
+def engine_of(name: str, device: str = "cpu") -> tuple[Capturable, torch.Generator]:
     """Without its graphs, where it is on a GPU."""
-    from dpbench.engines.bookkeeping import Bookkeeping
-    from dpbench.engines.non_private import NonPrivate
+    from dpbench.engines.bookkeeping.step import Bookkeeping
+    from dpbench.engines.non_private.step import NonPrivate
 
     noise = torch.Generator(device).manual_seed(2)
     model = tutorial_cnn(seed=1, device=device)
@@ -40,7 +40,7 @@ def stack(device: str = "cpu") -> tuple[Capturable, torch.Generator]:
     noise = torch.Generator(device).manual_seed(2)
     trials = [trial("fused"), replace(trial("fused"), max_grad_norm=0.1, learning_rate=0.3)]
     alike = [tutorial_cnn(seed=1, device=device) for _ in trials]
-    return engines.stacked(trials, alike, noise=[noise, noise], physical_batch_size=24), noise
+    return engines.build_stack(trials, alike, noise=[noise, noise], physical_batch_size=24), noise
 
 
 def engine_or_stack(name: str, device: str = "cpu") -> tuple[Capturable, torch.Generator]:

@@ -1,9 +1,9 @@
 import pytest
 from factories import make_trial
 
+from dpbench import engines
 from dpbench.execution import estimate
 from dpbench.execution.progress import duration
-from dpbench.trial import ENGINES
 
 
 def test_a_trial_costs_its_examples_at_its_engines_rate() -> None:
@@ -11,7 +11,7 @@ def test_a_trial_costs_its_examples_at_its_engines_rate() -> None:
     assert estimate.examples(trial) == 3 * 22 * 64
     assert estimate.training_seconds(trial, {("opacus-hooks", "tutorial-cnn"): 64.0}) == 66
     nominal = estimate.training_seconds(trial, {})
-    assert nominal == 3 * 22 * 64 / estimate.NOMINAL_EXAMPLES_PER_SECOND["opacus-hooks"]
+    assert nominal == 3 * 22 * 64 / engines.spec("opacus-hooks").examples_per_second
 
 
 def test_a_model_with_more_arithmetic_takes_longer() -> None:
@@ -28,7 +28,7 @@ def test_a_model_with_more_arithmetic_takes_longer() -> None:
 
 
 def test_every_engine_has_a_rate() -> None:
-    assert set(estimate.NOMINAL_EXAMPLES_PER_SECOND) == set(ENGINES)
+    assert all(engines.spec(name).examples_per_second > 0 for name in engines.names())
 
 
 def test_two_workers_halve_the_training() -> None:

@@ -1,6 +1,4 @@
 import platform
-import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +7,6 @@ import torch
 from factories import make_trial
 
 from dpbench.execution import backend, local, trial_task
-from dpbench.processes.worker import Kind
-from dpbench.processes.worker_pool import Event
 from dpbench.trial import Epoch, Trial
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -84,51 +80,6 @@ def test_a_trial_lost_on_a_gpu_is_a_row_where_there_is_none() -> None:
     assert (row["implementation"], row["memory_format"]) == ("bookkeeping", "contiguous")
     (row,) = trial_task.run_trial(make_trial("fused"), on_gpu, concurrent=0)
     assert (row["status"], row["device"]) == ("failed", "cuda:0")
-
-
-def large_pages(_task: object) -> Iterator[int]:
-    """KiB of this process' memory that lies in large pages, while PyTorch has a block of 64 MiB."""
-    block = torch.ones(64 << 18)
-    rolled_up = Path("/proc/self/smaps_rollup").read_text(encoding="ascii")
-    (line,) = (line for line in rolled_up.splitlines() if line.startswith("AnonHugePages"))
-    yield int(line.split()[1]) if len(block) else 0
-
-
-needs_large_pages = pytest.mark.skipif(
-    not HUGE_PAGES.exists() or "[madvise]" not in HUGE_PAGES.read_text(encoding="ascii"),
-    reason="needs a Linux that gives large pages to those who ask",
-)
-
-
-@needs_large_pages
-def test_workers_take_large_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial_task, "run", large_pages)
-    with local.worker_pool(workers()) as pool:
-        found = pool.run(0, None)
-    assert isinstance(found, list)
-    (item,) = found
-    assert item >= 2 << 10  # one of them; without the switch there is none
-
-
-@needs_large_pages
-@pytest.mark.skipif(
-    LIBC[0] != "glibc" or [int(part) for part in LIBC[1].split(".")] < [2, 35],
-    reason="malloc asks for large pages since glibc 2.35",
-)
-def test_workers_have_large_pages_beside_what_the_user_tells_malloc(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.tcache_count=5")
-    with local.worker_pool(workers()) as pool:
-        pool.spawn(0)
-        assert list(pool.events(60)) == [Event(slot=0, kind=Kind.READY)]
-        process = Path("/proc") / str(pool._workers[0].process.pid)
-        variables = (process / "environ").read_bytes()
-        heap = (process / "smaps").read_text(encoding="utf-8").split("[heap]")[1]
-    assert b"GLIBC_TUNABLES=glibc.malloc.tcache_count=5" in variables
-    flags = re.search("VmFlags:(.*)", heap)
-    assert flags is not None
-    assert "hg" in flags[1].split()  # advised to be of huge pages
 
 
 @pytest.mark.parametrize("stack", [1, 2])

@@ -82,7 +82,7 @@ def test_steps_are_those_of_bookkeeping_to_rounding(digits: Data) -> None:
     trials = arms()
     models = [runner_model() for _ in trials]
     noise = [torch.Generator().manual_seed(seed) for seed in range(len(trials))]
-    stack = engines.stacked(trials, models, noise=noise, physical_batch_size=None)
+    stack = engines.build_stack(trials, models, noise=noise, physical_batch_size=None)
     images, labels = digits.prepared(digits.train[0][:48]), digits.train[1][:48]
     for step in range(5):
         part = slice(8 * step, 8 * step + 8 if step != 2 else 16)  # the third is empty
@@ -210,7 +210,9 @@ def test_why_trials_are_not_trained_at_once_is_said(
 def test_a_layer_that_stacks_do_not_know_is_refused() -> None:
     model = nn.Sequential(nn.GroupNorm(1, 1), nn.Flatten(), nn.Linear(784, 10))
     with pytest.raises(BadInput, match="know Linear and ungrouped"):
-        engines.stacked(arms()[:1], [model], noise=[torch.Generator()], physical_batch_size=None)
+        engines.build_stack(
+            arms()[:1], [model], noise=[torch.Generator()], physical_batch_size=None
+        )
 
 
 @pytest.mark.gpu

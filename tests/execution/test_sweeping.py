@@ -18,21 +18,21 @@ from dpbench.errors import BadInput
 from dpbench.execution import backend, local, plan, timing_sweep, timing_task, trial_task
 from dpbench.measurement import environment
 from dpbench.reporting import store_report
-from dpbench.trial import StepTiming, TimedName, Workload
+from dpbench.trial import StepTiming, Workload
 
 
 class Timer(local.LocalBackend):
     """Times nothing, and says that it took the number of threads."""
 
     def time_engines(
-        self, engines: Sequence[TimedName], workload: Workload
+        self, engines: Sequence[str], workload: Workload
     ) -> Generator[list[dict[str, Any]]]:
         began = {"started_at": datetime.now(UTC)}
         for process in range(timing_task.TIMED_PROCESSES):
             for engine in engines:
                 yield [self.row(engine, workload, process) | began]
 
-    def row(self, engine: TimedName, workload: Workload, process: int | None = 0) -> dict[str, Any]:
+    def row(self, engine: str, workload: Workload, process: int | None = 0) -> dict[str, Any]:
         timing = StepTiming(
             dataset=workload.dataset,
             model=workload.model,
@@ -164,7 +164,7 @@ class Failing(Timer):
     """Times nothing; one engine fails in its second process."""
 
     def time_engines(
-        self, engines: Sequence[TimedName], workload: Workload
+        self, engines: Sequence[str], workload: Workload
     ) -> Generator[list[dict[str, Any]]]:
         for (row,) in super().time_engines(engines, workload):
             if row["engine"] != "opacus-ew" or row["process"] == 0:
@@ -172,7 +172,7 @@ class Failing(Timer):
             elif row["process"] == 1:
                 yield [self.failed("opacus-ew", workload)]
 
-    def failed(self, engine: TimedName, workload: Workload) -> dict[str, Any]:
+    def failed(self, engine: str, workload: Workload) -> dict[str, Any]:
         seen = trial_task.failure(0, RuntimeError("no such kernel"))
         timing = timing_task.Timing(engine=engine, workload=workload, workers=self.workers)
         return timing_task.failed_row(timing, seen)
@@ -221,7 +221,7 @@ def with_its_number(timing: timing_task.Timing, process: int) -> Iterator[Any]:
 def test_engines_are_timed_in_fresh_processes_and_a_dead_one_takes_no_other_with_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    engines: tuple[TimedName, ...] = ("bookkeeping", "opacus-ew", "fused")
+    engines: tuple[str, ...] = ("bookkeeping", "opacus-ew", "fused")
     monkeypatch.setattr(timing_task, "_task", with_its_number)  # the processes have the old one
     found = list(
         timing_task.time_engines(engines, make_workload(), timer().workers, processes=3, pairs=2)

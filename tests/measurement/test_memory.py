@@ -4,7 +4,6 @@ import pytest
 from factories import make_workload
 
 from dpbench.measurement import memory, step_timing
-from dpbench.trial import TimedName
 
 pytestmark = pytest.mark.skipif(not memory._CLEAR.exists(), reason="needs Linux' /proc")
 
@@ -12,7 +11,7 @@ EXAMPLE_GRADIENT = 26_010 * 4  # bytes of one example's whole gradient
 MEBIBYTE = 2**20
 
 
-def growth(engine: TimedName, batch_size: int, physical_batch_size: int | None = None) -> int:
+def growth(engine: str, batch_size: int, physical_batch_size: int | None = None) -> int:
     found = memory.resident_growth(
         engine, make_workload(batch_size), threads=1, physical_batch_size=physical_batch_size
     )

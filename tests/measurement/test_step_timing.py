@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dpbench import engines
 from dpbench.datasets import Data
+from dpbench.engines.protocol import Engine
 from dpbench.measurement import step_timing
 from dpbench.trial import StepTiming
 
@@ -101,7 +102,7 @@ def test_an_engine_made_twice_as_slow_is_seen(
     class Slow:
         """Takes each step twice; one that waits would leave a busy machine to the baseline."""
 
-        def __init__(self, engine: engines.Engine) -> None:
+        def __init__(self, engine: Engine) -> None:
             self._engine = engine
 
         def step(self, images: Tensor, labels: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ def test_a_run_goes_on_over_the_end_of_an_epoch(digits: Data) -> None:
 
 def test_its_loop_costs_more_than_the_step_that_it_feeds(digits: Data) -> None:
     def seconds(name: str) -> float:
-        timings = step_timing.measure(name, make_workload(64), digits, pairs=5)  # type: ignore[arg-type]
+        timings = step_timing.measure(name, make_workload(64), digits, pairs=5)
         ratios = [t.seconds_per_step / t.baseline_seconds_per_step for t in timings]
         return sorted(ratios)[2]
 

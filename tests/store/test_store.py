@@ -43,8 +43,9 @@ def test_the_columns_are_those_of_the_design() -> None:
         store.TRIALS.names
         == (
             "schema_version trial_id dataset model engine sampling noise_multiplier "
-            "max_grad_norm batch_size learning_rate momentum epochs validation_examples seed "
-            "delta noise_source epoch steps sample_rate examples_seen train_loss test_loss "
+            "max_grad_norm clipping batch_size optimizer learning_rate momentum epochs "
+            "validation_examples seed delta noise_source epoch steps sample_rate examples_seen "
+            "train_loss test_loss "
             "test_accuracy validation_loss validation_accuracy epsilon accountant epsilon_pld "
             "epsilon_rdp epsilon_prv epsilon_gdp epsilon_if_poisson epsilon_note "
             "dp_accounting_version noise_derivation system_seed train_seconds examples_per_second "
@@ -220,6 +221,7 @@ def test_a_file_that_lacks_a_column_is_never_set_aside(
     assert store.finished(tmp_path) == {make_trial(epochs=2).trial_id}
     pd.testing.assert_frame_equal(frame.drop(columns=missing), whole.drop(columns=missing))
     kept = {"model": "tutorial-cnn", "sampling": "poisson", "momentum": 0.0, "seed": 0}
+    kept |= {"optimizer": "sgd", "clipping": "flat"}
     kept["status"] = "ok"
     if missing in kept:
         assert set(frame[missing]) == {kept[missing]}

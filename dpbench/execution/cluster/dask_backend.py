@@ -23,7 +23,7 @@ from dpbench.execution.cluster.submission import Killed, Submission
 from dpbench.execution.schedule import Claims, Row, Unclaimed, by_trial
 from dpbench.execution.stacks import Stack
 from dpbench.store.claims import Claim
-from dpbench.trial import PASSING_FAILURES, Epoch, TimedName, Trial, Workload
+from dpbench.trial import PASSING_FAILURES, Epoch, Trial, Workload
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -249,9 +249,7 @@ class DaskBackend:
             self._timer = min(fit)
         return self._timer
 
-    def time_engines(
-        self, engines: Sequence[TimedName], workload: Workload
-    ) -> Generator[list[Row]]:
+    def time_engines(self, engines: Sequence[str], workload: Workload) -> Generator[list[Row]]:
         """As `Backend.time_engines`, all at the end; on one worker, as long as it is there.
 
         Raises:

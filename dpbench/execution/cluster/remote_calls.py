@@ -19,7 +19,7 @@ from dpbench.execution.schedule import Row
 from dpbench.execution.stacks import Stack
 from dpbench.measurement import environment
 from dpbench.processes.worker_pool import WorkerPool
-from dpbench.trial import TimedName, Workload
+from dpbench.trial import Workload
 
 PACKAGES = ("torch", "opacus")  # whose versions change results
 _COMMIT = "dpbench of commit"
@@ -149,7 +149,7 @@ def _allow_processes() -> None:
 
 
 def time_engines(
-    engines: Sequence[TimedName],
+    engines: Sequence[str],
     workload: Workload,
     workers: Workers,
     requirements: Requirements,

@@ -6,13 +6,14 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
+from dpbench import engines
 from dpbench.analysis import step_overhead
 from dpbench.reporting.figures import parts
-from dpbench.trial import ENGINES, NON_PRIVATE, TUTORIAL_ARMS
+from dpbench.trial import NON_PRIVATE, TUTORIAL_ARMS
 
-_NAMES = (*ENGINES, *TUTORIAL_ARMS)
-_OWN = [name for name in ENGINES if name != NON_PRIVATE and not name.startswith("opacus-")]
-_OPACUS = [name for name in ENGINES if name.startswith("opacus-")]
+_NAMES = (*engines.names(), *TUTORIAL_ARMS)
+_OPACUS = [name for name in engines.names() if name.startswith("opacus-")]
+_OWN = [name for name in engines.names() if name not in (NON_PRIVATE, *_OPACUS)]
 _COLUMNS: Mapping[str, Sequence[str]] = {
     "dpbench's own": _OWN,
     "Opacus": _OPACUS,

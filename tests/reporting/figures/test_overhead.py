@@ -8,9 +8,10 @@ from artists import lines
 from factories import timings
 from matplotlib.figure import Figure
 
+from dpbench import engines
 from dpbench.reporting.figure_specs import TimingFrames
 from dpbench.reporting.figures import parts
-from dpbench.trial import ENGINES, TUTORIAL_ARMS
+from dpbench.trial import TUTORIAL_ARMS
 
 
 def draw(name: str, timed: pd.DataFrame) -> Figure:
@@ -57,12 +58,12 @@ def test_lines_are_named_at_their_ends_and_no_panel_holds_more_than_six() -> Non
         rows([0.5 + index, 1 + index, 1.5 + index]).assign(
             engine=name, peak_memory_bytes=(3 + index) * 2.0**20
         )
-        for index, name in enumerate((*ENGINES, *TUTORIAL_ARMS))
+        for index, name in enumerate((*engines.names(), *TUTORIAL_ARMS))
     )
     figure = draw("overhead", every)
     named = [{text.get_text() for text in panel.texts} for panel in figure.axes]
     own = {"fused-non-private", "fused", "bookkeeping"}
-    opacus = {name for name in ENGINES if name.startswith("opacus-")}
+    opacus = {name for name in engines.names() if name.startswith("opacus-")}
     expected = [group | {"non-private"} for group in (own, opacus, {*TUTORIAL_ARMS})]
     assert named == 2 * expected
     assert all(len(names) <= parts.MOST_LINES for names in named)
@@ -83,7 +84,7 @@ def test_an_engine_looks_the_same_in_every_store() -> None:
             for line in panel.get_lines()
         }
 
-    few, many = colours("opacus-ghost", "fused"), colours(*ENGINES)
+    few, many = colours("opacus-ghost", "fused"), colours(*engines.names())
     assert few == {name: many[name] for name in few}
     assert many["fused"] != many["fused-non-private"]
 

@@ -1,43 +1,51 @@
-"""What our own engines do with gradients: norms, sums, noise, the mean, a step of SGD."""
+"""What our own engines do with gradients: norms, sums, noise, the mean, an optimizer's step."""
 
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from dpbench import optimizers
 from dpbench.trial import Trial
 
 
-class Sgd:
-    """Plain SGD by the arithmetic of `torch.optim.SGD`.
-
-    That one does more around a step than in it, and its first use imports PyTorch's compiler, for
-    which every worker would wait.
+class Update:
+    """Steps of the trial's optimizer along gradients that are given.
 
     Args:
         parameters: Changed in place.
-        trial: Learning rate and momentum.
+        trial: Names the optimizer and holds its learning rate.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], trial: Trial) -> None:
-        self._parameters: list[Tensor] = list(parameters)
-        self._learning_rate, self._momentum = trial.learning_rate, trial.momentum
-        moving = self._parameters if trial.momentum else []
-        self._velocities = [torch.zeros_like(each.detach()) for each in moving]
+        self._parameters = list(parameters)
+        self._optimizer = optimizers.spec(trial.optimizer).build(self._parameters, trial)
+        # A step along no gradient makes the optimizer's state, which is then set back to zero. So
+        # the state has its final memory from the start, as a CUDA graph needs.
+        self.step([torch.zeros_like(each) for each in self._parameters])
+        for each in self._tensors():
+            each.zero_()
 
     @property
     def state(self) -> list[Tensor]:
-        """The tensors that a step changes: weights, and with momentum their velocities."""
-        return [each.detach() for each in self._parameters] + self._velocities
+        """The tensors that a step changes: the weights, and the optimizer's state."""
+        return [each.detach() for each in self._parameters] + self._tensors()
 
-    @torch.no_grad()
-    def step(self, gradients: list[Tensor]) -> None:
+    def step(self, gradients: Iterable[Tensor]) -> None:
         """Takes a step along gradients of the parameters' shapes."""
-        if self._momentum:
-            torch._foreach_mul_(self._velocities, self._momentum)
-            torch._foreach_add_(self._velocities, gradients)
-            gradients = self._velocities
-        torch._foreach_add_(self._parameters, gradients, alpha=-self._learning_rate)
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self._optimizer.step()
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def _tensors(self) -> list[Tensor]:
+        return [
+            value
+            for parameter in self._parameters
+            for value in self._optimizer.state[parameter].values()
+            if isinstance(value, Tensor)
+        ]
 
 
 def add_up(sums: list[Tensor], part: list[Tensor]) -> list[Tensor]:

@@ -6,17 +6,18 @@ from opacus.grad_sample.utils import wrap_model
 from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
-from dpbench.engines.protocol import no_hook_warning, physical_batches, sgd
+from dpbench import optimizers
+from dpbench.engines.protocol import no_hook_warning, physical_batches
 from dpbench.trial import Trial
 
 
-class OpacusGradSample:
+class GradSample:
     """Every example's whole gradient is computed and kept, then clipped, summed and noised.
 
     Args:
-        trial: Its engine names Opacus' mode; its privacy parameters, learning rate and momentum are
-            the step's.
+        trial: The privacy parameters and the optimizer.
         model: Trained in place.
+        mode: Opacus' `grad_sample_mode`: `hooks`, `functorch` or `ew`.
         noise: Source of the noise, on the model's device.
         physical_batch_size: Most examples whose gradients are kept at once, by virtual steps.
     """
@@ -26,10 +27,10 @@ class OpacusGradSample:
         trial: Trial,
         model: nn.Module,
         *,
+        mode: str,
         noise: torch.Generator,
         physical_batch_size: int | None,
     ) -> None:
-        mode = trial.engine.removeprefix("opacus-")
         self._end: Tensor | None = None  # of the backward pass, where that is known
         last_reached = None if mode == "ew" else _last_reached(model)
         # of the sum of the losses: of their mean, Opacus would multiply each gradient by the batch
@@ -37,7 +38,7 @@ class OpacusGradSample:
         if last_reached is not None:  # wrapped by now: functorch mode copies layers, hooks and all
             last_reached.register_forward_hook(self._keep_end)
         self._optimizer = DPOptimizer(
-            sgd(model, trial),
+            optimizers.spec(trial.optimizer).build(model.parameters(), trial),
             noise_multiplier=trial.noise_multiplier,
             max_grad_norm=trial.max_grad_norm,
             expected_batch_size=trial.batch_size,

@@ -4,8 +4,9 @@ import torch.nn.functional as F
 from factories import make_trial
 from torch import Tensor, nn
 
-from dpbench.engines.non_private import NonPrivate
-from dpbench.engines.sgd import Sgd, noisy_mean
+from dpbench import optimizers
+from dpbench.engines.non_private.step import NonPrivate
+from dpbench.engines.update import Update, noisy_mean
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -14,14 +15,14 @@ def test_steps_are_those_of_pytorchs_sgd(momentum: float) -> None:
     ours, theirs = (nn.Conv2d(3, 4, 2).to(memory_format=torch.channels_last) for _ in range(2))
     ours.load_state_dict(theirs.state_dict())
     optimizer = torch.optim.SGD(theirs.parameters(), lr=0.3, momentum=momentum)
-    sgd = Sgd(ours.parameters(), trial)
+    update = Update(ours.parameters(), trial)
     for _ in range(4):
         gradients: list[Tensor] = []
         for parameter in theirs.parameters():
             parameter.grad = torch.randn_like(parameter)
             gradients.append(parameter.grad.clone())
         optimizer.step()
-        sgd.step(gradients)
+        update.step(gradients)
     for our, their in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(our, their)
 
@@ -67,8 +68,33 @@ def test_parts_are_added_up_where_gradients_share_memory() -> None:
 
 def test_steps_follow_parameters_whose_memory_is_exchanged() -> None:
     layer = nn.Conv2d(3, 4, 2).to(memory_format=torch.channels_last)
-    sgd = Sgd(layer.parameters(), make_trial("non-private"))
+    update = Update(layer.parameters(), make_trial("non-private"))
     before = layer.weight.detach().clone()
     layer.to(memory_format=torch.contiguous_format)
-    sgd.step([torch.ones_like(each) for each in layer.parameters()])
+    update.step([torch.ones_like(each) for each in layer.parameters()])
     torch.testing.assert_close(layer.weight.detach(), before - 0.1)
+
+
+@pytest.mark.parametrize("optimizer", optimizers.names())
+def test_the_state_is_whole_and_at_its_start_before_the_first_step(optimizer: str) -> None:
+    """As a CUDA graph needs it: a copy of the state, put back, takes the same steps again."""
+    trial = make_trial("non-private", optimizer=optimizer, learning_rate=0.3)
+    ours, theirs = nn.Linear(3, 4), nn.Linear(3, 4)
+    ours.load_state_dict(theirs.state_dict())
+    plain = optimizers.spec(optimizer).build(theirs.parameters(), trial)
+    update = Update(ours.parameters(), trial)
+    before = [each.clone() for each in update.state]
+    gradients = [[torch.randn_like(each) for each in theirs.parameters()] for _ in range(3)]
+    for _ in range(2):
+        for each in gradients:
+            update.step(each)
+        after = [each.clone() for each in update.state]
+        assert not any(map(torch.equal, before, after))
+        for one, start in zip(update.state, before, strict=True):
+            one.copy_(start)
+    for each in gradients:
+        for parameter, gradient in zip(theirs.parameters(), each, strict=True):
+            parameter.grad = gradient
+        plain.step()
+    for our, their in zip(after, theirs.parameters(), strict=False):
+        torch.testing.assert_close(our, their.detach())

@@ -1,0 +1,65 @@
+"""DP-SGD in one backward pass, for any model of Conv2d and Linear layers.
+
+Bu, Wang, Zha and Karypis, "Differentially Private Optimization on Large Model at Small Cost", ICML
+2023.
+"""
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from dpbench.engines import EngineSpec
+from dpbench.errors import BadInput
+from dpbench.trial import Trial
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from dpbench.engines.bookkeeping.step import Bookkeeping
+
+
+def supports(trial: Trial, device: str | None) -> str | None:
+    """Any optimizer and clipping rule; the model must have layers that it knows.
+
+    Where the device is known the model is there, and `refuses` looks at that.
+    """
+    return _unknown(trial.model, trial.dataset) if device is None else None
+
+
+@cache
+def _unknown(model: str, dataset: str) -> str | None:
+    from dpbench import models
+
+    try:
+        built = models.build(model, dataset, seed=0, device="cpu")
+    except BadInput as error:
+        return f"cannot build the model ({error})"
+    return refuses(built)
+
+
+def refuses(model: "nn.Module") -> str | None:
+    """See `EngineSpec.refuses`."""
+    from dpbench.engines.bookkeeping import layers
+
+    return layers.refuses(model)
+
+
+def build(
+    trial: Trial, model: "nn.Module", noise: "torch.Generator", physical_batch_size: int | None
+) -> "Bookkeeping":
+    """See `EngineSpec.build`."""
+    from dpbench.engines.bookkeeping.step import Bookkeeping
+
+    return Bookkeeping(trial, model, noise=noise, physical_batch_size=physical_batch_size)
+
+
+SPEC = EngineSpec(
+    name="bookkeeping",
+    private=True,
+    order=30,
+    supports=supports,
+    build=build,
+    refuses=refuses,
+    examples_per_second=15_000.0,
+    stackable=True,
+)

@@ -1,0 +1,45 @@
+"""The memory format of a model's weights and activations.
+
+On a CPU `channels_last` halves the time of a plain step, since max-pooling is vectorised over
+channels. Opacus' hooks (and ghost, which calls them for convolutions) read a convolution's inputs
+as if they were contiguous and return wrong gradients on any other layout, without an error; its
+expanded weights fail on small parts. Tests hold both. `mixed` is `channels_last` but for the inputs
+that the hooks read.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from dpbench.engines import MemoryFormat
+
+
+def arrange(model: nn.Module, memory_format: MemoryFormat) -> None:
+    """Puts the model's weights, and so its activations, into the format; in place."""
+    if memory_format == "contiguous":
+        return
+    model.to(memory_format=torch.channels_last)
+    for layer in model.modules():
+        if isinstance(layer, nn.Flatten):
+            layer.register_forward_pre_hook(_return_channels_last)
+        if isinstance(layer, nn.Conv2d) and memory_format == "mixed":
+            layer.register_full_backward_pre_hook(_make_contiguous)
+
+
+def _make_contiguous(layer: nn.Module, _gradients: object) -> None:
+    """Changes the layout of the inputs that Opacus has kept of the layer, before it reads them."""
+    kept: list[list[Tensor]] = getattr(layer, "activations", [])
+    kept[:] = [[each.contiguous() for each in inputs] for inputs in kept]
+
+
+def _return_channels_last(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Makes the gradient of Flatten's inputs `channels_last`, as the inputs are.
+
+    Otherwise it is contiguous, and max-pooling copies all that it reads.
+    """
+    (given,) = inputs
+    if given.requires_grad and given.dim() == 4:
+        given.register_hook(_channels_last)
+
+
+def _channels_last(gradient: Tensor) -> Tensor:
+    return gradient.contiguous(memory_format=torch.channels_last)
