@@ -15,7 +15,7 @@ import psutil
 import pytest
 from interpreters import imports_torch
 
-from dpbench import report, store, sweep
+from dpbench import engines, report, store, sweep
 
 TINY = (
     "--dataset digits --noise-multiplier 0.8 1.6 --max-grad-norm 1 --batch-size 64 --epochs 2 "
