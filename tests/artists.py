@@ -19,7 +19,10 @@ Frames = TypeVar("Frames", TrialFrames, TimingFrames, ComparisonFrames)
 def of_trials(trials: pd.DataFrame, at: Sequence[float] = ()) -> TrialFrames:
     """With a timing of each engine and batch size, and an answer at each of these epsilons."""
     settings = trials[["engine", "batch_size"]].drop_duplicates().to_dict("records")
-    timed = pd.concat(timings([2.0]).assign(**setting) for setting in settings)
+    timed = pd.concat(
+        timings([2.0]).assign(device_name="a processor", threads=1, **setting)
+        for setting in settings
+    )
     answers = [Answer(epsilon_at_most=each, sampling="poisson", best=None) for each in at]
     return TrialFrames(trials=trials, timings=timed, answers=answers)
 

@@ -22,6 +22,7 @@ TINY = (
     "--dataset digits --noise-multiplier 0.8 1.6 --max-grad-norm 1 --batch-size 64 --epochs 2 "
     "--jobs 2"
 ).split()
+UNTIMED = [*TINY, "--no-timing"]
 
 
 def run(
@@ -42,9 +43,9 @@ def run(
 def swept(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A folder in which a tiny sweep has run, and what it said."""
+    """A folder in which a tiny sweep has run without timings, and what it said."""
     folder = tmp_path_factory.mktemp("sweep")
-    return folder, run(*TINY, cwd=folder)
+    return folder, run(*UNTIMED, cwd=folder)
 
 
 def test_a_sweep_on_digits_end_to_end(
@@ -62,9 +63,6 @@ def test_a_sweep_on_digits_end_to_end(
     assert (private["epsilon_rdp"] > private["epsilon"]).all()
     last = private[private["epoch"] == private["epochs"]]
     assert (last["epsilon_prv"] - last["epsilon"]).between(0.008, 0.012).all()  # Opacus' margin
-    timings = pd.read_parquet(folder / "results" / "digits-sweep" / "timings")
-    assert set(timings["engine"]) == {"non-private", *PRIVATE_ENGINES}
-    assert (timings.groupby("engine").size() >= 7).all()
     assert "[5/5 trials, 0 failed" in done.stderr
     assert "On digits, the best non-private setting, of 3 chosen on the test set," in done.stdout
     assert "page: results/digits-sweep/report.html" in done.stdout
@@ -74,7 +72,7 @@ def test_the_page_holds_the_command(
     swept: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     page = (swept[0] / "results" / "digits-sweep" / "report.html").read_text(encoding="utf-8")
-    assert f"python -m dpbench.sweep {' '.join(TINY)}" in page
+    assert f"python -m dpbench.sweep {' '.join(UNTIMED)}" in page
     assert "are not there yet" not in page
 
 
@@ -82,9 +80,29 @@ def test_figures_are_drawn_as_svg_and_png(
     swept: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     folder = swept[0] / "results" / "digits-sweep"
-    for name in ("privacy_accuracy", "overhead"):
-        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-        assert "</svg>" in (folder / f"{name}.svg").read_text(encoding="utf-8")
+    assert (folder / "privacy_accuracy.png").read_bytes().startswith(b"\x89PNG")
+    assert "</svg>" in (folder / "privacy_accuracy.svg").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow  # test_sweeping records timings, and test_timing takes real ones
+def test_a_sweep_times_every_engine_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = run(*TINY, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "results" / "digits-sweep"
+    timings = pd.read_parquet(folder / "timings")
+    assert set(timings["engine"]) == {"non-private", *PRIVATE_ENGINES}
+    assert (timings.groupby("engine").size() >= 7).all()
+    assert (folder / "overhead.png").read_bytes().startswith(b"\x89PNG")
+    assert "</svg>" in (folder / "overhead.svg").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert sweep.main([*TINY, "--dry-run"]) == 0
+    plan = "0 to run into results/digits-sweep, and 0 timings: about 0 s"
+    assert plan in capsys.readouterr().out
+    assert sweep.main([*TINY, "--dry-run", "--json", "--threads", "2"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert len(said["timings_to_run"]) > 0  # they were timed with one
 
 
 def test_the_same_command_again_runs_only_what_is_missing(
@@ -95,7 +113,7 @@ def test_the_same_command_again_runs_only_what_is_missing(
     before = {path.name: path.stat().st_mtime_ns for path in trials.iterdir()}
     gone = sorted(before)[0]
     (trials / gone).unlink()
-    again = run(*TINY, cwd=folder)
+    again = run(*UNTIMED, cwd=folder)
     assert again.returncode == 0, again.stderr
     assert "5 trials on digits, 4 of them done before: 1 to run" in again.stderr
     after = {path.name: path.stat().st_mtime_ns for path in trials.iterdir()}
@@ -279,15 +297,16 @@ def test_a_dry_run_is_one_object(
         assert sweep.main([*TINY, "--dry-run", *flags]) == 0
         return capsys.readouterr().out
 
-    said = json.loads(plan("--json", "--jobs", "3"))
+    said = json.loads(plan("--json", "--jobs", "3", "--no-timing"))
     assert (said["device"], said["places"]) == ("cpu", 3)
     assert (said["trials_to_run"], said["timings_to_run"], said["seconds"]) == (0, [], 0)
     known = store.states(swept[0] / "results" / "digits-sweep")
     assert {each["trial_id"]: each["status"] for each in said["trials"]} == known
     assert {each["to_run"] for each in said["trials"]} == {False}
-    assert "0 to run into results/digits-sweep, and 0 timings: about 0 s" in plan()
-    said = json.loads(plan("--json", "--threads", "2"))
-    assert len(said["timings_to_run"]) > 0  # they were timed with one
+    nothing = "0 to run into results/digits-sweep, and 0 timings: about 0 s"
+    assert nothing in plan("--no-timing")
+    assert nothing not in plan()
+    assert len(json.loads(plan("--json"))["timings_to_run"]) > 0
     said = json.loads(plan("--json", "--seeds", "5", "--no-timing"))
     assert said["trials_to_run"] == len(said["trials"]) > 0
     assert said["seconds"] > 0
@@ -430,7 +449,7 @@ def test_a_report_on_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_an_interrupted_sweep_says_how_to_go_on_and_leaves_no_process(tmp_path: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "dpbench.sweep", *TINY, "--epochs", "400", "--no-timing"],
+        [sys.executable, "-m", "dpbench.sweep", *UNTIMED, "--epochs", "400"],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,

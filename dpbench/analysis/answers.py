@@ -17,6 +17,7 @@ class Setting:
     are None where they were not counted.
     """
 
+    model: str
     engine: str
     sampling: str
     noise_multiplier: float
@@ -121,6 +122,7 @@ class Baseline:
     """
 
     dataset: str
+    model: str
     engine: str
     batch_size: int
     learning_rate: float

@@ -12,9 +12,14 @@ from dpbench.analysis.trial_rows import ARM, private
 ROUNDING = 1e-9  # by so much of itself an epsilon may exceed what it was solved for
 
 
-def frontier(arms: pd.DataFrame) -> pd.DataFrame:
-    """The rows that no other row beats in both epsilon and test accuracy, by rising epsilon."""
-    ordered = arms.sort_values(["epsilon", "test_accuracy"], ascending=[True, False])
+def frontier(arms: pd.DataFrame, by: str = "epsilon") -> pd.DataFrame:
+    """The rows that no other row beats in both epsilon and test accuracy, by rising epsilon.
+
+    Args:
+        arms: Rows with a column `test_accuracy`.
+        by: The column of what is spent.
+    """
+    ordered = arms.sort_values([by, "test_accuracy"], ascending=[True, False])
     best_before = ordered["test_accuracy"].cummax().shift(fill_value=-math.inf)
     return ordered[ordered["test_accuracy"] > best_before]
 

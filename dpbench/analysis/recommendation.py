@@ -51,6 +51,7 @@ def baseline(trials: pd.DataFrame, confirmations: pd.DataFrame | None = None) ->
     )
     return Baseline(
         dataset=str(arm["dataset"]),
+        model=str(arm["model"]),
         engine=str(arm["engine"]),
         batch_size=int(arm["batch_size"]),
         learning_rate=float(arm["learning_rate"]),
@@ -230,6 +231,7 @@ def _ahead(one: pd.DataFrame, other: pd.DataFrame) -> Difference:
 def _setting(arm: "pd.Series[Any]") -> Setting:
     counted = pd.notna(arm["sample_rate"]) and pd.notna(arm["steps"])
     return Setting(
+        model=str(arm["model"]),
         engine=str(arm["engine"]),
         sampling=str(arm["sampling"]),
         noise_multiplier=float(arm["noise_multiplier"]),

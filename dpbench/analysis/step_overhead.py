@@ -62,7 +62,7 @@ def step_ratios(timing: pd.DataFrame) -> "pd.Series[float]":
 def timed_alike(timings: pd.DataFrame) -> pd.DataFrame:
     """The timings that compare: of each dataset, model and device those measured in one way.
 
-    That is on one model of processor or GPU, with one number of threads and one physical batch
+    That is on one type of processor or GPU, with one number of threads and one physical batch
     size: those of the most engines and batch sizes, or of these the latest. And of each engine and
     batch size those under the latest versions.
     """

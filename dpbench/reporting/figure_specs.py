@@ -44,7 +44,7 @@ class TimingFrames:
     """What a figure of a store's timings is drawn from.
 
     Attributes:
-        timings: Rows of `store.read_timings`, of one dataset and one device.
+        timings: Rows of `store.read_timings`, of one dataset, model and device.
     """
 
     timings: pd.DataFrame
@@ -129,15 +129,15 @@ def specs(frames: type[F]) -> dict[str, FigureSpec[F]]:
     return {name: spec for name, spec in ordered if spec.frames is frames}
 
 
-def drawn(frames: F, *, device: str = "") -> list[Drawn]:
+def drawn(frames: F, *, of: Sequence[str] = ()) -> list[Drawn]:
     """Every figure of the frames, in order.
 
     Args:
         frames: What they are drawn from.
-        device: That the frames are of, for names and titles; empty where there is only one.
+        of: What tells them from other frames of the store, for names and titles: model, device.
     """
-    name_end = f"_{device.replace(':', '_')}" if device else ""
-    title_end = f", on {device}" if device else ""
+    name_end = "".join(f"_{each.replace(':', '_').replace('-', '_')}" for each in of)
+    title_end = "".join(f", on {each}" for each in of)
     found = []
     for name, spec in specs(type(frames)).items():
         numbers = spec.numbers(frames)
@@ -157,7 +157,7 @@ def drawn(frames: F, *, device: str = "") -> list[Drawn]:
 
 
 def of_store(trials: pd.DataFrame, timings: pd.DataFrame, answers: Sequence[Answer]) -> list[Drawn]:
-    """Every figure of a report, in order; those of timings once for each device.
+    """Every figure of a report, in order; those of timings once for each model and device.
 
     Args:
         trials: Rows of `comparability.comparable`.
@@ -166,12 +166,12 @@ def of_store(trials: pd.DataFrame, timings: pd.DataFrame, answers: Sequence[Answ
     """
     one_device = comparability.of_most(timings, "device")
     of_trials = drawn(TrialFrames(trials=trials, timings=one_device, answers=answers))
-    devices = [part for _, part in timings.groupby("device", sort=False)] or [timings]
+    varying = [name for name in ("model", "device") if timings[name].nunique() > 1]
+    parts = [part for _, part in timings.groupby(varying, sort=False)] if varying else [timings]
     return of_trials + [
         each
-        for part in devices
+        for part in parts
         for each in drawn(
-            TimingFrames(timings=part),
-            device=str(part["device"].iloc[0]) if len(devices) > 1 else "",
+            TimingFrames(timings=part), of=[str(part[name].iloc[0]) for name in varying]
         )
     ]

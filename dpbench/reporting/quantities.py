@@ -7,6 +7,7 @@ import pandas as pd
 from dpbench import strings
 from dpbench.analysis.answers import Accuracy, Setting
 from dpbench.analysis.statistics import Difference
+from dpbench.trial import DEFAULT_MODEL
 
 ACCOUNTANTS = {"pld": "PLD", "prv": "PRV", "rdp": "RDP", "gaussian": "Gaussian"}
 
@@ -19,6 +20,7 @@ def short(value: float) -> str:
 def setting(chosen: Setting) -> str:
     """A setting under the names of the flags."""
     parts = [
+        *([f"model {chosen.model}"] if chosen.model != DEFAULT_MODEL else []),
         f"noise multiplier {chosen.noise_multiplier:g}",
         f"clipping norm {chosen.max_grad_norm:g}",
         f"batch size {chosen.batch_size}",

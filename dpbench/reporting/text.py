@@ -7,6 +7,7 @@ from dpbench.analysis.answers import Answer, Baseline, Best, StepTime
 from dpbench.analysis.price import Price
 from dpbench.analysis.statistics import Difference
 from dpbench.reporting.quantities import ACCOUNTANTS, accuracy, points, ratio, setting, short
+from dpbench.trial import DEFAULT_MODEL
 
 
 def baseline(found: Baseline | None) -> str:
@@ -14,10 +15,11 @@ def baseline(found: Baseline | None) -> str:
     if found is None:
         return "There is no non-private trial to compare with."
     shuffled = "" if found.sampling == "poisson" else ", shuffled"
+    model = "" if found.model == DEFAULT_MODEL else f"model {found.model}, "
     chosen = f", of {found.arms} chosen on the {_set(found.chosen_by)} set,"
     return (
         f"On {found.dataset}, the best non-private setting{chosen if found.arms > 1 else ''} "
-        f"reaches {accuracy(found.accuracy)}{_fresh(found.confirmed_on)} with batch size "
+        f"reaches {accuracy(found.accuracy)}{_fresh(found.confirmed_on)} with {model}batch size "
         f"{found.batch_size}, learning rate {found.learning_rate:g} and "
         f"{strings.counted(found.epochs, 'epoch')}{shuffled}."
     )

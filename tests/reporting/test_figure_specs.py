@@ -76,3 +76,18 @@ def test_timings_of_several_devices_have_figures_of_their_own() -> None:
         "overhead_cuda_0",
         "step_memory_cuda_0",
     ]
+
+
+def test_timings_of_several_models_are_not_mixed() -> None:
+    timed = timings([2.0, 3.0]).assign(dataset="digits", device_name="a device", threads=1)
+    other = timings([8.0, 9.0]).assign(dataset="digits", device_name="a device", threads=1)
+    both = pd.concat([timed, other.assign(model="mlp")])
+    drawn = figure_specs.of_store(frame((make_trial(), 1, 0.9, 2.0)), both, ())[-4:]
+    assert [each.name for each in drawn] == [
+        "overhead_tutorial_cnn",
+        "step_memory_tutorial_cnn",
+        "overhead_mlp",
+        "step_memory_mlp",
+    ]
+    assert drawn[0].numbers["overhead_ratio"].item() == pytest.approx(2.5)
+    assert drawn[2].numbers["overhead_ratio"].item() == pytest.approx(8.5)

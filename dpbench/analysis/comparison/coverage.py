@@ -19,8 +19,8 @@ RULES = """What counts as checked, out of what BEFORE holds:
   of its seeds that BEFORE has a test accuracy of. An arm that lacks some of these seeds is compared
   over the others, and counts as checked in part, which is not enough. Arms that failed on both
   sides, and trials that only AFTER has, do not count;
-- a timing: where AFTER has one of the same engine, batch size, dataset, physical batch size,
-  device, threads and processor or GPU, by its name in the store;
+- a timing: where AFTER has one of the same engine, model, batch size, dataset, physical
+  batch size, device, threads and processor or GPU, by its name in the store;
 - an epsilon: where the same arm finished in AFTER, with whatever seeds.
 What is not checked is reported as missing, with the reason, and fails unless --allow-missing is
 given. Without anything that can be held against each other, there is nothing to compare."""

@@ -60,11 +60,11 @@ def axes(panel: Axes, position: Mapping[int, int]) -> None:
 
 def where(timings: pd.DataFrame) -> str:
     """The title of the x axis: dataset and hardware."""
-    return f"batch size\n({parts.names(timings['dataset'])}, {_hardware(timings)})"
+    return f"batch size\n({parts.names(timings['dataset'])}, {hardware(timings)})"
 
 
-def _hardware(timings: pd.DataFrame) -> str:
-    """Device model and threads, for an axis title."""
+def hardware(timings: pd.DataFrame) -> str:
+    """Names of processors or GPUs and numbers of threads, for an axis title."""
     rows = timings[["device", "device_name", "threads"]].drop_duplicates()
     return parts.printable(
         ";\n".join(

@@ -104,7 +104,7 @@ def wide_frame() -> pd.DataFrame:
         measured.append((baseline, 1, 0.98 + seed / 100, None))
     rows = frame(*measured).drop_duplicates("trial_id")
     poisson_epsilon = rows["epsilon"].where(rows["sampling"] == "shuffle") / 20
-    return rows.assign(epsilon_if_poisson=poisson_epsilon)
+    return rows.assign(epsilon_if_poisson=poisson_epsilon, steps=22)
 
 
 def test_every_marker_stands_at_its_epsilon_and_inside_its_panel() -> None:
