@@ -13,7 +13,7 @@ ACCOUNTANTS = {"pld": "PLD", "prv": "PRV", "rdp": "RDP", "gaussian": "Gaussian"}
 
 
 def short(value: float) -> str:
-    """The number in three digits, as it is said and drawn: 1e-5 and not 1e-05."""
+    """The number in three digits, with 1e-5 and not 1e-05."""
     return f"{value:.3g}".replace("e-0", "e-")
 
 

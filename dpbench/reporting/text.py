@@ -29,8 +29,8 @@ def sentence(answer: Answer, against: Baseline | None = None) -> str:
     """The best setting, its accuracy, what it loses and what it costs in time: one sentence.
 
     Args:
-        answer: What is told.
-        against: What its loss is counted from: to say why where it loses nothing.
+        answer: For one epsilon and sampling.
+        against: The baseline of its loss; explains an answer that loses nothing.
     """
     shuffled = "With shuffled batches and" if answer.sampling == "shuffle" else "With"
     within = f"{shuffled} epsilon at most {answer.epsilon_at_most:g}"

@@ -26,7 +26,7 @@ class Table:
     Attributes:
         name: Of its download.
         title: Above it.
-        same: What all rows have in common, and no column says.
+        same: What all rows have in common; no column shows it.
         columns: Of the rows.
         rows: Texts, as many as there are columns.
         csv: The rows with all digits and all columns.
@@ -47,8 +47,8 @@ _PROSE = {"reason"}
 
 _NEIGHBOURS = {"poisson": "add or remove", "shuffle": "zero out"}  # of a private arm's epsilon
 
-# What was asked, and its format
-_ASKED = {
+# Columns of a setting, and their formats
+_SETTING = {
     "noise_multiplier": "g",
     "max_grad_norm": "g",
     "batch_size": "d",
@@ -89,7 +89,7 @@ def _arms(name: str, title: str, trials: pd.DataFrame, *, empty: str) -> Table:
         "± points": ".2f",
         "epsilon": ".3f",
         "neighbours": "",
-        **_ASKED,
+        **_SETTING,
         "seeds": "d",
         "valid. %": ".2f",
         "accountant": "",
@@ -99,7 +99,7 @@ def _arms(name: str, title: str, trials: pd.DataFrame, *, empty: str) -> Table:
         title,
         shown=shown,
         formats=formats,
-        common=("neighbours", *_ASKED) if len(arms) > 1 else (),
+        common=("neighbours", *_SETTING) if len(arms) > 1 else (),
         rows=arms,
         empty=empty,
     )
@@ -108,13 +108,13 @@ def _arms(name: str, title: str, trials: pd.DataFrame, *, empty: str) -> Table:
 def failures_table(trials: pd.DataFrame) -> Table:
     """Every trial that failed, with its reason."""
     failed = trial_rows.failures(trials)
-    formats = {"status": "", "reason": "", **_ASKED, "seed": "d", "epoch": "d"}
+    formats = {"status": "", "reason": "", **_SETTING, "seed": "d", "epoch": "d"}
     return _table(
         "failures",
         "Failures",
         shown=failed,
         formats=formats,
-        common=_ASKED if len(failed) > 1 else (),
+        common=_SETTING if len(failed) > 1 else (),
         rows=failed,
         empty="No trial has failed.",
     )
@@ -160,8 +160,8 @@ def _table(
 ) -> Table:
     """The shown rows in their formats; of the common columns, those of one value go before it."""
     alike = [name for name in common if _filled(shown, name).nunique() < 2]
-    said = {name: _texts(_filled(shown, name).head(1), formats[name]) for name in alike}
-    same = ", ".join(f"{name} {text}" for name, texts in said.items() for text in texts)
+    shared = {name: _texts(_filled(shown, name).head(1), formats[name]) for name in alike}
+    same = ", ".join(f"{name} {text}" for name, texts in shared.items() for text in texts)
     formats = {name: form for name, form in formats.items() if name not in alike}
     columns = [_texts(shown[column], form) for column, form in formats.items()]
     return Table(
