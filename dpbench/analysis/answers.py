@@ -22,7 +22,9 @@ class Setting:
     sampling: str
     noise_multiplier: float
     max_grad_norm: float
+    clipping: str
     batch_size: int
+    optimizer: str
     learning_rate: float
     momentum: float
     epochs: int
@@ -125,6 +127,7 @@ class Baseline:
     model: str
     engine: str
     batch_size: int
+    optimizer: str
     learning_rate: float
     epochs: int
     sampling: str

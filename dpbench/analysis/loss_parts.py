@@ -10,18 +10,17 @@ from dpbench.analysis.trial_rows import ARM, final, private, unclipped
 def loss_split(trials: pd.DataFrame) -> pd.DataFrame:
     """What accuracy each private arm with noise loses, and to what: one row an arm's last epoch.
 
-    Columns: those of the arm; `total`, its accuracy below that of the non-private arm of the same
-    data, batch size, sampling and epochs (of the best learning rate, where there are several, by
-    `chosen_by`);
-    `clipping`, the part that the same arm without noise loses, too; `noise`, the rest. Each is a
-    `Difference`, paired over the seeds that all three have. Arms without both controls are left
-    out.
+    Columns: those of the arm; `lost`, its accuracy below that of the non-private arm of the same
+    data, model, optimizer, batch size, sampling and epochs (of the best learning rate, where there
+    are several, by `chosen_by`); `lost_to_clipping`, what the same arm without noise loses, too;
+    `lost_to_noise`, the rest. Each is a `Difference`, paired over the seeds that all three have.
+    Arms without both controls are left out.
     """
     finals = final(trials)[[*ARM, "seed", "test_accuracy", "validation_accuracy"]]
     clips = private(finals)
     noisy, clip_only = clips[clips["noise_multiplier"] > 0], clips[clips["noise_multiplier"] == 0]
     baseline = unclipped(finals)
-    shared = ["dataset", "model", "sampling", "batch_size", "momentum", "epochs"]
+    shared = ["dataset", "model", "sampling", "batch_size", "optimizer", "momentum", "epochs"]
     shared.append("validation_examples")
     rates = [*shared, "learning_rate", "engine"]
     columns = ["test_accuracy", "validation_accuracy"]
@@ -38,9 +37,9 @@ def loss_split(trials: pd.DataFrame) -> pd.DataFrame:
         suffixes=("", "_non_private"),
     )
     parts = {
-        "total": rows["test_accuracy_non_private"] - rows["test_accuracy"],
-        "clipping": rows["test_accuracy_non_private"] - rows["test_accuracy_clip_only"],
-        "noise": rows["test_accuracy_clip_only"] - rows["test_accuracy"],
+        "lost": rows["test_accuracy_non_private"] - rows["test_accuracy"],
+        "lost_to_clipping": rows["test_accuracy_non_private"] - rows["test_accuracy_clip_only"],
+        "lost_to_noise": rows["test_accuracy_clip_only"] - rows["test_accuracy"],
     }
     by_arm = rows.assign(**parts).groupby(ARM, dropna=False, sort=False)
     split = by_arm.size().reset_index()[ARM]

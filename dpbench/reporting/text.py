@@ -17,10 +17,11 @@ def baseline(found: Baseline | None) -> str:
     shuffled = "" if found.sampling == "poisson" else ", shuffled"
     model = "" if found.model == DEFAULT_MODEL else f"model {found.model}, "
     chosen = f", of {found.arms} chosen on the {_set(found.chosen_by)} set,"
+    optimizer = "" if found.optimizer == "sgd" else f"optimizer {found.optimizer}, "
     return (
         f"On {found.dataset}, the best non-private setting{chosen if found.arms > 1 else ''} "
         f"reaches {accuracy(found.accuracy)}{_fresh(found.confirmed_on)} with {model}batch size "
-        f"{found.batch_size}, learning rate {found.learning_rate:g} and "
+        f"{found.batch_size}, {optimizer}learning rate {found.learning_rate:g} and "
         f"{strings.counted(found.epochs, 'epoch')}{shuffled}."
     )
 

@@ -140,9 +140,9 @@ def test_the_loss_is_split_between_clipping_and_noise() -> None:
     )
     (split,) = loss_parts.loss_split(rows).to_dict("records")
     assert (split["noise_multiplier"], split["max_grad_norm"]) == (1.0, 1.0)
-    assert split["total"].mean == pytest.approx(0.07)
-    assert split["clipping"].mean == pytest.approx(0.04)
-    assert split["noise"].mean == pytest.approx(0.03)
+    assert split["lost"].mean == pytest.approx(0.07)
+    assert split["lost_to_clipping"].mean == pytest.approx(0.04)
+    assert split["lost_to_noise"].mean == pytest.approx(0.03)
     assert loss_parts.loss_split(rows[rows["noise_multiplier"] != 0]).empty
 
 
@@ -154,7 +154,7 @@ def test_the_loss_is_from_the_rate_that_validation_chooses() -> None:
         (make_trial(noise_multiplier=1.0), 1, 0.88, 2.0),
     ).assign(validation_accuracy=[0.97, 0.94, 0.9, 0.9])
     (split,) = loss_parts.loss_split(rows).to_dict("records")
-    assert split["total"].mean == pytest.approx(0.07)
+    assert split["lost"].mean == pytest.approx(0.07)
 
 
 def test_the_frontier_is_what_nothing_beats() -> None:

@@ -12,6 +12,8 @@ Words = Callable[[Mapping[Any, Any]], str]  # row -> what got worse
 _TELLING = {  # said in a label only where rows differ in it
     "dataset": "{}",
     "model": "{}",
+    "optimizer": "{}",
+    "clipping": "{} clipping",
     "validation_examples": "{:.0f} held out",
     "delta": "delta {:g}",
     "device_name": "({})",

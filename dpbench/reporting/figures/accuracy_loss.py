@@ -37,7 +37,7 @@ def numbers(frames: TrialFrames) -> pd.DataFrame:
     tuned = _tuned(pd.concat(kept)).sort_values(["batch_size", "max_grad_norm", "noise_multiplier"])
     clipping = tuned.drop_duplicates(_LINE).assign(part="clipping", noise_multiplier=float("nan"))
     noise = tuned.assign(part="noise")
-    lost = pd.concat([clipping["clipping"], noise["noise"]], ignore_index=True)
+    lost = pd.concat([clipping["lost_to_clipping"], noise["lost_to_noise"]], ignore_index=True)
     frame = pd.concat([clipping, noise], ignore_index=True)[[*trial_rows.ARM, "part"]]
     for name, part in (("points_lost", "mean"), ("low", "low"), ("high", "high")):
         frame[name] = [100 * getattr(each, part) for each in lost]
@@ -46,7 +46,7 @@ def numbers(frames: TrialFrames) -> pd.DataFrame:
 
 def _tuned(losses: pd.DataFrame) -> pd.DataFrame:
     """Of every batch size and clipping norm the line that loses least."""
-    means = losses.assign(mean=[each.mean for each in losses["total"]])
+    means = losses.assign(mean=[each.mean for each in losses["lost"]])
     lines = means.groupby(_LINE, dropna=False, sort=False)["mean"].mean().reset_index()
     lines = lines.sort_values("mean").drop_duplicates(["batch_size", "max_grad_norm"])
     return losses.merge(lines[_LINE])
