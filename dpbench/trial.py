@@ -179,11 +179,7 @@ class Trial:
         parts.append(f"batch {self.batch_size} lr {self.learning_rate:g}")
         if self.momentum:
             parts.append(f"momentum {self.momentum:g}")
-        parts += [
-            getattr(self, name)
-            for name in LATER_DEFAULTS
-            if getattr(self, name) != LATER_DEFAULTS[name]
-        ]
+        parts += [getattr(self, name) for name in _LATER if getattr(self, name) != _LATER[name]]
         if self.sampling != "poisson":
             parts.append(self.sampling)
         if self.noise_source == "system":
@@ -192,7 +188,7 @@ class Trial:
 
 
 # Fields that came after the first trials were published: left out of hashes at these defaults
-LATER_DEFAULTS: Mapping[str, str] = MappingProxyType({"optimizer": "sgd", "clipping": "flat"})
+_LATER: Mapping[str, str] = MappingProxyType({"optimizer": "sgd", "clipping": "flat"})
 
 
 @cache  # the fields are hashed faster than written out
@@ -205,7 +201,7 @@ def _hash(trial: Trial, without: Collection[str] = ()) -> "hashlib._Hash":
     fields = {
         name: value
         for name, value in values
-        if value not in (None, LATER_DEFAULTS.get(name)) and name not in without
+        if value not in (None, _LATER.get(name)) and name not in without
     }
     return hashlib.sha256(json.dumps(fields).encode())
 

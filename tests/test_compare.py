@@ -11,7 +11,6 @@ from xml.etree import ElementTree
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from factories import ROOT, WHERE, make_trial
 from interpreters import imports_torch
@@ -19,7 +18,7 @@ from interpreters import imports_torch
 from dpbench import compare, store
 from dpbench.analysis.comparison.stores import compare_stores
 from dpbench.privacy import accounting
-from dpbench.store import files, schema
+from dpbench.store import files
 from dpbench.trial import Epoch, StepTiming, Trial
 
 QUICK = ROOT / "results" / "mnist-quick"
@@ -67,12 +66,6 @@ def make_store(
         store.write_timings(root, "timed", [store.timing_row(timing, where) for timing in timings])
 
 
-def rewrite(frame: pd.DataFrame, path: Path, columns: pa.Schema) -> None:
-    """Writes the rows as the store does: one schema, whatever the file held."""
-    rows = pa.Table.from_pandas(frame, preserve_index=False)
-    pq.write_table(schema.conform(rows, columns), path)
-
-
 def changed(source: Path, folder: str, column: str, factor: float) -> Path:
     """A copy of the store in which the private rows' column is multiplied."""
     after = Path("results") / "after"
@@ -81,7 +74,9 @@ def changed(source: Path, folder: str, column: str, factor: float) -> Path:
         frame = pd.read_parquet(path)
         if not frame["engine"].str.contains("non-private").any():
             frame[column] *= factor
-            rewrite(frame, path, store.TIMINGS if folder == "timings" else store.TRIALS)
+            # as the store writes it: one schema, whatever the file holds
+            schema = store.TIMINGS if folder == "timings" else store.TRIALS
+            frame.reindex(columns=schema.names).to_parquet(path, schema=schema)
     return after
 
 
@@ -270,7 +265,7 @@ def test_a_few_repeated_trials_of_many_are_no_pass(capsys: pytest.CaptureFixture
     for path in Path("after/trials").iterdir():
         frame = pd.read_parquet(path)
         kept = frame[frame["seed"] == 0]
-        rewrite(kept, path, store.TRIALS)
+        kept.reindex(columns=store.TRIALS.names).to_parquet(path, schema=store.TRIALS)
     code, said = text([str(TABLE), "after"], capsys)
     assert code == 3
     assert said[0] == "checked 1 of 12 arms and 11 in part, 0 of 0 timings, 11 of 11 epsilons"

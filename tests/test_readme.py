@@ -188,7 +188,10 @@ def test_each_example_of_a_plug_in_is_one_file(tmp_path: Path) -> None:
     for path, content in examples:
         assert not (tmp_path / path).exists()
         (tmp_path / path).write_text(content, encoding="utf-8")
-    command = "sweep --dataset stripes --device cpu --no-timing --out mine"
+    command = (
+        "sweep --dataset stripes --optimizer rmsprop --clipping half --device cpu --no-timing "
+        "--out mine"
+    )
     done = subprocess.run(
         [sys.executable, "-m", "dpbench", *command.split()],
         cwd=tmp_path,
@@ -201,6 +204,7 @@ def test_each_example_of_a_plug_in_is_one_file(tmp_path: Path) -> None:
     (private,) = store.finished(tmp_path / "mine") - baselines(tmp_path / "mine")
     row = store.read_trials(tmp_path / "mine").set_index("trial_id").loc[private].iloc[-1]
     assert (row["dataset"], row["model"]) == ("stripes", "softmax-regression")
+    assert (row["optimizer"], row["clipping"]) == ("rmsprop", "half")
     assert row["test_accuracy"] > 0.9
     points = pd.read_csv(tmp_path / "mine" / "noise_accuracy.csv")
     assert points["test_accuracy"].tolist() == [row["test_accuracy"]]

@@ -213,7 +213,7 @@ BAD = {
     "no file": ("nowhere.toml", "nowhere.toml: No such file"),
     "target": ("--target-epsilon 1e9", "target_epsilon=1e+09 to be at most"),
     "negative target": ("--target-epsilon -1", "target_epsilon=-1.0 > 0"),
-    "dataset": ("--dataset minst", "'minst' to be one of mnist"),
+    "dataset": ("--dataset minst", "Unknown dataset 'minst': did you mean mnist?"),
     "not there": ("--dataset kmnist --data-root blocked", "Cannot load dataset=kmnist"),
     "engine": ("--engine opacus-host", "'opacus-host': did you mean opacus-ghost?"),
     "device": ("--device tpu", "device='tpu' to be auto, cpu, cuda"),

@@ -33,6 +33,7 @@ except ImportError:
 from dpbench import cli, models, strings
 from dpbench.datasets import Data, loading
 from dpbench.measurement import environment, step_timing
+from dpbench.trial import Workload
 
 NOISE_MULTIPLIER = MAX_GRAD_NORM = 1.0
 LEARNING_RATE = 1e-3
@@ -140,11 +141,12 @@ def _time(given: argparse.Namespace) -> int:
     assert difference < 1e-5, f"JAX's clipped sums differ by {difference}"
     rows = []
     for batch_size in given.batch_size:
-        baseline = step_timing.arm("non-private", batch_size, digits, STEPS)
+        workload = Workload(dataset="digits", model="tutorial-cnn", batch_size=batch_size)
+        baseline = step_timing.arm("non-private", workload, digits, STEPS)
         arms: dict[str, step_timing.Arm] = {"jax vmap(grad)": JaxArm(batch_size, digits)}
         arms |= {
             name: step_timing.arm(
-                name, batch_size, digits, STEPS, physical_batch_size=PHYSICAL_BATCH_SIZE
+                name, workload, digits, STEPS, physical_batch_size=PHYSICAL_BATCH_SIZE
             )
             for name in (ENGINES[:1] if given.short else ENGINES)
         }

@@ -22,11 +22,11 @@ class Setting:
     sampling: str
     noise_multiplier: float
     max_grad_norm: float
+    clipping: str
     batch_size: int
+    optimizer: str
     learning_rate: float
     momentum: float
-    optimizer: str = "sgd"
-    clipping: str = "flat"
     epochs: int
     train_examples: int | None = None
     steps: int | None = None
@@ -127,6 +127,7 @@ class Baseline:
     model: str
     engine: str
     batch_size: int
+    optimizer: str
     learning_rate: float
     epochs: int
     sampling: str

@@ -9,12 +9,12 @@ from dpbench.analysis.trial_rows import ARM, ok
 def of_most(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     """The rows with the commonest value of the column, and those that have none.
 
-    Of values that are equally common: MNIST, or the largest.
+    Of values that are equally common: the largest.
     """
     counts = rows[name].value_counts()
     if counts.empty:
         return rows
-    most = max(counts.index[counts == counts.max()], key=lambda value: (value == "mnist", value))
+    most = counts.index[counts == counts.max()].max()
     return rows[rows[name].isna() | (rows[name] == most)]
 
 

@@ -11,11 +11,10 @@ def loss_split(trials: pd.DataFrame) -> pd.DataFrame:
     """What accuracy each private arm with noise loses, and to what: one row an arm's last epoch.
 
     Columns: those of the arm; `lost`, its accuracy below that of the non-private arm of the same
-    data, batch size, sampling and epochs (of the best learning rate, where there are several, by
-    `chosen_by`);
-    `lost_to_clipping`, the part that the same arm without noise loses, too; `lost_to_noise`, the
-    rest. Each is a `Difference`, paired over the seeds that all three have. Arms without both
-    controls are left out.
+    data, model, optimizer, batch size, sampling and epochs (of the best learning rate, where there
+    are several, by `chosen_by`); `lost_to_clipping`, what the same arm without noise loses, too;
+    `lost_to_noise`, the rest. Each is a `Difference`, paired over the seeds that all three have.
+    Arms without both controls are left out.
     """
     finals = final(trials)[[*ARM, "seed", "test_accuracy", "validation_accuracy"]]
     clips = private(finals)

@@ -101,19 +101,19 @@ def of_dataset(trials: pd.DataFrame) -> Iterator[str]:
         )
 
 
-def of_progress(trials: pd.DataFrame, asked: Collection[str]) -> Iterator[str]:
+def of_progress(trials: pd.DataFrame, planned: Collection[str]) -> Iterator[str]:
     """What is missing.
 
     Args:
         trials: Rows of `store.read_trials`.
-        asked: Ids of the trials that the store's sweeps asked for; empty where that is not known.
+        planned: Ids of all trials of the store's sweeps; empty where unknown.
     """
     finished = set(trial_rows.final(trials)["trial_id"])
     failed = set(trial_rows.failures(trials)["trial_id"]) - finished
-    waiting = set(asked) - finished - failed
+    waiting = set(planned) - finished - failed
     if waiting:
         yield (
-            f"{len(waiting):,} of {strings.counted(len(set(asked)), 'trial')} asked for are not "
+            f"{len(waiting):,} of {strings.counted(len(set(planned)), 'trial')} asked for are not "
             "there yet: the sweep is running, or was stopped."
         )
     if failed:

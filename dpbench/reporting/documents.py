@@ -120,10 +120,10 @@ def _count(suite: ET.Element) -> None:
 
 def _outcome(case: ET.Element, check: coverage.Check, *, allow_missing: bool) -> None:
     """At most one element in the test case, which readers of JUnit expect."""
-    said = [*check.regressions, *([f"missing: {check.missing}"] if check.missing else [])]
-    if not said:
+    found = [*check.regressions, *([f"missing: {check.missing}"] if check.missing else [])]
+    if not found:
         return
-    text = "; ".join(said)
+    text = "; ".join(found)
     if not check.regressions and allow_missing:
         ET.SubElement(case, "skipped", message=text)
         return

@@ -1,4 +1,4 @@
-"""A store's frames and the sweeps that asked for them -> what a page or a command answers."""
+"""The answers of a store's trials, or of one sweep's, with their facts, warnings and notes."""
 
 import os
 from collections.abc import Sequence
@@ -54,17 +54,17 @@ class Findings:
 
 
 def findings(
-    read: Store, trials: pd.DataFrame, asked: Sequence[Sweep], answer_at: Sequence[float] = ()
+    read: Store, trials: pd.DataFrame, sweeps: Sequence[Sweep], answer_at: Sequence[float] = ()
 ) -> Findings:
     """What the trials answer.
 
     Args:
         read: The store.
         trials: Of its rows, those of all trials, or of the one sweep that is answered for.
-        asked: The sweeps that asked for them: they say which confirm, and where to answer.
+        sweeps: That made them; they name the confirming trials and the epsilons to answer at.
         answer_at: Epsilons to answer at; none for those of the sweeps.
     """
-    confirming = history.confirmations(asked)
+    confirming = history.confirmations(sweeps)
     confirms = trials["trial_id"].isin(confirming)
     grid, confirmations = trials[~confirms], trials[confirms]
     main = comparability.comparable(grid)
@@ -75,7 +75,7 @@ def findings(
     answers = recommendation.answers(
         main,
         comparability.of_most(timed, "device"),
-        at=answer_at or history.epsilons(asked),
+        at=answer_at or history.epsilons(sweeps),
         confirmations=confirmations,
         every=read.trials[read.trials["dataset"] == dataset],
         tuning=read.tuning[read.tuning["dataset"] == dataset],
@@ -86,7 +86,7 @@ def findings(
         facts=_facts(trials, main),
         warnings=[
             *answer_caveats.of_progress(
-                trials, {each for sweep in asked for each in sweep.trial_ids} | confirming
+                trials, {each for sweep in sweeps for each in sweep.trial_ids} | confirming
             ),
             *answer_caveats.of_left_out(grid, main),
             *timing_caveats.of_other_timings(read.timings, dataset),

@@ -13,7 +13,7 @@ ACCOUNTANTS = {"pld": "PLD", "prv": "PRV", "rdp": "RDP", "gaussian": "Gaussian"}
 
 
 def short(value: float) -> str:
-    """The number in three digits, as it is said and drawn: 1e-5 and not 1e-05."""
+    """The number in three digits, with 1e-5 and not 1e-05."""
     return f"{value:.3g}".replace("e-0", "e-")
 
 
@@ -23,11 +23,11 @@ def setting(chosen: Setting) -> str:
         *([f"model {chosen.model}"] if chosen.model != DEFAULT_MODEL else []),
         f"noise multiplier {chosen.noise_multiplier:g}",
         f"clipping norm {chosen.max_grad_norm:g}",
+        *([f"{chosen.clipping} clipping"] if chosen.clipping != "flat" else []),
         f"batch size {chosen.batch_size}",
+        *([f"optimizer {chosen.optimizer}"] if chosen.optimizer != "sgd" else []),
         f"learning rate {chosen.learning_rate:g}",
         *([f"momentum {chosen.momentum:g}"] if chosen.momentum else []),
-        *([f"optimizer {chosen.optimizer}"] if chosen.optimizer != "sgd" else []),
-        *([f"{chosen.clipping} clipping"] if chosen.clipping != "flat" else []),
         *(["shuffled batches"] if chosen.sampling != "poisson" else []),
     ]
     return f"{', '.join(parts)} and {strings.counted(chosen.epochs, 'epoch')}"

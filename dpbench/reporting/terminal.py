@@ -106,18 +106,18 @@ def _lost_cell(best: Best) -> str:
     return "not told apart" if best.verdict == "not-told-apart" else "none, see below"
 
 
-def unfinished(trials: pd.DataFrame, asked: Sequence[str]) -> Iterator[str]:
+def unfinished(trials: pd.DataFrame, trial_ids: Sequence[str]) -> Iterator[str]:
     """A table of the trials that have no last epoch; nothing where all have.
 
     Args:
         trials: Rows of `store.read_trials`.
-        asked: The ids of all trials of the sweep.
+        trial_ids: Of all trials of the sweep.
     """
     finished = set(trial_rows.final(trials)["trial_id"])
     failed = trial_rows.failures(trials)
-    failed = failed[failed["trial_id"].isin(set(asked) - finished)]
-    lost = len(set(asked) - finished - set(failed["trial_id"]))
-    every = strings.counted(len(asked), "trial")
+    failed = failed[failed["trial_id"].isin(set(trial_ids) - finished)]
+    lost = len(set(trial_ids) - finished - set(failed["trial_id"]))
+    every = strings.counted(len(trial_ids), "trial")
     if len(failed):
         yield f"{len(failed)} of {every} failed; their rows have the tracebacks:"
         yield f"{'trial_id':<16}  {'status':<13}  epoch  reason"

@@ -17,10 +17,11 @@ def baseline(found: Baseline | None) -> str:
     shuffled = "" if found.sampling == "poisson" else ", shuffled"
     model = "" if found.model == DEFAULT_MODEL else f"model {found.model}, "
     chosen = f", of {found.arms} chosen on the {_set(found.chosen_by)} set,"
+    optimizer = "" if found.optimizer == "sgd" else f"optimizer {found.optimizer}, "
     return (
         f"On {found.dataset}, the best non-private setting{chosen if found.arms > 1 else ''} "
         f"reaches {accuracy(found.accuracy)}{_fresh(found.confirmed_on)} with {model}batch size "
-        f"{found.batch_size}, learning rate {found.learning_rate:g} and "
+        f"{found.batch_size}, {optimizer}learning rate {found.learning_rate:g} and "
         f"{strings.counted(found.epochs, 'epoch')}{shuffled}."
     )
 
@@ -29,8 +30,8 @@ def sentence(answer: Answer, against: Baseline | None = None) -> str:
     """The best setting, its accuracy, what it loses and what it costs in time: one sentence.
 
     Args:
-        answer: What is told.
-        against: What its loss is counted from: to say why where it loses nothing.
+        answer: For one epsilon and sampling.
+        against: The baseline of its loss; explains an answer that loses nothing.
     """
     shuffled = "With shuffled batches and" if answer.sampling == "shuffle" else "With"
     within = f"{shuffled} epsilon at most {answer.epsilon_at_most:g}"

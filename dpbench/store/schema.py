@@ -144,7 +144,7 @@ def conform(found: pa.Table, schema: pa.Schema, columns: Sequence[str] | None = 
     refuse_newer(pc.max(found["schema_version"]).as_py() or 0)
     wanted = pa.schema([schema.field(name) for name in columns or schema.names])
     if found.schema.equals(wanted):  # as of most files; casting takes longer than reading
-        return found
+        return _filled(found)
     for name in lacking(found.column_names, wanted):
         raise KeyError(name)
     arrays = [
@@ -153,7 +153,19 @@ def conform(found: pa.Table, schema: pa.Schema, columns: Sequence[str] | None = 
         else pa.repeat(pa.scalar(_DEFAULTS.get(field.name), field.type), len(found))
         for field in wanted
     ]
-    return pa.Table.from_arrays(arrays, schema=wanted)
+    return _filled(pa.Table.from_arrays(arrays, schema=wanted))
+
+
+def _filled(rows: pa.Table) -> pa.Table:
+    """The rows, with the default where a column without null holds one.
+
+    Whoever concatenates files of two schemas, as pandas and polars do, gives old rows such nulls.
+    """
+    for index, name in enumerate(rows.column_names):
+        default = None if name in _OPTIONAL else _DEFAULTS.get(name)
+        if default is not None and rows[name].null_count:
+            rows = rows.set_column(index, rows.schema.field(name), rows[name].fill_null(default))
+    return rows
 
 
 def table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:

@@ -353,3 +353,14 @@ def test_the_table_is_aligned_and_of_the_same_answers() -> None:
     assert table[2].split()[:5] == ["3", "91.00", "±", "2.48", "%"]
     assert "4.00 (1.52 to 6.48)" in table[2]
     assert len(table) == 4
+
+
+def test_what_is_not_the_default_is_named() -> None:
+    trials = rows(1).assign(model="tanh-cnn", optimizer="adam")
+    private = trials["noise_multiplier"].notna()
+    trials.loc[private, "clipping"] = "automatic"
+    answer = at_three(trials)
+    named = "model tanh-cnn, noise multiplier 1, clipping norm 1, automatic clipping, batch size 64"
+    assert f"{named}, optimizer adam, learning rate 0.1" in text.sentence(answer)
+    found = text.baseline(recommendation.baseline(trials))
+    assert "with model tanh-cnn, batch size 64, optimizer adam, learning rate 0.1" in found

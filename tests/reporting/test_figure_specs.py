@@ -48,9 +48,8 @@ def test_every_figure_has_its_frames_text_and_place() -> None:
 def test_a_new_file_is_a_new_figure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "brand_new.py").write_text(NEW)
     known = plugins.names
-    monkeypatch.setattr(
-        plugins, "names", lambda p: ("brand-new",) if p == "reporting.figures" else known(p)
-    )
+    found = {"reporting.figures": ("brand-new",)}
+    monkeypatch.setattr(plugins, "names", lambda package: found.get(package) or known(package))
     monkeypatch.setattr(figures, "__path__", [*figures.__path__, str(tmp_path)])
     (drawn,) = figure_specs.drawn(of_trials(frame((make_trial(), 1, 0.9, 2.0))))
     assert (drawn.name, drawn.title, drawn.notes) == ("brand_new", "New", ("A note.",))

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 from factories import make_trial, rows
@@ -68,3 +69,24 @@ def test_loading_takes_ten_seconds_at_most(large: Path) -> None:
     assert len(frame) == TRIALS_COUNT * EPOCHS
     assert not frame.duplicated(["trial_id", "epoch"]).any()
     assert seconds < LOADING_SECONDS
+
+
+def test_compaction_makes_reading_faster(tmp_path: Path) -> None:
+    """A store of 2,000 trials of ten epochs, in CPU seconds: what others run does not count."""
+    store.create(tmp_path)
+    for seed in range(2_000):
+        store.write_trial(tmp_path, rows(make_trial(epochs=10, seed=seed)))
+    singly, before = _cpu_seconds(tmp_path)
+    assert store.compact(tmp_path) == 2_000
+    together, after = _cpu_seconds(tmp_path)
+    print(
+        f"reading 2,000 trials: {singly:.2f} s of CPU as files of one, {together:.2f} s compacted"
+    )
+    pd.testing.assert_frame_equal(before, after)
+    assert together < singly / 10
+
+
+def _cpu_seconds(root: Path) -> tuple[float, pd.DataFrame]:
+    start = time.process_time()
+    frame = store.read_trials(root)
+    return time.process_time() - start, frame

@@ -6,14 +6,14 @@ from typing import Any
 
 import pandas as pd
 
-from dpbench.trial import LATER_DEFAULTS
-
 Table = tuple[Sequence[str], list[Sequence[str]]]  # header and rows
 Words = Callable[[Mapping[Any, Any]], str]  # row -> what got worse
 
 _TELLING = {  # said in a label only where rows differ in it
     "dataset": "{}",
     "model": "{}",
+    "optimizer": "{}",
+    "clipping": "{} clipping",
     "validation_examples": "{:.0f} held out",
     "delta": "delta {:g}",
     "device_name": "({})",
@@ -46,9 +46,6 @@ def _label(row: Mapping[Any, Any], telling: Sequence[str]) -> str:
         words.append(f"lr {row['learning_rate']:g} epochs {row['epochs']:.0f}")
     if row.get("momentum"):
         words.append(f"momentum {row['momentum']:g}")
-    words += [
-        str(row[name]) for name, usual in LATER_DEFAULTS.items() if row.get(name, usual) != usual
-    ]
     if row.get("sampling", "poisson") != "poisson":
         words.append(str(row["sampling"]))
     if "device" in row:

@@ -181,10 +181,10 @@ def checks(
         ("epsilon", ARM, epsilons, [(epsilon, changes.spends)]),
     )
     for kind, columns, due, differing in kinds:
-        said: dict[tuple[Any, ...], list[str]] = {}
+        found: dict[tuple[Any, ...], list[str]] = {}
         for frame, words in differing:
             for row in changes.worse(frame):
-                said.setdefault(_key(row, columns), []).append(words(row))
+                found.setdefault(_key(row, columns), []).append(words(row))
         for row in due.to_dict("records"):
             key = _key(row, columns)
             yield Check(
@@ -193,7 +193,7 @@ def checks(
                 label=row["label"],
                 missing=row["missing"],
                 in_part=bool(row.get("in_part")),
-                regressions=tuple(said.get(key, ())),
+                regressions=tuple(found.get(key, ())),
             )
 
 

@@ -22,7 +22,7 @@ class Contents:
         notes: What holds for all answers.
         pictures: The figures.
         tables: Every arm, the confirmations, the failures, the provenance.
-        sweeps: Who asked for the trials.
+        sweeps: The commands that made the trials.
         shuffled: Whether any of them drew shuffled batches.
     """
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from dpbench.analysis import arm_means, trial_rows
 from dpbench.reporting import quantities
-from dpbench.trial import LATER_DEFAULTS, Environment
+from dpbench.trial import Environment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class Table:
     Attributes:
         name: Of its download.
         title: Above it.
-        same: What all rows have in common, and no column says.
+        same: What all rows have in common; no column shows it.
         columns: Of the rows.
         rows: Texts, as many as there are columns.
         csv: The rows with all digits and all columns.
@@ -47,31 +47,23 @@ _PROSE = {"reason"}
 
 _NEIGHBOURS = {"poisson": "add or remove", "shuffle": "zero out"}  # of a private arm's epsilon
 
-# What was asked, and its format
-_ASKED = {
+# Columns of a setting, and their formats
+_SETTING = {
     "noise_multiplier": "g",
     "max_grad_norm": "g",
+    "clipping": "",
     "batch_size": "d",
+    "optimizer": "",
     "learning_rate": "g",
     "epochs": "d",
     "engine": "",
     "sampling": "",
     "momentum": "g",
-    "optimizer": "",
-    "clipping": "",
+    "model": "",
     "dataset": "",
     "delta": "short",
     "validation_examples": "d",
 }
-
-
-def _asked(trials: pd.DataFrame) -> dict[str, str]:
-    """_ASKED without the later fields that have their default in every row."""
-    return {
-        name: form
-        for name, form in _ASKED.items()
-        if name not in LATER_DEFAULTS or (trials[name] != LATER_DEFAULTS[name]).any()
-    }
 
 
 def arms_table(trials: pd.DataFrame) -> Table:
@@ -95,13 +87,12 @@ def _arms(name: str, title: str, trials: pd.DataFrame, *, empty: str) -> Table:
         validation=100 * arms["validation_accuracy"],
         neighbours=arms["sampling"].map(_NEIGHBOURS).where(arms["epsilon"].notna()),
     ).rename(columns={"accuracy": "accuracy %", "interval": "± points", "validation": "valid. %"})
-    asked = _asked(arms)
     formats = {
         "accuracy %": ".2f",
         "± points": ".2f",
         "epsilon": ".3f",
         "neighbours": "",
-        **asked,
+        **_SETTING,
         "seeds": "d",
         "valid. %": ".2f",
         "accountant": "",
@@ -111,7 +102,7 @@ def _arms(name: str, title: str, trials: pd.DataFrame, *, empty: str) -> Table:
         title,
         shown=shown,
         formats=formats,
-        common=("neighbours", *asked) if len(arms) > 1 else (),
+        common=("neighbours", *_SETTING) if len(arms) > 1 else (),
         rows=arms,
         empty=empty,
     )
@@ -120,14 +111,13 @@ def _arms(name: str, title: str, trials: pd.DataFrame, *, empty: str) -> Table:
 def failures_table(trials: pd.DataFrame) -> Table:
     """Every trial that failed, with its reason."""
     failed = trial_rows.failures(trials)
-    asked = _asked(failed)
-    formats = {"status": "", "reason": "", **asked, "seed": "d", "epoch": "d"}
+    formats = {"status": "", "reason": "", **_SETTING, "seed": "d", "epoch": "d"}
     return _table(
         "failures",
         "Failures",
         shown=failed,
         formats=formats,
-        common=asked if len(failed) > 1 else (),
+        common=_SETTING if len(failed) > 1 else (),
         rows=failed,
         empty="No trial has failed.",
     )
@@ -173,8 +163,8 @@ def _table(
 ) -> Table:
     """The shown rows in their formats; of the common columns, those of one value go before it."""
     alike = [name for name in common if _filled(shown, name).nunique() < 2]
-    said = {name: _texts(_filled(shown, name).head(1), formats[name]) for name in alike}
-    same = ", ".join(f"{name} {text}" for name, texts in said.items() for text in texts)
+    shared = {name: _texts(_filled(shown, name).head(1), formats[name]) for name in alike}
+    same = ", ".join(f"{name} {text}" for name, texts in shared.items() for text in texts)
     formats = {name: form for name, form in formats.items() if name not in alike}
     columns = [_texts(shown[column], form) for column, form in formats.items()]
     return Table(

@@ -137,7 +137,7 @@ def test_no_tick_label_lies_over_another(name: str) -> None:
         assert not overlaps(panel.get_xticklabels())
         assert not overlaps(panel.get_yticklabels())
     panel = figure.axes[0]
-    panel.set_xticks(panel.get_xticks(), ["0.7763671875"] * len(panel.get_xticks()))
+    panel.set_xticks(panel.get_xticks(), ["0.7763671875" * 3] * len(panel.get_xticks()))
     figure.draw_without_rendering()
     assert overlaps(panel.get_xticklabels())  # the test can fail
 
