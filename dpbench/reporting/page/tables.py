@@ -64,6 +64,7 @@ _SETTING = {
     "delta": "short",
     "validation_examples": "d",
 }
+_ABOVE_ONE_ROW = ("model", "clipping", "optimizer")  # or a table of one row is wider than paper
 
 
 def arms_table(trials: pd.DataFrame) -> Table:
@@ -102,7 +103,7 @@ def _arms(name: str, title: str, trials: pd.DataFrame, *, empty: str) -> Table:
         title,
         shown=shown,
         formats=formats,
-        common=("neighbours", *_SETTING) if len(arms) > 1 else (),
+        common=("neighbours", *_SETTING) if len(arms) > 1 else _ABOVE_ONE_ROW,
         rows=arms,
         empty=empty,
     )
@@ -117,7 +118,7 @@ def failures_table(trials: pd.DataFrame) -> Table:
         "Failures",
         shown=failed,
         formats=formats,
-        common=_SETTING if len(failed) > 1 else (),
+        common=_SETTING if len(failed) > 1 else _ABOVE_ONE_ROW,
         rows=failed,
         empty="No trial has failed.",
     )
