@@ -113,7 +113,7 @@ def against(ours: Callable[[], object], plain: Callable[[], object], pairs: int)
 def where(engine: str = "fused") -> dict[str, Any]:
     """Versions, hardware and threads, for `benchmark.extra_info`."""
     model = models.build("tutorial-cnn", "mnist", seed=0, device="cpu")
-    trial = step_timing.trial_of(engine, workload(64))
+    trial = engines.timing_trial(engine, workload(64))
     implementation = engines.implementation(trial, model)
     row = asdict(
         environment.describe(

@@ -103,7 +103,7 @@ def _arms(
 
     def stacked(noise: torch.Generator) -> Engine:
         return engines.build_stack(
-            [step_timing.trial_of("bookkeeping", workload)] * STACK,
+            [engines.timing_trial("bookkeeping", workload)] * STACK,
             [_model(device) for _ in range(STACK)],
             noise=[noise] * STACK,  # one costs as much as another
             physical_batch_size=most,
@@ -128,7 +128,7 @@ def _model(device: str) -> nn.Sequential:
 
 
 def _built(name: str, workload: Workload, most: int, noise: torch.Generator) -> Engine:
-    return step_timing.build(step_timing.trial_of(name, workload), noise, most)
+    return step_timing.build(engines.timing_trial(name, workload), noise, most)
 
 
 def _both(

@@ -45,10 +45,10 @@ def sweep_mnist(data_root: Path) -> Swept:
     """
     two = workers(data_root, jobs=2)
     first = [replace(trial, epochs=1) for trial in trials("mnist")[: two.count]]
-    with local.worker_pool(two) as hands:
-        list(local.run_in_pool(hands, first, two))
+    with local.worker_pool(two) as pool:
+        list(local.run_in_pool(pool, first, two))
         start = time.perf_counter()
-        rows = list(local.run_in_pool(hands, trials("mnist"), two))
+        rows = list(local.run_in_pool(pool, trials("mnist"), two))
         wall = time.perf_counter() - start
     trained = sum(trial[-1]["train_seconds"] or 0.0 for trial in rows)
     return Swept(rows=rows, efficiency=trained / (two.count * wall))

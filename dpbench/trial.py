@@ -382,6 +382,9 @@ class Environment:
     stacked_trials: int | None = None
 
 
+# The optimizer and clipping rule of every step that is timed
+TIMED_STEP: Mapping[str, str] = MappingProxyType({"optimizer": "sgd", "clipping": "flat"})
+
 # What can change a step's time: an engine, dataset and batch size are timed once under each. Not
 # the commit: after a change that is to be measured, `python -m dpbench.timing` times anew.
 TIMED_UNDER = (

@@ -29,6 +29,7 @@ from dpbench.analysis.price import Price
 from dpbench.analysis.statistics import Difference
 from dpbench.privacy import guarantee
 from dpbench.privacy.budgets import ANSWER_AT
+from dpbench.trial import TIMED_STEP
 
 
 def baseline(trials: pd.DataFrame, confirmations: pd.DataFrame | None = None) -> Baseline | None:
@@ -192,8 +193,11 @@ def _overheads(timings: pd.DataFrame) -> pd.DataFrame:
 
 
 def _step_times(overheads: pd.DataFrame, arm: "pd.Series[Any]") -> tuple[StepTime, ...]:
-    """Of the private engines, for the arm's model and batch size, on the first device timed."""
-    if overheads.empty:
+    """Of the private engines, for the arm's model and batch size, on the first device timed.
+
+    Empty where the arm's own step was not timed.
+    """
+    if overheads.empty or any(arm[name] != value for name, value in TIMED_STEP.items()):
         return ()
     here = overheads[
         (overheads["model"] == arm["model"])
@@ -201,6 +205,8 @@ def _step_times(overheads: pd.DataFrame, arm: "pd.Series[Any]") -> tuple[StepTim
         & (overheads["device"] == overheads["device"].iloc[0])
     ].set_index("engine")
     engine = str(arm["engine"])
+    if engine not in here.index:
+        return ()
     order = dict.fromkeys([engine, *engines.private_names()])
     return tuple(
         StepTime(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dpbench import plugins
 from dpbench.errors import BadInput
-from dpbench.trial import Trial
+from dpbench.trial import TIMED_STEP, Trial, Workload
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +31,7 @@ class EngineSpec:
     Attributes:
         name: As in `Trial.engine`; the file's name with `-` for `_`.
         private: Whether it clips and adds noise.
+        family: Whose step it is; figures and texts put engines of one family together.
         order: Rank in legends and tables, and among engines of equal speed.
         supports: (trial, device) -> None, or why the engine cannot compute the trial's step, as the
             end of a sentence. Reads the trial's model, optimizer and clipping; the trial's engine
@@ -48,11 +49,11 @@ class EngineSpec:
             GPU every engine is contiguous.
         stackable: Whether trials of this engine may be trained at once by `engines.stacked`.
         prepare: Compiles what steps need, or loads it where this machine has compiled it before.
-        prepared: Whether this machine has compiled that, without importing anything.
     """
 
     name: str
     private: bool
+    family: str = "dpbench's own"
     order: int
     supports: Callable[[Trial, str | None], str | None]
     build: "Callable[[Trial, nn.Module, torch.Generator, int | None], Engine]"
@@ -62,7 +63,6 @@ class EngineSpec:
     memory_format: MemoryFormat = "channels_last"
     stackable: bool = False
     prepare: Callable[[], None] = lambda: None
-    prepared: Callable[[], bool] = lambda: True
 
 
 def spec(name: str) -> EngineSpec:
@@ -117,6 +117,29 @@ def check(trial: Trial) -> None:
             f"{trial.optimizer!r} and clipping={trial.clipping!r}: {chosen.name} {reason}; use "
             f"{fastest(trial)}."
         )
+
+
+def timing_trial(engine: str, workload: Workload) -> Trial:
+    """A trial for timing: its steps are those of TIMED_STEP and stay near the same weights."""
+    private = spec(engine).private
+    return Trial(
+        dataset=workload.dataset,
+        model=workload.model,
+        engine=engine,
+        noise_multiplier=1.0 if private else None,
+        max_grad_norm=1.0 if private else None,
+        delta=1e-5 if private else None,
+        batch_size=workload.batch_size,
+        learning_rate=1e-3,
+        epochs=1,
+        optimizer=TIMED_STEP["optimizer"],
+        clipping=TIMED_STEP["clipping"],
+    )
+
+
+def has_own_step(engine: str, workload: Workload) -> bool:
+    """Whether the engine itself computes the workload's step, and no stand-in does."""
+    return spec(engine).supports(timing_trial(engine, workload), None) is None
 
 
 def implementation(trial: Trial, model: "nn.Module") -> EngineSpec:
@@ -228,11 +251,6 @@ def prepare() -> None:
     """Compiles what engines need on a CPU, or loads it where it is compiled."""
     for name in names():
         spec(name).prepare()
-
-
-def prepared() -> bool:
-    """Whether this machine has compiled all that, without importing anything."""
-    return all(spec(name).prepared() for name in names())
 
 
 def _compute_in_float32() -> None:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from dpbench.engines import EngineSpec
-from dpbench.engines.opacus import supports
+from dpbench.engines.opacus import FAMILY, supports
 from dpbench.trial import Trial
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def build(
 SPEC = EngineSpec(
     name="opacus-ghost",
     private=True,
+    family=FAMILY,
     order=70,
     supports=supports,
     build=build,

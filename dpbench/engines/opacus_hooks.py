@@ -1,35 +1,5 @@
 """Opacus with per-example gradients by its hooks."""
 
-from typing import TYPE_CHECKING
+from dpbench.engines.opacus import grad_sample_engine
 
-from dpbench.engines import EngineSpec
-from dpbench.engines.opacus import supports
-from dpbench.trial import Trial
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from dpbench.engines.protocol import Engine
-
-
-def build(
-    trial: Trial, model: "nn.Module", noise: "torch.Generator", physical_batch_size: int | None
-) -> "Engine":
-    """See `EngineSpec.build`."""
-    from dpbench.engines.opacus.grad_sample import GradSample
-
-    return GradSample(
-        trial, model, mode="hooks", noise=noise, physical_batch_size=physical_batch_size
-    )
-
-
-SPEC = EngineSpec(
-    name="opacus-hooks",
-    private=True,
-    order=40,
-    supports=supports,
-    build=build,
-    examples_per_second=5_500.0,
-    memory_format="mixed",
-)
+SPEC = grad_sample_engine("hooks", order=40, examples_per_second=5_500.0, memory_format="mixed")

@@ -24,7 +24,7 @@ class Stacked:
     Args:
         trials: Of one seed, batch size and clipping rule.
         models: One for each, a `Sequential` of Conv2d, Linear, Flatten and layers without
-            parameters; `models` are brought up to date by `settle`.
+            parameters; `models` are brought up to date by `write_back`.
         noise: Sources of the trials' noise, on the models' device.
         physical_batch_size: Most examples in one pass; None for whole batches.
 
@@ -109,7 +109,7 @@ class Stacked:
             ]
         )
 
-    def settle(self) -> Sequence[nn.Sequential]:
+    def write_back(self) -> Sequence[nn.Sequential]:
         """Writes the weights into the models, which it returns."""
         for index, model in enumerate(self.models):
             for theirs, ours in zip(model.parameters(), self._parameters, strict=True):

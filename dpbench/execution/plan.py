@@ -36,19 +36,25 @@ def missing(
 def timed(trials: Sequence[Trial]) -> list[tuple[str, Workload]]:
     """The engines to time, and what to time them on.
 
-    Those are every private engine, and non-private against itself, which shows the noise of the
-    machine.
+    Those are the engines of the trials, every private engine that has a step of its own for the
+    model, and non-private against itself, which shows the noise of the machine.
     """
-    wanted = {NON_PRIVATE, *engines.private_names(), *(trial.engine for trial in trials)}
-    models = dict.fromkeys(trial.model for trial in trials)
     batch_sizes = sorted({trial.batch_size for trial in trials})
-    return [
-        (engine, Workload(dataset=trials[0].dataset, model=model, batch_size=size))
-        for model in models
-        for engine in engines.names()
-        if engine in wanted
-        for size in batch_sizes
-    ]
+    found = []
+    for model in dict.fromkeys(trial.model for trial in trials):
+        workloads = [
+            Workload(dataset=trials[0].dataset, model=model, batch_size=size)
+            for size in batch_sizes
+        ]
+        trained = {trial.engine for trial in trials if trial.model == model}
+        found += [
+            (engine, workload)
+            for engine in engines.names()
+            if engine in (NON_PRIVATE, *trained)
+            or (engine in engines.private_names() and engines.has_own_step(engine, workloads[0]))
+            for workload in workloads
+        ]
+    return found
 
 
 def untimed(

@@ -110,13 +110,23 @@ def plan_timings(
     root = resolution.data_root(data_root)
     name = resolution.dataset(dataset, root)
     model = model or datasets.spec(name).model
-    usual = [each for each in DEFAULT if model == DEFAULT_MODEL or each not in TUTORIAL_ARMS]
+    batch_sizes = batch_size or grid.defaults(name)["batch_size"]
+    workload = Workload(dataset=name, model=model, batch_size=max(1, batch_sizes[0]))
+    usual = [
+        each
+        for each in DEFAULT
+        if (
+            model == DEFAULT_MODEL
+            if each in TUTORIAL_ARMS
+            else engines.has_own_step(each, workload)
+        )
+    ]
     return TimingPlan(
         engines=names or usual,
         dataset=name,
         model=model,
         data_root=root,
-        batch_sizes=batch_size or grid.defaults(name)["batch_size"],
+        batch_sizes=batch_sizes,
         devices=device,
         threads=threads,
         processes=processes,

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from dpbench import engines
 from dpbench.execution import provenance, trial_task
 from dpbench.execution.backend import Workers
 from dpbench.execution.schedule import Row
@@ -132,11 +133,9 @@ def _with_memory(sent: list[Row] | Death, timing: Timing, process: int) -> list[
 
 def _asked(timing: Timing) -> Trial | str:
     """The trial whose steps are timed; the name, of a tutorial's loop."""
-    from dpbench.measurement import step_timing
-
     if timing.engine in TUTORIAL_ARMS:
         return timing.engine
-    return step_timing.trial_of(timing.engine, timing.workload)
+    return engines.timing_trial(timing.engine, timing.workload)
 
 
 def failed_row(timing: Timing, seen: Epoch) -> Row:

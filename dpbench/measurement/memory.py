@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from dpbench import engines
 from dpbench.datasets import Data, loading
 from dpbench.measurement import step_timing
 from dpbench.processes import signals, worker
@@ -70,7 +71,7 @@ def allocated_growth(
     if engine == "tutorial-non-private" or engine == "opacus-as-shipped":  # noqa: PLR1714  # narrows
         return None
     noise = torch.Generator(device).manual_seed(0)
-    trial = step_timing.trial_of(engine, workload)
+    trial = engines.timing_trial(engine, workload)
     stepper = step_timing.build(trial, noise, physical_batch_size)
     inputs, targets = _random(workload, device).batch(
         torch.arange(workload.batch_size, device=device)

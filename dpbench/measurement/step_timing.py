@@ -130,7 +130,7 @@ def arm(
         return tutorial.Tutorial(data, workload.batch_size, private=name == "opacus-as-shipped")
     noise = torch.Generator(data.device).manual_seed(0)
     engine = engines.graphed(
-        build(trial_of(name, workload), noise, physical_batch_size), noise=[noise]
+        build(engines.timing_trial(name, workload), noise, physical_batch_size), noise=[noise]
     )
     return EngineArm(engine, batches(workload.batch_size, steps, data))
 
@@ -150,25 +150,9 @@ class EngineArm:
 
 
 def build(trial: Trial, noise: torch.Generator, physical_batch_size: int | None) -> Engine:
-    """The trial's engine on the device of the noise, for timing; see `trial_of`."""
+    """The trial's engine on the device of the noise, for timing; see `engines.timing_trial`."""
     model = models.build(trial.model, trial.dataset, seed=0, device=str(noise.device))
     return engines.build(trial, model, noise=noise, physical_batch_size=physical_batch_size)
-
-
-def trial_of(engine: str, workload: Workload) -> Trial:
-    """A trial for timing: its steps stay near the same weights."""
-    private = engines.spec(engine).private
-    return Trial(
-        dataset=workload.dataset,
-        model=workload.model,
-        engine=engine,
-        noise_multiplier=1.0 if private else None,
-        max_grad_norm=1.0 if private else None,
-        delta=1e-5 if private else None,
-        batch_size=workload.batch_size,
-        learning_rate=1e-3,
-        epochs=1,
-    )
 
 
 def batches(batch_size: int, steps: int, data: Data) -> list[_Batch]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from dpbench import strings
+from dpbench import engines, strings
 from dpbench.analysis.answers import Answer, Baseline, Best, StepTime
 from dpbench.analysis.price import Price
 from dpbench.analysis.statistics import Difference
+from dpbench.engines.opacus import FAMILY
 from dpbench.reporting.quantities import ACCOUNTANTS, accuracy, points, ratio, setting, short
 from dpbench.trial import DEFAULT_MODEL
 
@@ -180,8 +181,8 @@ def _time(step_times: Sequence[StepTime]) -> str:
         f"a step of that batch size takes {times} times as long as a non-private one by "
         f"{own.engine} ({low} to {high})"
     )
-    opacus = next((other for other in others if other.engine == "opacus-hooks"), None)
-    return text if opacus is None else f"{text}, {opacus.ratio:.2f} times by {opacus.engine}"
+    peer = next((each for each in others if engines.spec(each.engine).family == FAMILY), None)
+    return text if peer is None else f"{text}, {peer.ratio:.2f} times by {peer.engine}"
 
 
 def _set(chosen_by: str) -> str:

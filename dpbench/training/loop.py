@@ -85,7 +85,7 @@ def train_stack(
         trials, chains, noise=noise, physical_batch_size=physical_batch_size
     )
     step = engines.graphed(stack, noise=noise).step
-    yield from _epochs(trials, step, stack.settle, data, seeds[0])
+    yield from _epochs(trials, step, stack.write_back, data, seeds[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

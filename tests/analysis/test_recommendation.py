@@ -329,6 +329,21 @@ def test_time_is_told_of_the_arms_own_model() -> None:
     assert "times as long" not in text.sentence(at_three(rows(2), other))
 
 
+@pytest.mark.parametrize(
+    "other", [{"engine": "fused"}, {"optimizer": "adam"}, {"clipping": "automatic"}]
+)
+def test_no_time_stands_for_the_time_of_another_step(other: dict[str, str]) -> None:
+    """Timings are of SGD and flat clipping, and here by Opacus' hooks."""
+    timed = timings([2.0, 2.1, 2.2]).assign(engine="opacus-hooks", batch_size=64)
+    assert "times as long" in text.sentence(at_three(rows(2), timed))
+    trials = rows(2)
+    private = trials["noise_multiplier"].notna()
+    trials.loc[private, list(other)] = list(other.values())
+    answer = at_three(trials, timed)
+    assert "what it costs in time was not measured" in text.sentence(answer)
+    assert " x " not in terminal.table([answer])
+
+
 def test_a_third_digit_tells_the_ends_of_an_interval_apart() -> None:
     assert quantities.ratio(0.4231, 0.4212, 0.4244) == ("0.423", "0.421", "0.424")
     assert quantities.ratio(0.4231, 0.4012, 0.4244) == ("0.42", "0.40", "0.42")

@@ -88,7 +88,7 @@ def test_steps_are_those_of_bookkeeping_to_rounding(digits: Data) -> None:
         part = slice(8 * step, 8 * step + 8 if step != 2 else 16)  # the third is empty
         losses = stack.step(images[part], labels[part])
         assert losses.shape == (len(trials),)
-    stack.settle()
+    stack.write_back()
     for seed, (trial, model) in enumerate(zip(trials, models, strict=True)):
         alone = runner_model()
         engine = engines.build(

@@ -15,7 +15,15 @@ from remote_work import out_of_memory
 from dpbench import store, sweep
 from dpbench.analysis import step_overhead
 from dpbench.errors import BadInput
-from dpbench.execution import backend, local, plan, timing_sweep, timing_task, trial_task
+from dpbench.execution import (
+    backend,
+    local,
+    plan,
+    timing_plan,
+    timing_sweep,
+    timing_task,
+    trial_task,
+)
 from dpbench.measurement import environment
 from dpbench.reporting import store_report
 from dpbench.trial import StepTiming, Workload
@@ -68,6 +76,19 @@ def timer(threads: int = 1, physical_batch_size: int = 256) -> Timer:
             physical_batch_size=physical_batch_size,
         )
     )
+
+
+def test_an_engine_without_a_step_for_the_model_is_not_timed() -> None:
+    """Bookkeeping would compute it, and is timed itself."""
+    trials = [make_trial("bookkeeping", model="mlp")]
+    names = {engine for engine, _ in plan.timed(trials)}
+    assert "fused" not in names
+    assert {"non-private", "bookkeeping", "opacus-hooks"} <= names
+    assert "fused" in {engine for engine, _ in plan.timed([make_trial("fused", model="mlp")])}
+    assert "fused" in {engine for engine, _ in plan.timed([make_trial()])}
+    of_mlp = timing_plan.plan_timings(dataset="digits", model="mlp").engines
+    assert "fused" not in of_mlp
+    assert "fused" in timing_plan.plan_timings(dataset="digits").engines
 
 
 def timings_of(out: Path) -> set[tuple[int, int]]:

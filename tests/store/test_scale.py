@@ -34,9 +34,9 @@ def large(tmp_path_factory: pytest.TempPathFactory, trials: list[Trial]) -> Path
     store.create(root)
     pattern = table(rows(trials[0]), TRIALS)
     apart = compaction.TRIALS_A_FILE - 1
-    folded = trials[:-apart]
-    for number, start in enumerate(range(0, len(folded), compaction.TRIALS_A_FILE)):
-        some = folded[start : start + compaction.TRIALS_A_FILE]
+    compacted = trials[:-apart]
+    for number, start in enumerate(range(0, len(compacted), compaction.TRIALS_A_FILE)):
+        some = compacted[start : start + compaction.TRIALS_A_FILE]
         part = pa.concat_tables([pattern] * len(some))
         for name, values in (
             ("trial_id", [trial.trial_id for trial in some for _ in range(EPOCHS)]),

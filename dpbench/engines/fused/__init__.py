@@ -4,9 +4,6 @@ Where numba is missing, or has nowhere to keep what it compiles, `bookkeeping` t
 """
 
 import importlib.util
-import os
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpbench.engines import EngineSpec
@@ -53,25 +50,6 @@ def prepare() -> None:
     step.compile_kernel()
 
 
-def prepared() -> bool:
-    """Whether numba's cache beside the kernel's source is newer than that.
-
-    False where the cache is elsewhere, or not known.
-    """
-    if "NUMBA_CACHE_DIR" in os.environ or importlib.util.find_spec("numba") is None:
-        return False
-    folder = Path(__file__).parent
-    python = f"py{sys.version_info.major}{sys.version_info.minor}"  # as numba names its files
-    cached = [
-        list((folder / "__pycache__").glob(f"kernel.{name}-*.{python}.nbi"))
-        for name in ("clipped_sum", "plain_sum", "fill_logits")
-    ]
-    if not all(cached):
-        return False
-    oldest = min(max(path.stat().st_mtime for path in paths) for paths in cached)
-    return oldest > (folder / "kernel.py").stat().st_mtime
-
-
 SPEC = EngineSpec(
     name="fused",
     private=True,
@@ -83,5 +61,4 @@ SPEC = EngineSpec(
     examples_per_second=40_000.0,
     stackable=True,
     prepare=prepare,
-    prepared=prepared,
 )

@@ -136,7 +136,7 @@ def _scheduler(address: Address, security: "Security") -> str:
     if match[1] == "tls" and not opened:
         raise ClusterError(f"Expected --tls-ca-file, --tls-cert and --tls-key for {named}.")
     if match[1] != "tls" and security.require_encryption:
-        raise ClusterError(f"Expected tls://HOST:PORT with --tls-ca-file and its kin, not {named}.")
+        raise ClusterError(f"Expected tls://HOST:PORT with the --tls flags, not {named}.")
     return named
 
 

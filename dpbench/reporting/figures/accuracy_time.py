@@ -11,9 +11,9 @@ from dpbench.analysis import arm_means, frontier, trial_rows
 from dpbench.reporting import figure_caveats, quantities
 from dpbench.reporting.figure_specs import FigureSpec, TrialFrames
 from dpbench.reporting.figures import engine_lines, parts
-from dpbench.trial import NON_PRIVATE, SAMPLINGS
+from dpbench.trial import NON_PRIVATE, SAMPLINGS, TIMED_STEP
 
-_STEP = ["model", "engine", "batch_size"]
+_STEP = ["model", "engine", "batch_size", *TIMED_STEP]
 
 
 def numbers(frames: TrialFrames) -> pd.DataFrame:
@@ -48,7 +48,8 @@ def numbers(frames: TrialFrames) -> pd.DataFrame:
 
 def _timed(arms: pd.DataFrame, frames: TrialFrames) -> pd.DataFrame:
     """The arms whose step was timed, with the `seconds` of their steps so far."""
-    each = frames.timings.groupby(_STEP)["seconds_per_step"].median().rename("step").reset_index()
+    timings = frames.timings.assign(**TIMED_STEP)
+    each = timings.groupby(_STEP)["seconds_per_step"].median().rename("step").reset_index()
     timed = arms.merge(each, on=_STEP)
     return timed.assign(seconds=timed["steps"] * timed.pop("step")).dropna(subset="seconds")
 
@@ -108,11 +109,12 @@ def notes(frames: TrialFrames, points: pd.DataFrame) -> Iterator[str]:
         "and start-up are not in them, and trials of the sweep may have run on other hardware."
     )
     trained = trial_rows.ok(frames.trials)[_STEP].drop_duplicates()
-    untimed = len(trained) - len(trained.merge(frames.timings[_STEP].drop_duplicates()))
+    timed = frames.timings.assign(**TIMED_STEP)[_STEP].drop_duplicates()
+    untimed = len(trained) - len(trained.merge(timed))
     if untimed:
         yield (
-            f"{untimed} of {len(trained)} engines and batch sizes that were trained were not timed "
-            "and are left out."
+            f"{untimed} of {len(trained)} kinds of steps that were trained were not timed and are "
+            "left out (by model, engine, batch size, optimizer and clipping)."
         )
     yield from figure_caveats.of_seeds(frames.trials)
 

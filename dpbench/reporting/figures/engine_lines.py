@@ -1,6 +1,6 @@
 """What figures of timings share: a style for each engine, columns of panels, axes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -12,13 +12,11 @@ from dpbench.reporting.figures import parts
 from dpbench.trial import NON_PRIVATE, TUTORIAL_ARMS
 
 _NAMES = (*engines.names(), *TUTORIAL_ARMS)
-_OPACUS = [name for name in engines.names() if name.startswith("opacus-")]
-_OWN = [name for name in engines.names() if name not in (NON_PRIVATE, *_OPACUS)]
-_COLUMNS: Mapping[str, Sequence[str]] = {
-    "dpbench's own": _OWN,
-    "Opacus": _OPACUS,
-    "the tutorial's loops": TUTORIAL_ARMS,
-}
+_COLUMNS: dict[str, list[str]] = {}
+for _name in engines.names():
+    if _name != NON_PRIVATE:
+        _COLUMNS.setdefault(engines.spec(_name).family, []).append(_name)
+_COLUMNS["the tutorial's loops"] = list(TUTORIAL_ARMS)
 STYLES: dict[str, dict[str, Any]] = {  # the same in every store
     name: {
         "color": parts.COLOURS[index % len(parts.COLOURS)],

@@ -62,6 +62,17 @@ def test_what_was_not_timed_is_left_out_and_said() -> None:
 
     points = SPEC.numbers(left)
     assert set(points["batch_size"]) == {64}
-    assert any(note.startswith("1 of 3 engines") for note in SPEC.notes(left, points))
+    assert any(note.startswith("1 of 3 kinds of steps") for note in SPEC.notes(left, points))
     none = TrialFrames(trials=whole.trials, timings=timed.iloc[:0], answers=whole.answers)
     pd.testing.assert_frame_equal(SPEC.numbers(none), pd.DataFrame())
+
+
+def test_a_step_by_another_optimizer_was_not_timed() -> None:
+    whole = frames()
+    adam = whole.trials["max_grad_norm"] == 2.0
+    assert adam.any()
+    trials = whole.trials.assign(optimizer=whole.trials["optimizer"].mask(adam, "adam"))
+    left = TrialFrames(trials=trials, timings=whole.timings, answers=whole.answers)
+    points = SPEC.numbers(left)
+    assert set(points["optimizer"]) == {"sgd"}
+    assert any(note.startswith("1 of 4 kinds of steps") for note in SPEC.notes(left, points))
