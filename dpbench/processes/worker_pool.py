@@ -22,6 +22,7 @@ from dpbench.processes.worker import Kind
 
 _PIPE_BYTES = 65_536  # what a pipe holds
 _STACK_SECONDS = 2.0  # for a stuck worker to write its stack
+_EXIT_SECONDS = 20.0  # for a worker that has closed its pipe to end: its memory is freed first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +204,7 @@ class WorkerPool:
 
     def _died(self, slot: int) -> Event:
         dead = self._workers[slot]
-        dead.process.join(1)  # it has closed its pipe; if it still runs, `terminate` ends it
+        dead.process.join(_EXIT_SECONDS)  # if it still runs, `terminate` ends it
         death = Death(exit_code=dead.process.exitcode)
         stack = _written(dead.traceback)
         self.terminate(slot)
