@@ -139,7 +139,8 @@ def timing_trial(engine: str, workload: Workload) -> Trial:
 
 def has_own_step(engine: str, workload: Workload) -> bool:
     """Whether the engine itself computes the workload's step, and no stand-in does."""
-    return spec(engine).supports(timing_trial(engine, workload), None) is None
+    chosen = spec(engine)
+    return chosen.stand_in is None or chosen.supports(timing_trial(engine, workload), None) is None
 
 
 def implementation(trial: Trial, model: "nn.Module") -> EngineSpec:
