@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from dpbench import __version__
 from dpbench.errors import BadInput
+from dpbench.processes import startup
 
 EXIT_FAILED_TRIALS, EXIT_USAGE, EXIT_REGRESSION, EXIT_NOTHING, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 EXIT_NO_READER = 141  # as of any program that SIGPIPE ends
@@ -52,7 +53,8 @@ def run(
             stream.reconfigure(errors="backslashreplace")
     given = parser.parse_args(arguments)
     try:
-        code = command(given)
+        with startup.rare_garbage_collection():
+            code = command(given)
         sys.stdout.flush()
     except BadInput as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)

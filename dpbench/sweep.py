@@ -47,7 +47,6 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
     if given.dry_run:
         return _dry_run(plan, resources, given)
     from dpbench.execution.sweep_run import run_planned
-    from dpbench.reporting import terminal
     from dpbench.store import history
 
     result = run_planned(
@@ -66,6 +65,8 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
         quiet=given.quiet,
     )
     if result.report is not None and not given.quiet:
+        from dpbench.reporting import terminal
+
         print(terminal.as_json(result.report) if given.json else terminal.as_text(result.report))
     for line in result.unfinished:
         console.say(line)
