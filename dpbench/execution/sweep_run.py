@@ -11,6 +11,7 @@ from dpbench.errors import BadInput
 from dpbench.execution import timing_sweep, trial_sweep
 from dpbench.execution.resources import Resources, open_backend
 from dpbench.execution.sweep_plan import SweepPlan
+from dpbench.execution.user_work import UserWork
 from dpbench.store import history
 
 if TYPE_CHECKING:
@@ -64,7 +65,10 @@ def run_planned(
         for warning in plan.warnings:
             console.say(f"Warning: {warning}")
     record = replace(record, trial_ids=tuple(trial.trial_id for trial in plan.trials))
-    with open_backend(resources, dataset=plan.dataset, data_root=plan.data_root) as backend:
+    user = UserWork.of(plan.trials)
+    with open_backend(
+        resources, dataset=plan.dataset, data_root=plan.data_root, user=user
+    ) as backend:
         _check_dataset(plan, on_cluster=resources.on_cluster)
         store.create(plan.out)
         history.write(plan.out, record)
