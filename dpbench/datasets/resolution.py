@@ -20,7 +20,9 @@ def data_root(folder: Path | None) -> Path:
 def dataset(
     name: str, data_root: Path, *, dry_run: bool = False, folder: Path | None = None
 ) -> str:
-    """The dataset's name, of a user's after it is loaded and checked; `auto` is the default one, or its stand-in where it cannot be had.
+    """The dataset's name; `auto` is the default one, or its stand-in where it cannot be had.
+
+    A user's dataset is loaded and checked.
 
     The fallback is announced on stderr.
 

@@ -204,8 +204,8 @@ def _prepared(inputs: Any, code: Code) -> "Tensor":
 
     if not isinstance(inputs, torch.Tensor) or len(inputs) != 2:
         raise BadInput(
-            f"Expected prepare of {code.name} to turn inputs [B, ...] into one tensor [B, ...], not "
-            f"{type(inputs).__name__}."
+            f"Expected prepare of {code.name} to turn inputs [B, ...] into one tensor [B, ...], "
+            f"not {type(inputs).__name__}."
         )
     return inputs
 

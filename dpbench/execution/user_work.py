@@ -9,6 +9,7 @@ from dpbench.datasets.user_data import UserDataset
 from dpbench.models import user_models
 from dpbench.models.user_models import UserModel
 from dpbench.trial import Trial, Workload
+from dpbench.user_code import Code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,12 @@ class UserWork:
             datasets=tuple(user_data.known(n) for n in datasets if user_code.is_reference(n)),
             models=tuple(user_models.known(n) for n in models if user_code.is_reference(n)),
         )
+
+    @property
+    def codes(self) -> "tuple[Code, ...]":
+        """All of its functions."""
+        of_models = (each.code for each in self.models)
+        return (*(each.code for each in self.datasets), *of_models)
 
     def without_sources(self) -> "UserWork":
         """For a receiver on this machine."""

@@ -56,6 +56,11 @@ class Code:
         content = repr((self.root, self.path, self.hash, self.sources))
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
+    @property
+    def by_version(self) -> bool:
+        """Whether its file's DPBENCH_VERSION stands for the hash of its sources."""
+        return self.hash.startswith("version ")
+
     def without_sources(self) -> "Code":
         """For a receiver that has the files."""
         return replace(self, sources=())

@@ -18,6 +18,8 @@ from dpbench.errors import BadInput, UserCodeError
 from dpbench.user_code import code as codes
 from dpbench.user_code.code import Code
 
+_OWN = Path(__file__).parents[1]
+
 _own_modules: dict[str, dict[str, ModuleType]] = {}  # by `Code.key`: what it imported beside it
 
 
@@ -60,14 +62,21 @@ def function(code: Code) -> Callable[..., Any]:
 def raised(code: Code, error: BaseException) -> str:
     """The error with the frames of the user's files alone."""
     placed = _placed(code)
-    frames = [
+    shown = frames(code, error)
+    last = "".join(traceback.format_exception_only(error)).rstrip()
+    lines = "".join(traceback.format_list(shown)).replace(f'"{placed.root}/', '"')
+    return f"{code.name} raised an error:\n{lines}{last}"
+
+
+def frames(code: Code, error: BaseException) -> list[traceback.FrameSummary]:
+    """Those of the error that are in the user's files."""
+    root = _placed(code).root
+    return [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if Path(frame.filename).is_relative_to(placed.root)
+        if Path(frame.filename).is_relative_to(root)
+        and not Path(frame.filename).is_relative_to(_OWN)
     ]
-    last = "".join(traceback.format_exception_only(error)).rstrip()
-    lines = "".join(traceback.format_list(frames)).replace(f'"{placed.root}/', '"')
-    return f"{code.name} raised an error:\n{lines}{last}"
 
 
 @cache
