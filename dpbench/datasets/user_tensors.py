@@ -124,7 +124,7 @@ def _tensor(values: Any, what: str) -> Tensor:
         )
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:  # torch computes little with these
         array = array.astype(np.int64)
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return torch.from_numpy(np.array(array))  # a copy, which torch may write to
 
 
 def _refuse_infinite(values: Tensor, what: str) -> None:

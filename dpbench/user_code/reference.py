@@ -5,6 +5,7 @@ import sysconfig
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import Any
 
 from dpbench import plugins
 from dpbench.errors import BadInput
@@ -39,6 +40,21 @@ class Located:
 def is_reference(name: str) -> bool:
     """Whether the name is that of a function of the user's; other names are built in."""
     return ":" in name
+
+
+def placed(value: Any, folder: Path) -> Any:
+    """The name, or the names of a list, with files relative to the folder.
+
+    Args:
+        value: As it stands in a file of that folder; what is no reference stays as it is.
+        folder: That relative paths start from.
+    """
+    if isinstance(value, list):
+        return [placed(each, folder) for each in value]
+    if not isinstance(value, str) or not is_reference(value):
+        return value
+    place, _, function = value.rpartition(":")
+    return f"{folder / Path(place).expanduser()}:{function}" if place.endswith(".py") else value
 
 
 def locate(text: str, folder: Path | None = None) -> Located:
