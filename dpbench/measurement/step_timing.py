@@ -9,6 +9,7 @@ processes (`timing_task.time_engines`), since the ratio differs between processe
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from typing import Protocol
@@ -91,10 +92,8 @@ def measure(
             seconds = _block_seconds(timed, steps, device)
         timings.append(
             StepTiming(
-                dataset=workload.dataset,
-                model=workload.model,
+                **asdict(workload),
                 engine=engine,
-                batch_size=workload.batch_size,
                 pair=pair,
                 order="engine-first" if engine_first else "baseline-first",
                 steps=steps,
