@@ -17,10 +17,11 @@ LAYERS = (
     ("engines",),
     ("clipping", "models", "optimizers"),
     ("cli", "store"),
+    ("command_parser",),
     ("datasets", "privacy", "processes"),
-    ("console", "strings"),
+    ("completion", "console", "flag_names", "strings"),
     ("trial",),
-    ("plugins",),
+    ("number_lists", "plugins"),
     ("errors",),
 )
 LAYER_OF = {package: index for index, packages in enumerate(LAYERS) for package in packages}

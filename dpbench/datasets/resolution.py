@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from dpbench import console, datasets
+from dpbench import console, datasets, plugins
 from dpbench.errors import BadInput
 
 
@@ -22,13 +22,14 @@ def dataset(name: str, data_root: Path, *, dry_run: bool = False) -> str:
     The fallback is announced on stderr.
 
     Args:
-        name: A dataset, or `auto`.
+        name: A dataset, in any case and with or without dashes, or `auto`.
         data_root: Where its files are.
         dry_run: Do not download anything; `auto` is then the default one.
 
     Raises:
         BadInput: There is no such dataset.
     """
+    name = plugins.known_name(name, [datasets.AUTO, *datasets.names()])
     if name != datasets.AUTO:
         datasets.spec(name)
         return name
