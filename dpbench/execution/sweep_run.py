@@ -62,7 +62,7 @@ def run_planned(
     """
     refuse_other_dataset(plan)
     if not quiet:
-        for warning in plan.warnings:
+        for warning in (*plan.warnings, *resources.warnings):
             console.say(f"Warning: {warning}")
     record = replace(record, trial_ids=tuple(trial.trial_id for trial in plan.trials))
     user = UserWork.of(plan.trials)
