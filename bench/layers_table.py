@@ -73,6 +73,33 @@ class MeanOfTokens(nn.Module):
         return outputs.mean(1)
 
 
+class Bags(nn.Module):
+    """Bags of tokens in one flat list, by their offsets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bag, self.head = nn.EmbeddingBag(TOKENS, 6), nn.Linear(6, 3)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        offsets = torch.arange(len(tokens), device=tokens.device) * tokens.shape[1]
+        return self.head(self.bag(tokens.flatten(), offsets))  # type: ignore[no-any-return]
+
+
+class Positions(nn.Module):
+    """Tokens with learnt positions, whose ids are the same for every example."""
+
+    def __init__(self, *, expanded: bool) -> None:
+        super().__init__()
+        self.token, self.position = nn.Embedding(TOKENS, 6), nn.Embedding(7, 6)
+        self.head, self.expanded = nn.Linear(6, 3), expanded
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        places = places.expand_as(tokens) if self.expanded else places
+        seen = torch.tanh(self.token(tokens) + self.position(places))
+        return self.head(seen.mean(1))  # type: ignore[no-any-return]
+
+
 class Scaled(nn.Module):
     """A bare parameter: a gain and a shift of each channel."""
 
@@ -233,7 +260,10 @@ CASES: Mapping[str, Case] = {
         make=lambda: nn.Sequential(nn.Embedding(TOKENS, 6), MeanOfTokens(), nn.Linear(6, 3)),
         inputs=_tokens,
     ),
-    "EmbeddingBag, a token twice": Case(
+    "positions [T], without a batch": Case(make=lambda: Positions(expanded=False), inputs=_tokens),
+    "positions, expanded to [B, T]": Case(make=lambda: Positions(expanded=True), inputs=_tokens),
+    "EmbeddingBag by offsets, a token twice": Case(make=Bags, inputs=_tokens),
+    "EmbeddingBag on [B, T], a token twice": Case(
         make=lambda: nn.Sequential(nn.EmbeddingBag(TOKENS, 6), nn.Linear(6, 3)), inputs=_tokens
     ),
     "PReLU": Case(make=lambda: _after_conv(nn.PReLU(4)), inputs=_images),

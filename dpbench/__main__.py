@@ -10,6 +10,7 @@ from dpbench import __version__, cli, plugins
 COMMANDS = {
     "sweep": "train over a grid of privacy settings and measure what privacy costs",
     "report": "write a results folder's page and figures again",
+    "check": "check which engines are right for a model, and what a step takes",
     "timing": "time training steps against the non-private one",
     "compare": "compare two results folders, as after an upgrade",
     "audit": "look for a step that is less private than it claims",

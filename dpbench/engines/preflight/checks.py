@@ -113,6 +113,14 @@ class Preflight:
             return None
         return culprit.refusal(trial, self._task, outcome, self._dtype)
 
+    def implementation(self, trial: Trial) -> str:
+        """The engine that really computes the trial's step on the model.
+
+        Raises:
+            BadInput: Neither the trial's engine nor a stand-in can.
+        """
+        return engines.implementation(trial, self._task.model()).name
+
     def fastest(self, trial: Trial) -> str:
         """The fastest engine that supports the trial and is right for the model.
 
