@@ -19,13 +19,14 @@ from torch import Tensor, nn
 
 import dpbench
 from dpbench import engines
-from dpbench.engines.preflight import Preflight, Refusal
+from dpbench.engines.preflight import Preflight
+from dpbench.engines.preflight.stepping import Outcome
 from dpbench.trial import Trial
 
 README = Path(dpbench.__file__).parent / "engines" / "README.md"
 EXAMPLES = 5
 TOKENS = 20  # of the vocabulary
-RIGHT, RAISES, WRONG, MIXES = "right", "refused", "**wrong**", "not private"
+RIGHT, REFUSED, WRONG, NOT_PRIVATE = "right", "refused", "**wrong**", "not private"
 
 # Every engine that takes models of any kind; `fused` takes the tutorial's CNN alone
 ENGINES = tuple(name for name in engines.private_names() if engines.spec(name).stand_in is None)
@@ -325,24 +326,23 @@ def preflight(case: str) -> Preflight:
     return Preflight(CASES[case].make(), CASES[case].inputs(), targets)
 
 
-def refusals(case: str) -> dict[str, Refusal | None]:
-    """Of each engine."""
+def verdicts(case: str) -> list[str]:
+    """Of each engine, in a word."""
     checked = preflight(case)
-    return {engine: checked.refusal(trial(engine)) for engine in ENGINES}
+    if checked.of_model is not None:
+        return [NOT_PRIVATE] * len(ENGINES)
+    return [_verdict(checked.outcome(trial(engine))) for engine in ENGINES]
 
 
-def cell(found: Refusal | None) -> str:
-    """The verdict in a word."""
-    if found is None:
+def _verdict(outcome: Outcome | None) -> str:
+    if outcome is None:
         return RIGHT
-    if found.of_model:
-        return MIXES
-    return WRONG if "wrong" in found.reason else RAISES
+    return WRONG if outcome.raised is None else REFUSED
 
 
 def line(case: str) -> str:
     """The table's line for the layer."""
-    return f"| {case} | {' | '.join(map(cell, refusals(case).values()))} |"
+    return f"| {case} | {' | '.join(verdicts(case))} |"
 
 
 def table() -> str:

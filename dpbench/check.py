@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dpbench import cli, datasets, models, strings
 from dpbench.datasets import resolution
+from dpbench.errors import BadInput
 from dpbench.execution import engine_checks
 from dpbench.execution.engine_checks import EngineCheck
 from dpbench.trial import Workload
@@ -27,6 +28,9 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m dpben
 
 
 def _check(given: argparse.Namespace) -> int:
+    for name in ("batch_size", "threads"):
+        if getattr(given, name) < 1:
+            raise BadInput(f"Expected {name}={getattr(given, name)} >= 1.")
     import torch
 
     from dpbench.datasets import loading

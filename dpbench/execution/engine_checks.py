@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,28 @@ def preflight(workload: Workload, data: "Data") -> "Preflight":
     )
 
 
+def refuse(trials: Iterable[Trial], data_root: Path) -> None:
+    """Raises BadInput where an engine is not right for a model that no test of dpbench covers.
+
+    Each model, dataset, engine and clipping rule is checked once, on the CPU. Built-in models on
+    built-in datasets are left out: tests hold every engine against them.
+    """
+    from dpbench import datasets, models
+    from dpbench.datasets import loading
+    from dpbench.engines import preflight as preflights
+
+    checks: dict[Workload, dict[tuple[str, str], Trial]] = {}
+    for trial in trials:
+        if trial.model in models.names() and trial.dataset in datasets.names():
+            continue
+        combination = (trial.engine, trial.clipping)
+        checks.setdefault(_workload(trial), {}).setdefault(combination, trial)
+    for workload, combinations in checks.items():
+        checked = preflight(workload, loading.load(workload.dataset, data_root, "cpu"))
+        for trial in combinations.values():
+            preflights.refuse(trial, checked)
+
+
 def check(
     workload: Workload, data: "Data", *, said: Callable[[str], None] = lambda _: None
 ) -> list[EngineCheck]:
@@ -113,6 +136,10 @@ def _timed(engine: str, workload: Workload, data: "Data") -> tuple[float, float]
         if engine == NON_PRIVATE
         else median(each.seconds_per_step / each.baseline_seconds_per_step for each in pairs),
     )
+
+
+def _workload(trial: Trial) -> Workload:
+    return Workload(dataset=trial.dataset, model=trial.model, batch_size=1)
 
 
 def fastest(checks: Iterable[EngineCheck]) -> EngineCheck | None:

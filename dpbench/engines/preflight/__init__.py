@@ -20,8 +20,8 @@ own; it has no weights and mixes nothing. A model that is random in another way 
 held against each example's own loss within the batch, at the same state of the generator.
 """
 
-from dpbench.engines.preflight.checks import Preflight, preflight
+from dpbench.engines.preflight.checks import Preflight, preflight, refuse
 from dpbench.engines.preflight.refusals import Refusal
 from dpbench.engines.preflight.task import Loss, cross_entropy
 
-__all__ = ["Loss", "Preflight", "Refusal", "cross_entropy", "preflight"]
+__all__ = ["Loss", "Preflight", "Refusal", "cross_entropy", "preflight", "refuse"]

@@ -12,6 +12,7 @@ from dpbench import engines
 from dpbench.engines.preflight import culprit, fit, gradients, model_checks, stepping
 from dpbench.engines.preflight.gradients import Reference
 from dpbench.engines.preflight.refusals import Refusal
+from dpbench.engines.preflight.stepping import Outcome
 from dpbench.engines.preflight.task import Loss, Task, cross_entropy
 from dpbench.errors import BadInput
 from dpbench.trial import Trial
@@ -43,16 +44,18 @@ def preflight(
         BadInput: The model does not fit inputs, targets or loss, or the engine is not right for it.
             One line with the layer and the remedy.
     """
-    checked = Preflight(make, inputs, targets, loss=loss, classes=classes)
+    refuse(trial, Preflight(make, inputs, targets, loss=loss, classes=classes))
+
+
+def refuse(trial: Trial, checked: "Preflight") -> None:
+    """Raises BadInput, with an engine that would do, where the trial's is not right."""
     found = checked.refusal(trial)
     if found is None:
         return
     if found.of_model:
         raise BadInput(f"Cannot train model={trial.model} privately: {found}.")
     other = checked.alternative(trial)
-    remedy = (
-        "" if other is None else f"; or use engine={other}" if found.remedy else f"; use {other}"
-    )
+    remedy = "" if other is None else f"{'; or' if found.remedy else ';'} use engine={other}"
     raise BadInput(f"Cannot train model={trial.model}: {trial.engine} {found}{remedy}.")
 
 
@@ -107,11 +110,15 @@ class Preflight:
         """Why the trial's engine is not used for the model; None where it is right."""
         if trial.private and self.of_model is not None:
             return self.of_model
-        reference = self._of_examples if trial.private else self._of_batch
-        outcome = stepping.worst(trial, self._task, reference)
-        if outcome.error <= reference.tolerance:
+        if (outcome := self.outcome(trial)) is None:
             return None
         return culprit.refusal(trial, self._task, outcome, self._dtype)
+
+    def outcome(self, trial: Trial) -> Outcome | None:
+        """What the trial's engine does worst; None where it is right."""
+        reference = self._of_examples if trial.private else self._of_batch
+        outcome = stepping.worst(trial, self._task, reference)
+        return None if outcome.error <= reference.tolerance else outcome
 
     def implementation(self, trial: Trial) -> str:
         """The engine that really computes the trial's step on the model.
@@ -130,22 +137,19 @@ class Preflight:
         Raises:
             BadInput: No engine is.
         """
-        reasons = []
-        for name in _by_speed(trial, self._task.inputs.device.type):
-            found = self.refusal(replace(trial, engine=name))
-            if found is None:
-                return name
-            if found.of_model:
-                raise BadInput(f"Cannot train model={trial.model} privately: {found}.")
-            reasons.append(f"{name} {found}")
+        if trial.private and self.of_model is not None:
+            raise BadInput(f"Cannot train model={trial.model} privately: {self.of_model}.")
+        if (right := self.alternative(trial)) is not None:
+            return right
+        names = _by_speed(trial, self._task.inputs.device.type)
+        reasons = [f"{name} {self.refusal(replace(trial, engine=name))}" for name in names]
         raise BadInput(f"No engine is right for model={trial.model}: {'; '.join(reasons)}.")
 
     def alternative(self, trial: Trial) -> str | None:
         """The fastest engine that is right where the trial's is not; None where there is none."""
-        try:
-            return self.fastest(trial)
-        except BadInput:
-            return None
+        names = _by_speed(trial, self._task.inputs.device.type)
+        right = (name for name in names if self.outcome(replace(trial, engine=name)) is None)
+        return next(right, None)
 
 
 def _by_speed(trial: Trial, device: str) -> list[str]:

@@ -69,13 +69,15 @@ def _without_layer(raised: Exception | None) -> str | None:
 
 
 def _path(trial: Trial, task: Task, raised: Exception | None, dtype: torch.dtype) -> str | None:
-    """The path of the layer that is to blame; None where none is found."""
+    """The path of the layer that is to blame; None where none is found.
+
+    Layers that engines are known to have trouble with are tried first.
+    """
     model = task.model()
     if _writes_over(raised):
         return layers.writes_over(model)
-    wrong = [path for path in _with_parameters(model) if _is_wrong(trial, task, path, dtype)]
-    with_remedy = [path for path in wrong if layers.remedy(model, path) is not None]
-    return next(iter(with_remedy or wrong), None)
+    paths = sorted(_with_parameters(model), key=lambda path: layers.remedy(model, path) is None)
+    return next((path for path in paths if _is_wrong(trial, task, path, dtype)), None)
 
 
 def _with_parameters(model: nn.Module) -> list[str]:

@@ -71,6 +71,7 @@ _ALWAYS: tuple[tuple[Callable[[nn.Module], bool], Remedy], ...] = (
     (_is(nn.RNNBase), "use opacus.layers.DPRNN"),
     (_is(nn.MultiheadAttention), "use opacus.layers.DPMultiheadAttention"),
     (_is(nn.EmbeddingBag), "use nn.Embedding and the mean of its outputs over the tokens"),
+    (_is(nn.Embedding), "give it ids of every example, [B, ...], as by ids.repeat(B, 1)"),
     (_pads_otherwise, "pad before it, as by nn.CircularPad2d or nn.ReflectionPad2d"),
     (lambda layer: bool(getattr(layer, "inplace", False)), "set inplace=False"),
 )
