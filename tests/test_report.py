@@ -231,7 +231,7 @@ def test_the_head_is_bold_on_a_terminal_without_no_color(
     assert written is not None
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert "\x1b[1mepsilon <=" in terminal.as_text(written)
+    assert "\x1b[1mepsilon  accuracy %" in terminal.as_text(written)
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in terminal.as_text(written)
 
