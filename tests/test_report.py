@@ -287,9 +287,9 @@ def test_shuffled_batches_are_answered_for_apart_and_say_so(
         ::2
     ]
     assert "Poisson batches; epsilon for neighbours that differ by adding or removing" in poisson
-    assert "90.00 %" in poisson
-    assert "99.00 %" not in poisson
-    assert "99.00 %" in shuffled
+    assert "  90.00  " in poisson
+    assert "  99.00  " not in poisson
+    assert "  99.00  " in shuffled
     page = (root / "report.html").read_text(encoding="utf-8")
     assert "They share this axis without being ranked together" in page
     table = tables.arms_table(store.read_trials(root))

@@ -54,15 +54,14 @@ class Progress:
         self._below: tqdm[Any] | None = None
         if not self._quiet and (sys.stderr.isatty() or _in_notebook()):
             bar = _bar_class()
+            width = None if _in_notebook() else _columns()
             self._bar = bar(
                 total=parts,
                 desc=self._counts(_columns() - _LEAST_BAR),
                 bar_format="{desc}|{bar}|",
-                dynamic_ncols=True,
+                ncols=width,
             )
-            self._below = bar(
-                total=0, bar_format="{desc}", dynamic_ncols=True, position=1, leave=False
-            )
+            self._below = bar(total=0, bar_format="{desc}", position=1, leave=False)
 
     def __enter__(self) -> Self:
         return self
@@ -114,6 +113,8 @@ class Progress:
             return
         with _terminal():
             self._bar.n = self._parts_done
+            if not _in_notebook():
+                self._bar.ncols = _columns()  # the terminal may have changed
             self._bar.set_description_str(self._counts(_columns() - _LEAST_BAR))
             self._below.set_description_str(self._bests()[: _columns() - 1])
 
@@ -143,13 +144,13 @@ class Progress:
 
     def _bests(self) -> str:
         """The best accuracy so far: non-private, and within each epsilon."""
-        texts = [f"{100 * self._best[None]:.1f} % {NON_PRIVATE}"] if None in self._best else []
+        texts = [f"{NON_PRIVATE} {100 * self._best[None]:.1f} %"] if None in self._best else []
         name = "within epsilon "
         for epsilon in self._answer_at:
             if epsilon in self._best:
-                texts.append(f"{100 * self._best[epsilon]:.1f} % {name}{epsilon:g}")
+                texts.append(f"{name}{epsilon:g}: {100 * self._best[epsilon]:.1f} %")
                 name = ""
-        return f"best: {', '.join(texts)}" if texts else ""
+        return f"best {', '.join(texts)}" if texts else ""
 
 
 @contextmanager
