@@ -29,8 +29,8 @@ def run(capsys: pytest.CaptureFixture[str], *, quiet: bool = False) -> str:
 
 
 END = (
-    "[2/2 trials, 1 failed, 4/4 epochs (100 %), 0 s left] best within epsilon 1: 90.0 %, 3: 95.0 %; "
-    "failed: second: diverged"
+    "[2/2 trials, 1 failed, 4/4 epochs (100 %), 0 s left] best within epsilon 1: 90.0 %, 3: 95.0 %"
+    "; failed: second: diverged"
 )
 
 
