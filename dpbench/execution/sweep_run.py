@@ -92,7 +92,12 @@ def _run_trials(
 
     out = plan.out
     run_missing = partial(
-        trial_sweep.run_trials, backend=backend, out=out, retry_failed=retry_failed, quiet=quiet
+        trial_sweep.run_trials,
+        backend=backend,
+        out=out,
+        retry_failed=retry_failed,
+        answer_at=plan.answer_at,
+        quiet=quiet,
     )
     run_missing(plan.trials)
     if not plan.confirming_seeds:
