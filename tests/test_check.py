@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from bench import layers_table
-from dpbench import check
+from dpbench import check, engines
 from dpbench.engines.preflight import Preflight
 from dpbench.execution import engine_checks
 from dpbench.trial import Workload
@@ -79,12 +79,12 @@ def test_json_is_one_object(
     assert check.main([*MLP, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["model"], found["dataset"], found["batch_size"]) == ("mlp", "digits", 32)
-    engines = {each["engine"]: each for each in found["engines"]}
-    assert engines["opacus-ew"]["right"]
-    assert engines["opacus-ew"]["overhead"] == 0.9
-    assert not engines["opacus-hooks"]["right"]
-    assert engines["opacus-hooks"]["layer"] == "1"
-    assert engines["opacus-hooks"]["remedy"] == "set inplace=False"
+    of_engine = {each["engine"]: each for each in found["engines"]}
+    assert of_engine["opacus-ew"]["right"]
+    assert of_engine["opacus-ew"]["overhead"] == 0.9
+    assert not of_engine["opacus-hooks"]["right"]
+    assert of_engine["opacus-hooks"]["layer"] == "1"
+    assert of_engine["opacus-hooks"]["remedy"] == "set inplace=False"
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_steps_are_timed_beside_the_non_private_one(
 
     monkeypatch.undo()
     monkeypatch.setattr(step_timing, "BLOCK_SECONDS", 0.001)
-    monkeypatch.setattr(engine_checks.engines, "names", lambda: ("non-private", "opacus-hooks"))
+    monkeypatch.setattr(engines, "names", lambda: ("non-private", "opacus-hooks"))
     assert check.main([*MLP, "--json"]) == 0
     baseline, hooks = json.loads(capsys.readouterr().out)["engines"]
     assert baseline["overhead"] == 1
