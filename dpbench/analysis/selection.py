@@ -30,7 +30,7 @@ def _equal(there: Any, value: Any) -> bool:
     if pd.isna(there):
         return False
     if isinstance(value, str):
-        return plugins.known_name(value, [str(there)]) == there
+        return plugins.known_name(value, [str(there)]) == str(there)
     return math.isclose(there, value, rel_tol=_AS_SHOWN)
 
 

@@ -54,8 +54,9 @@ _LEAST_SPAN = 10.0  # points of accuracy below the best that are always drawn
 @contextmanager
 def style() -> Iterator[None]:
     """White panels with a grid; a dollar sign in a name is a dollar sign."""
-    own = {"text.parse_math": False, "axes.titlesize": 11, "font.size": 11}
-    with mpl.rc_context({**_WHITEGRID, **own}):
+    own: dict[str, Any] = {"text.parse_math": False, "axes.titlesize": 11, "font.size": 11}
+    changed: Any = {**_WHITEGRID, **own}
+    with mpl.rc_context(changed):
         yield
 
 
