@@ -119,7 +119,10 @@ class Grid:
             raise BadInput(f"Expected validation_examples={self.validation_examples} >= 0.")
 
     def __repr__(self) -> str:
-        values = ((each.name, each.default, getattr(self, each.name)) for each in fields(self))
+        values = [(each.name, each.default, getattr(self, each.name)) for each in fields(self)]
+        if self.model is not None:  # no folder of this machine
+            models = tuple(map(user_code.shown, self.model))
+            values = [("model", None, models) if v[0] == "model" else v for v in values]
         given = [f"{name}={_brief(value)}" for name, default, value in values if value != default]
         return f"Grid({', '.join(given)})"
 
@@ -135,6 +138,8 @@ class Grid:
 
 def _brief(value: Any) -> str:
     """The value as Python; a tuple as a list, or as its only value."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key!r}: {_brief(each)}' for key, each in value.items())}}}"
     if not isinstance(value, tuple):
         return repr(value)
     return repr(value[0] if len(value) == 1 else list(value))
@@ -189,7 +194,7 @@ def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
     assert grid.batch_size is not None
     assert grid.max_grad_norm is not None
     assert grid.epochs is not None
-    every_model = list(_models(grid, dataset))
+    every_model = list(models_of(grid, dataset))
     for of_model in every_model:
         models.refuse(of_model["model"], dataset)
     for of_model, sampling, batch_size, optimizer, momentum, seed in itertools.product(
@@ -243,7 +248,7 @@ def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
             )
 
 
-def _models(grid: Grid, dataset: str) -> Iterable[Mapping[str, Any]]:
+def models_of(grid: Grid, dataset: str) -> Iterable[Mapping[str, Any]]:
     """The fields of trials that say which model: a product of each function's arguments.
 
     Raises:

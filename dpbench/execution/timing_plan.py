@@ -1,14 +1,15 @@
 """Timings before they are measured: engines, workloads and devices."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpbench import datasets, engines, models, user_code
+from dpbench import datasets, engines, models, strings, user_code
 from dpbench.datasets import resolution
 from dpbench.errors import BadInput
 from dpbench.execution import grid
+from dpbench.execution.grid import Grid
 from dpbench.execution.timing_task import TIMED_PAIRS, TIMED_PROCESSES
 from dpbench.measurement import devices
 from dpbench.models import user_models
@@ -94,8 +95,9 @@ class TimingPlan:
 def plan_timings(
     names: Sequence[str] | None = None,
     *,
-    dataset: str = datasets.AUTO,
-    model: str | None = None,
+    dataset: str | Callable[[Path], datasets.Data] = datasets.AUTO,
+    model: str | Callable[..., Any] | None = None,
+    model_args: Any = None,
     batch_size: Sequence[int] | None = None,
     device: Sequence[str] = ("auto",),
     threads: int = 1,
@@ -112,7 +114,7 @@ def plan_timings(
     """
     root = resolution.data_root(data_root)
     name = resolution.dataset(dataset, root)
-    model = model or datasets.spec(name).model
+    model = _model(model or datasets.spec(name).model, model_args, name)
     batch_sizes = batch_size or grid.defaults(name)["batch_size"]
     workload = _workload(name, model, max(1, batch_sizes[0]))
     usual = [
@@ -135,8 +137,21 @@ def plan_timings(
         processes=processes,
         pairs=pairs,
         physical_batch_size=physical_batch_size,
-        out=out or Path("results") / f"{name}-timing",
+        out=out or Path("results") / f"{strings.file_name(name)}-timing",
     )
+
+
+def _model(named: str | Callable[..., Any], model_args: Any, dataset: str) -> str:
+    """The model's name; a user's is found, and must take the one value of each argument.
+
+    Raises:
+        BadInput: There is no such model, or it does not take the arguments.
+    """
+    every = Grid(model=named or None, model_args=model_args)  # type: ignore[arg-type]
+    found = [fields["model"] for fields in grid.models_of(every, dataset)]
+    if len(found) > 1:
+        raise BadInput(f"Expected one model to time, not {', '.join(found)}.")
+    return str(found[0])
 
 
 def _workload(dataset: str, model: str, batch_size: int) -> Workload:

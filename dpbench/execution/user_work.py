@@ -48,7 +48,14 @@ class UserWork:
         )
 
     def admit(self) -> None:
-        """Makes all of it known in this process."""
+        """Makes all of it known in this process, and imports it.
+
+        Raises:
+            BadInput: The sources are not those of the hash.
+            UserCodeError: A file raises an error.
+        """
+        for code in self.codes:
+            user_code.function(code)
         for dataset in self.datasets:
             user_data.admit(dataset)
         for model in self.models:
