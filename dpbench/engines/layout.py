@@ -17,7 +17,9 @@ def arrange(model: nn.Module, memory_format: MemoryFormat) -> None:
     """Puts the model's weights, and so its activations, into the format; in place."""
     if memory_format == "contiguous":
         return
-    model.to(memory_format=torch.channels_last)
+    for weight in model.parameters():
+        if weight.dim() == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
     for layer in model.modules():
         if isinstance(layer, nn.Flatten):
             layer.register_forward_pre_hook(_return_channels_last)
