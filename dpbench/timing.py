@@ -37,6 +37,7 @@ def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
         dataset=given.dataset,
         model=given.model,
         model_args=given.model_args,
+        loss=given.loss,
         batch_size=given.batch_size,
         device=given.device,
         threads=given.threads,
@@ -124,6 +125,9 @@ def _parser(prog: str) -> cli.Parser:
     )
     parser.add_argument(
         "--model-args", nargs="+", metavar="NAME=VALUE", help="arguments of your function"
+    )
+    parser.add_argument(
+        "--loss", metavar="NAME", help="a function of yours, FILE.py:loss (default: cross entropy)"
     )
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="as the sweep's")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: results/DATASET-timing")

@@ -41,8 +41,7 @@ def dataset(
     Raises:
         BadInput: There is no such dataset.
     """
-    if not isinstance(name, str):
-        name = user_code.named(name)
+    name = user_code.named(name)
     if user_code.is_reference(name):
         return user_data.introduce(name, data_root, folder).code.name
     if name != datasets.AUTO:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from dpbench import clipping, datasets, engines, models, optimizers, user_code
+from dpbench import clipping, datasets, engines, losses, models, optimizers, user_code
 from dpbench.errors import BadInput
 from dpbench.execution.axes import Axis, axes, axis
 from dpbench.models import user_models
@@ -83,6 +83,15 @@ class Grid:
         choices=SAMPLINGS,
     )
     epochs: int | None = axis(int, "of each trial", many=False)
+    loss: str = axis(
+        str,
+        f"what is trained on: {losses.DEFAULT}, or a function of yours, FILE.py:loss, of outputs "
+        f"and targets, one number an example (default: {losses.DEFAULT})",
+        many=False,
+        default=losses.DEFAULT,
+        choices=(losses.DEFAULT,),
+        references=True,
+    )
     delta: float = axis(float, "of (epsilon, delta)-DP (default: 1e-5)", many=False, default=1e-5)
     validation_examples: int = axis(
         int,
@@ -123,6 +132,10 @@ class Grid:
         if self.model is not None:  # no folder of this machine
             models = tuple(map(user_code.shown, self.model))
             values = [("model", None, models) if v[0] == "model" else v for v in values]
+        values = [
+            (name, default, user_code.shown(value) if name == "loss" else value)
+            for name, default, value in values
+        ]
         given = [f"{name}={_brief(value)}" for name, default, value in values if value != default]
         return f"Grid({', '.join(given)})"
 
@@ -194,6 +207,7 @@ def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
     assert grid.batch_size is not None
     assert grid.max_grad_norm is not None
     assert grid.epochs is not None
+    loss = losses.introduce(grid.loss) if user_code.is_reference(grid.loss) else None
     every_model = list(models_of(grid, dataset))
     for of_model in every_model:
         models.refuse(of_model["model"], dataset)
@@ -210,6 +224,8 @@ def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
             dataset=dataset,
             data_hash=datasets.data_hash(dataset),
             **of_model,
+            loss=None if loss is None else loss.name,
+            loss_hash=None if loss is None else loss.hash,
             sampling=sampling,
             batch_size=batch_size,
             optimizer=optimizer,

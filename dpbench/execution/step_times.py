@@ -18,7 +18,7 @@ from dpbench.store import history
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import nn
+    from torch import Tensor, nn
 
     from dpbench.datasets import Data
 
@@ -29,6 +29,7 @@ def time_steps(
     dataset: "str | Callable[[Path], Data]" = datasets.AUTO,
     model: "str | Callable[..., nn.Module] | None" = None,
     model_args: Mapping[str, Any] | None = None,
+    loss: "str | Callable[..., Tensor] | None" = None,
     batch_size: int | Sequence[int] | None = None,
     device: str | Sequence[str] = "auto",
     threads: int = 1,
@@ -53,6 +54,7 @@ def time_steps(
         model: What is trained, a name or a function that returns an `nn.Module`; None for the
             dataset's default model.
         model_args: Of that function, one value each.
+        loss: A function (outputs, targets) -> losses [B], or its name; None for cross entropy.
         batch_size: Expected sizes of Poisson batches; None for those of the default sweep.
         device: `auto`, `cpu`, `cuda`, or several; each is measured in its turn.
         threads: Of each process.
@@ -75,6 +77,7 @@ def time_steps(
         dataset=dataset,
         model=model,
         model_args=model_args,
+        loss=loss,
         batch_size=[batch_size] if isinstance(batch_size, int) else batch_size,
         device=[device] if isinstance(device, str) else device,
         threads=threads,

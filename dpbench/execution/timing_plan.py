@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpbench import datasets, engines, models, strings, user_code
+from dpbench import datasets, engines, losses, models, strings, user_code
 from dpbench.datasets import resolution
 from dpbench.errors import BadInput
 from dpbench.execution import grid
@@ -28,6 +28,7 @@ class TimingPlan:
         engines: Each once, in the order of NAMES.
         dataset: Its name, not `auto`.
         model: What is trained.
+        loss: Of a user's, as `Trial.loss`.
         data_root: Where the dataset's files are.
         batch_sizes: Expected sizes of Poisson batches.
         devices: As typed; each is measured in its turn.
@@ -45,6 +46,7 @@ class TimingPlan:
     engines: Sequence[str]
     dataset: str
     model: str
+    loss: str | None
     data_root: Path
     batch_sizes: Sequence[int]
     devices: Sequence[str]
@@ -89,7 +91,7 @@ class TimingPlan:
 
     def workload(self, batch_size: int) -> Workload:
         """What steps are timed on, at that batch size."""
-        return _workload(self.dataset, self.model, batch_size)
+        return _workload(self.dataset, self.model, self.loss, batch_size)
 
 
 def plan_timings(
@@ -98,6 +100,7 @@ def plan_timings(
     dataset: str | Callable[[Path], datasets.Data] = datasets.AUTO,
     model: str | Callable[..., Any] | None = None,
     model_args: Any = None,
+    loss: str | Callable[..., Any] | None = None,
     batch_size: Sequence[int] | None = None,
     device: Sequence[str] = ("auto",),
     threads: int = 1,
@@ -116,12 +119,13 @@ def plan_timings(
     name = resolution.dataset(dataset, root)
     model = _model(model or datasets.spec(name).model, model_args, name)
     batch_sizes = batch_size or grid.defaults(name)["batch_size"]
-    workload = _workload(name, model, max(1, batch_sizes[0]))
+    of_loss = None if loss is None else losses.introduce(user_code.named(loss)).name
+    workload = _workload(name, model, of_loss, max(1, batch_sizes[0]))
     usual = [
         each
         for each in DEFAULT
         if (
-            model == DEFAULT_MODEL
+            model == DEFAULT_MODEL and loss is None
             if each in TUTORIAL_ARMS
             else engines.has_own_step(each, workload)
         )
@@ -130,6 +134,7 @@ def plan_timings(
         engines=names or usual,
         dataset=name,
         model=model,
+        loss=of_loss,
         data_root=root,
         batch_sizes=batch_sizes,
         devices=device,
@@ -154,7 +159,7 @@ def _model(named: str | Callable[..., Any], model_args: Any, dataset: str) -> st
     return str(found[0])
 
 
-def _workload(dataset: str, model: str, batch_size: int) -> Workload:
+def _workload(dataset: str, model: str, loss: str | None, batch_size: int) -> Workload:
     of_model: dict[str, Any] = (
         user_models.known(model).fields if user_code.is_reference(model) else {}
     )
@@ -162,5 +167,7 @@ def _workload(dataset: str, model: str, batch_size: int) -> Workload:
         **({"model": model} | of_model),
         dataset=dataset,
         data_hash=datasets.data_hash(dataset),
+        loss=loss,
+        loss_hash=None if loss is None else losses.known(loss).hash,
         batch_size=batch_size,
     )

@@ -66,13 +66,15 @@ def shown(text: str) -> str:
     )
 
 
-def named(function: Callable[..., Any]) -> str:
-    """The name by which another process finds the function.
+def named(function: str | Callable[..., Any]) -> str:
+    """The name by which another process finds the function; a name stays as it is.
 
     Raises:
         BadInput: There is none: it is a lambda, is defined inside another function or a notebook,
             or its module holds another of its name.
     """
+    if isinstance(function, str):
+        return function
     name = getattr(function, "__qualname__", type(function).__name__)
     module = sys.modules.get(str(getattr(function, "__module__", None)))
     file = getattr(module, "__file__", None)
