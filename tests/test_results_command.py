@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import stores
+from factories import make_trial
 
 from dpbench import cli, report, results, store
 from dpbench.store import history
@@ -58,7 +59,7 @@ def test_a_noise_that_was_solved_for_is_found_as_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.create(tmp_path)
-    trial = stores.make_trial(noise_multiplier=7.437744140625)
+    trial = make_trial(noise_multiplier=7.437744140625)
     stores.add(tmp_path, trial, stores.seen(1, 0.9, 1.0))
     assert "7.438" in said("list", tmp_path, capsys).split()
     assert "1 arm, 1 trial" in said("list --noise 7.438", tmp_path, capsys)

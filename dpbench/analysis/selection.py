@@ -30,8 +30,8 @@ def _equal(there: Any, value: Any) -> bool:
     if pd.isna(there):
         return False
     if isinstance(value, str):
-        return plugins.known_name(value, [str(there)]) == there
-    return math.isclose(there, value, rel_tol=_AS_SHOWN)
+        return plugins.known_name(value, [str(there)]) == str(there)
+    return math.isclose(float(there), float(value), rel_tol=_AS_SHOWN)
 
 
 def arms(trials: pd.DataFrame) -> pd.DataFrame:

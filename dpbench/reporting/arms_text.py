@@ -42,7 +42,7 @@ def table(arms: pd.DataFrame) -> str:
 
 def _outcome(arm: "pd.Series[object]") -> list[str]:
     accuracy = pd.to_numeric(arm["test_accuracy"])
-    seeds = [str(each) for each in arm["seeds"]]  # type: ignore[attr-defined]
+    seeds = [str(each) for each in arm["seeds"]]
     shown = ",".join(seeds) if len(seeds) <= 3 else f"{seeds[0]}..{seeds[-1]}"
     return [
         _shown(arm["epsilon"]),
@@ -53,7 +53,7 @@ def _outcome(arm: "pd.Series[object]") -> list[str]:
 
 
 def _shown(value: object) -> str:
-    if pd.isna(value):  # type: ignore[call-overload]
+    if pd.isna(value):
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
