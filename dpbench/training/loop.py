@@ -234,8 +234,7 @@ def evaluate(
         targets: Classes, int64 [M].
         prepare: As `Data.prepare`.
     """
-    wide = torch.float32 if targets.device.type == "mps" else torch.float64  # Metal has no float64
-    loss, correct = torch.zeros((2, 1), dtype=wide, device=targets.device)
+    loss, correct = torch.zeros((2, 1), dtype=sum_type(targets.device), device=targets.device)
     logits_of = engines.forward(model)
     with torch.no_grad():
         for part, part_targets in zip(
@@ -245,6 +244,11 @@ def evaluate(
             loss += F.cross_entropy(logits, part_targets, reduction="sum")
             correct += (logits.argmax(dim=1) == part_targets).sum()
     return float(loss) / len(targets), float(correct) / len(targets)
+
+
+def sum_type(device: torch.device) -> torch.dtype:
+    """The widest type that sums on the device can have: Metal has no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 @contextmanager
