@@ -41,11 +41,14 @@ def build(model: str, dataset: str, *, seed: int, device: str) -> "nn.Module":
     """
     refuse(model, dataset)
     data = datasets.spec(dataset)
-    return spec(model).build(data.input_shape, data.classes, seed=seed, device=device)
+    return spec(model).build(
+        data.input_shape, data.classes, seed=seed, device=device, vocabulary=data.vocabulary
+    )
 
 
 def refuse(model: str, dataset: str) -> None:
     """Raises BadInput where the model cannot take the dataset's inputs, or there is none."""
     data = datasets.spec(dataset)
-    if (reason := spec(model).refusal(data.input_shape, data.classes)) is not None:
+    reason = spec(model).refuses(data.input_shape, data.classes, vocabulary=data.vocabulary)
+    if reason is not None:
         raise BadInput(f"Cannot train model={model} on dataset={dataset}: {reason}.")
