@@ -95,6 +95,7 @@ def _dry_run(plan: SweepPlan, resources: Resources, given: argparse.Namespace) -
     from dpbench.execution import dry_run
     from dpbench.execution.resources import open_backend
     from dpbench.execution.sweep_run import refuse_other_dataset
+    from dpbench.execution.user_work import UserWork
     from dpbench.measurement import devices
 
     refuse_other_dataset(plan)
@@ -102,7 +103,11 @@ def _dry_run(plan: SweepPlan, resources: Resources, given: argparse.Namespace) -
         for line in plan.warnings:
             console.say(f"Warning: {line}")
     with open_backend(
-        resources, dataset=plan.dataset, data_root=plan.data_root, resolve=devices.planned
+        resources,
+        dataset=plan.dataset,
+        data_root=plan.data_root,
+        user=UserWork.of(plan.trials),
+        resolve=devices.planned,
     ) as backend:
         planned = dry_run.plan(
             plan.trials,
@@ -143,7 +148,8 @@ def _add_grid_flags(parser: argparse.ArgumentParser) -> None:
         _add_axis(many if axis.many else shared, axis)
     shared.add_argument(
         "--dataset",
-        help=f"{datasets.AUTO} or one of {', '.join(datasets.names())} (default: {datasets.AUTO}, "
+        help=f"{datasets.AUTO}, one of {', '.join(datasets.names())}, or a function of yours, "
+        f"FILE.py:load or package.module:load (default: {datasets.AUTO}, "
         f"which is {datasets.DEFAULT}, or {datasets.stand_in(datasets.DEFAULT)} where that cannot "
         "be had)",
     )
@@ -168,9 +174,9 @@ def _add_axis(group: "argparse._ArgumentGroup", axis: Axis) -> None:
     group.add_argument(
         *axis.flags,
         dest=axis.name,
-        type=axis.kind,
+        type=str if axis.kind is dict else axis.kind,
         nargs="+" if axis.many else None,
-        metavar={float: "X", int: "N"}.get(axis.kind, "NAME"),
+        metavar={float: "X", int: "N", dict: "NAME=VALUE"}.get(axis.kind, "NAME"),
         help=axis.help,
     )
 

@@ -18,6 +18,7 @@ LAYERS = (
     ("clipping", "models", "optimizers"),
     ("cli", "store"),
     ("datasets", "privacy", "processes"),
+    ("user_code",),
     ("console", "strings"),
     ("trial",),
     ("plugins",),

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from dpbench import plugins
+from dpbench import plugins, user_code
 from dpbench.errors import BadInput
+from dpbench.execution import arguments
 
-Kind = type[float] | type[int] | type[str] | type[bool]
+Kind = type[float] | type[int] | type[str] | type[bool] | type[dict[str, Any]]  # axes by name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,7 @@ class Axis:
         help: For `--help`.
         flags: On the command line.
         choices: Of a name; empty where any is allowed.
+        references: Whether a function of the user's may be named, too.
         default: Of the field; None where it depends on the dataset or the batch size.
     """
 
@@ -31,6 +33,7 @@ class Axis:
     flags: tuple[str, ...]
     choices: tuple[str, ...]
     default: Any
+    references: bool = False
 
     def parsed(self, value: Any) -> Any:
         """The value of the field from that of a caller, a flag or a key; one stands for a list.
@@ -40,6 +43,8 @@ class Axis:
         """
         if hasattr(value, "tolist"):  # numpy's arrays and scalars
             value = value.tolist()
+        if self.kind is dict:
+            return arguments.parsed(self.name, value)
         if not self.many:
             return self._checked(value)
         several = isinstance(value, Iterable) and not isinstance(value, str | Mapping)
@@ -57,6 +62,8 @@ class Axis:
                 raise BadInput(f"Expected {self.name}={value!r} to be true or false.")
             return value
         if self.kind is str:
+            if self.references and isinstance(value, str) and user_code.is_reference(value):
+                return value
             if value not in self.choices:
                 remedy = plugins.nearest(str(value), self.choices)
                 raise BadInput(f"Unknown {self.name} {value!r}: {remedy}")
@@ -76,6 +83,7 @@ def axis(
     default: Any = None,
     flags: tuple[str, ...] = (),
     choices: Sequence[str] = (),
+    references: bool = False,
 ) -> Any:
     """A dataclass field with what `axes` reads.
 
@@ -87,6 +95,7 @@ def axis(
         flags: If not the field's name with dashes, or, where a switch is on by default,
             `--no-` and that.
         choices: Of a name.
+        references: Whether a function of the user's may be named, too.
     """
     metadata = {
         "kind": kind,
@@ -94,6 +103,7 @@ def axis(
         "many": many,
         "flags": flags,
         "choices": tuple(choices),
+        "references": references,
     }
     return field(default=default, metadata=metadata)
 

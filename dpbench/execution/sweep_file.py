@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpbench import plugins
+from dpbench import plugins, user_code
 from dpbench.errors import BadInput
 from dpbench.execution import grid
 from dpbench.execution.grid import Grid
 
 SETTINGS = ("dataset", "answer_at", "confirm", "tuned_in")  # keys of the top level beside the axes
+
+_REFERENCES = {"dataset", "model"}  # whose files are relative to the folder of the sweep file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,10 @@ def parse(text: str, path: Path | None = None) -> SweepFile:
             if key not in known:
                 remedy = plugins.nearest(key, known)
                 raise BadInput(f"Unknown key {key!r} in {path}: {remedy}")
+    folder = Path() if path is None else path.parent
+    for keys in (top, *tables):
+        for key in keys.keys() & _REFERENCES:
+            keys[key] = user_code.placed(keys[key], folder)
     return SweepFile(
         text=text,
         settings={name: value for name, value in top.items() if name in SETTINGS},
