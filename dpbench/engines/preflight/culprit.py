@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from dpbench.engines import backward
 from dpbench.engines.preflight import fit, gradients, layers, stepping
 from dpbench.engines.preflight.refusals import Refusal
 from dpbench.engines.preflight.stepping import Outcome
@@ -81,8 +80,8 @@ def _path(trial: Trial, task: Task, raised: Exception | None, dtype: torch.dtype
 
 
 def _with_parameters(model: nn.Module) -> list[str]:
-    known = {id(layer): path for path, layer in model.named_modules()}
-    paths = [known[id(layer)] for layer in backward.with_parameters(model)]
+    """The paths of the layers that have parameters of their own."""
+    paths = [path for path, layer in model.named_modules() if [*layer.parameters(recurse=False)]]
     return paths[:MOST_LAYERS]
 
 
