@@ -15,7 +15,7 @@ LAYERS = (
     ("measurement",),
     ("analysis", "training"),
     ("engines",),
-    ("clipping", "models", "optimizers"),
+    ("clipping", "losses", "models", "optimizers"),
     ("cli", "store"),
     ("datasets", "privacy", "processes"),
     ("user_code",),
