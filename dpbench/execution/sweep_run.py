@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dpbench import console, datasets, store, strings
 from dpbench.errors import BadInput
-from dpbench.execution import changed_code, timing_sweep, trial_sweep, user_checks
+from dpbench.execution import changed_code, engine_checks, timing_sweep, trial_sweep
 from dpbench.execution.resources import Resources, open_backend
 from dpbench.execution.sweep_plan import SweepPlan
 from dpbench.execution.user_work import UserWork
@@ -70,7 +70,7 @@ def run_planned(
         resources, dataset=plan.dataset, data_root=plan.data_root, user=user
     ) as backend:
         _check_dataset(plan, on_cluster=resources.on_cluster)
-        user_checks.check(plan.trials, plan.data_root)
+        engine_checks.refuse(plan.trials, plan.data_root)
         if not quiet:
             for line in changed_code.notices(plan.trials, plan.out):
                 console.say(line)
