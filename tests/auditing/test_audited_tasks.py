@@ -44,7 +44,7 @@ def test_the_engines_are_those_that_can_train_it() -> None:
 
 
 def test_more_canaries_than_parameters_are_refused() -> None:
-    with pytest.raises(BadInput, match="the trained parameters of tabular.py:make"):
+    with pytest.raises(BadInput, match=r"the trained parameters of tabular\.py:make"):
         dpbench.run_audit(
             model=f"{EXAMPLES}/tabular.py:make",
             dataset=f"{EXAMPLES}/tabular.py:load",
