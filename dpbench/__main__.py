@@ -13,6 +13,7 @@ COMMANDS = {
     "sweep": "train over a grid of privacy settings and measure what privacy costs",
     "report": "write a results folder's page and figures again",
     "results": "find, show and drop the arms of a results folder",
+    "check": "check which engines are right for a model, and what a step takes",
     "timing": "time training steps against the non-private one",
     "compare": "compare two results folders, as after an upgrade",
     "audit": "look for a step that is less private than it claims",

@@ -10,6 +10,7 @@ from typing import Any
 from dpbench import completion, number_lists
 from dpbench.command_parser import EXIT_USAGE, Parser
 from dpbench.errors import BadInput
+from dpbench.processes import startup
 
 __all__ = [
     "EXIT_FAILED_TRIALS",
@@ -43,7 +44,8 @@ def run(
     completion.answer(parser)
     given = parser.parse_args(arguments)
     try:
-        code = command(given)
+        with startup.rare_garbage_collection():
+            code = command(given)
         sys.stdout.flush()
     except BadInput as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)

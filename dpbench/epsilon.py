@@ -92,7 +92,7 @@ def _epsilon(given: argparse.Namespace) -> int:
             )
         )
         return 0
-    print(strings.table(_HEADER, [_cells(run, row) for row in rows]))
+    print(strings.table(_HEADER, [_cells(run, row) for row in rows], console.columns()))
     for row in rows:
         print(f"\n{row.statement}")
         if row.target_epsilon is not None:

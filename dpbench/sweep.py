@@ -51,7 +51,6 @@ def _sweep(parser: cli.Parser, given: argparse.Namespace, typed: Sequence[str]) 
     if given.dry_run:
         return _dry_run(plan, resources, given)
     from dpbench.execution.sweep_run import run_planned
-    from dpbench.reporting import terminal
     from dpbench.store import history
 
     result = run_planned(
@@ -70,6 +69,8 @@ def _sweep(parser: cli.Parser, given: argparse.Namespace, typed: Sequence[str]) 
         quiet=given.quiet,
     )
     if result.report is not None and not given.quiet:
+        from dpbench.reporting import terminal
+
         print(terminal.as_json(result.report) if given.json else terminal.as_text(result.report))
     for line in result.unfinished:
         console.say(line)
@@ -100,11 +101,16 @@ def _dry_run(plan: SweepPlan, resources: Resources, given: argparse.Namespace) -
     from dpbench.execution import dry_run
     from dpbench.execution.resources import open_backend
     from dpbench.execution.sweep_run import refuse_other_dataset
+    from dpbench.execution.user_work import UserWork
     from dpbench.measurement import devices
 
     refuse_other_dataset(plan)
     with open_backend(
-        resources, dataset=plan.dataset, data_root=plan.data_root, resolve=devices.planned
+        resources,
+        dataset=plan.dataset,
+        data_root=plan.data_root,
+        user=UserWork.of(plan.trials),
+        resolve=devices.planned,
     ) as backend:
         planned = dry_run.plan(
             plan.trials,
@@ -185,8 +191,9 @@ def _add_grid_flags(parser: argparse.ArgumentParser) -> None:
     dataset = shared.add_argument(
         "--dataset",
         metavar="NAME",
-        help=f"of {', '.join(datasets.names())} (default: {datasets.AUTO}, which is "
-        f"{datasets.DEFAULT}, or {datasets.stand_in(datasets.DEFAULT)} where that cannot be had)",
+        help=f"of {', '.join(datasets.names())}, or a function of yours, FILE.py:load or "
+        f"package.module:load (default: {datasets.AUTO}, which is {datasets.DEFAULT}, or "
+        f"{datasets.stand_in(datasets.DEFAULT)} where that cannot be had)",
     )
     completion.offer(dataset, (datasets.AUTO, *datasets.names()))
     shared.add_argument(
@@ -211,7 +218,7 @@ def _add_axis(group: "argparse._ArgumentGroup", axis: Axis) -> None:
         *axis.flags,
         dest=axis.name,
         nargs="+" if axis.many else None,
-        metavar={float: "X", int: "N"}.get(axis.kind, "NAME"),
+        metavar={float: "X", int: "N", dict: "NAME=VALUE"}.get(axis.kind, "NAME"),
         help=axis.help,
     )
     if axis.choices:

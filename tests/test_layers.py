@@ -9,7 +9,11 @@ PACKAGE = Path(dpbench.__file__).parent
 
 # From the commands down to the nouns; a package imports only packages on lower lines.
 LAYERS = (
-    ("__main__", "audit", "compact", "compare", "epsilon", "report", "results", "sweep", "timing"),
+    (
+        "__main__",
+        *("audit", "check", "compact", "compare", "epsilon", "report", "results", "sweep"),
+        "timing",
+    ),
     ("execution",),
     ("auditing", "reporting"),
     ("measurement",),
@@ -19,6 +23,7 @@ LAYERS = (
     ("cli", "store"),
     ("command_parser",),
     ("datasets", "privacy", "processes"),
+    ("user_code",),
     ("completion", "console", "flag_names", "strings"),
     ("trial",),
     ("number_lists", "plugins"),

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from dpbench import flag_names, number_lists, plugins
+from dpbench import flag_names, number_lists, plugins, user_code
 from dpbench.errors import BadInput
+from dpbench.execution import arguments
 
-Kind = type[float] | type[int] | type[str] | type[bool]
+Kind = type[float] | type[int] | type[str] | type[bool] | type[dict[str, Any]]  # axes by name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,7 @@ class Axis:
         help: For `--help`.
         flags: On the command line.
         choices: Of a name; empty where any is allowed.
+        references: Whether a function of the user's may be named, too.
         default: Of the field; None where it depends on the dataset or the batch size.
         share: Whether a share of the training examples, `10%` or 0.1, stands for their number.
     """
@@ -33,6 +35,7 @@ class Axis:
     flags: tuple[str, ...]
     choices: tuple[str, ...]
     default: Any
+    references: bool = False
     share: bool = False
 
     @property
@@ -55,6 +58,8 @@ class Axis:
         """
         if hasattr(value, "tolist"):  # numpy's arrays and scalars
             value = value.tolist()
+        if self.kind is dict:
+            return arguments.parsed(self.name, value)
         several = isinstance(value, Iterable) and not isinstance(value, str | Mapping)
         typed = [one for each in (value if several else [value]) for one in self._typed(each)]
         if not self.many:
@@ -91,6 +96,8 @@ class Axis:
                 raise BadInput(f"Expected {self.name}={value!r} to be true or false.")
             return value
         if self.kind is str:
+            if self.references and isinstance(value, str) and user_code.is_reference(value):
+                return value
             known = plugins.known_name(str(value), self.choices)
             if known not in self.choices:
                 remedy = plugins.nearest(str(value), self.choices)
@@ -113,6 +120,7 @@ def axis(
     default: Any = None,
     flags: tuple[str, ...] = (),
     choices: Sequence[str] = (),
+    references: bool = False,
     share: bool = False,
 ) -> Any:
     """A dataclass field with what `axes` reads.
@@ -125,6 +133,7 @@ def axis(
         flags: If not the field's name with dashes, or, where a switch is on by default,
             `--no-` and that.
         choices: Of a name.
+        references: Whether a function of the user's may be named, too.
         share: As `Axis.share`.
     """
     metadata = {
@@ -133,6 +142,7 @@ def axis(
         "many": many,
         "flags": flags,
         "choices": tuple(choices),
+        "references": references,
         "share": share,
     }
     return field(default=default, metadata=metadata)

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from dpbench import clipping, datasets, engines, models, optimizers
+from dpbench import clipping, datasets, engines, models, optimizers, user_code
 from dpbench.errors import BadInput
 from dpbench.execution.axes import Axis, axes, axis
+from dpbench.models import user_models
 from dpbench.trial import NON_PRIVATE, SAMPLINGS, Sampling, Trial
 
 AUTO = "auto"  # the fastest engine that can train a trial
@@ -51,8 +52,13 @@ class Grid:
     seed: Sequence[int] = axis(int, "default: 0", default=(0,), flags=("--seeds", "--seed"))
     model: Sequence[str] | None = axis(
         str,
-        f"what is trained, of {', '.join(models.names())} (default: the dataset's)",
+        f"what is trained, of {', '.join(models.names())}, or a function of yours, FILE.py:make or "
+        "package.module:make (default: the dataset's)",
         choices=models.names(),
+        references=True,
+    )
+    model_args: Mapping[str, Sequence[Any]] | None = axis(
+        dict, "arguments of your functions, each with one or more values: width=16,32 depth=2"
     )
     optimizer: Sequence[str] = axis(
         str,
@@ -204,10 +210,10 @@ def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
     assert grid.batch_size is not None
     assert grid.max_grad_norm is not None
     assert grid.epochs is not None
-    every_model = grid.model or (datasets.spec(dataset).model,)
-    for model in every_model:
-        models.refuse(model, dataset)
-    for model, sampling, batch_size, optimizer, momentum, seed in itertools.product(
+    every_model = list(_models(grid, dataset))
+    for of_model in every_model:
+        models.refuse(of_model["model"], dataset)
+    for of_model, sampling, batch_size, optimizer, momentum, seed in itertools.product(
         every_model,
         grid.sampling,
         grid.batch_size,
@@ -218,7 +224,8 @@ def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
         shared = functools.partial(
             _trial,
             dataset=dataset,
-            model=model,
+            data_hash=datasets.data_hash(dataset),
+            **of_model,
             sampling=sampling,
             batch_size=batch_size,
             optimizer=optimizer,
@@ -255,6 +262,31 @@ def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
                 delta=grid.delta,
                 noise_source="system" if grid.fresh_noise else None,
             )
+
+
+def _models(grid: Grid, dataset: str) -> Iterable[Mapping[str, Any]]:
+    """The fields of trials that say which model: a product of each function's arguments.
+
+    Raises:
+        BadInput: There is no such function, or it does not take the arguments.
+    """
+    default = datasets.spec(dataset).model
+    names = grid.model or ((default,) if default else ())
+    if not names:
+        raise BadInput(
+            f"Expected a model for dataset={dataset}, which has none by default: give --model."
+        )
+    given = grid.model_args or {}
+    if given and not any(map(user_code.is_reference, names)):
+        raise BadInput(
+            f"Expected no model_args for {', '.join(names)}: built-in models take no arguments."
+        )
+    for name in names:
+        if not user_code.is_reference(name):
+            yield {"model": name}
+            continue
+        for values in itertools.product(*given.values()):
+            yield user_models.introduce(name, dict(zip(given, values, strict=True))).fields
 
 
 def _trial(*, engine: str, noise_multiplier: float | None, **fields: Any) -> Trial:

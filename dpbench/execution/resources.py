@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from dpbench import strings
 from dpbench.errors import BadInput
 from dpbench.execution import stacks
+from dpbench.execution.user_work import UserWork
 from dpbench.measurement import devices
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def open_backend(
     *,
     dataset: str,
     data_root: Path,
+    user: UserWork,
     resolve: Callable[[Sequence[str]], tuple[str, ...]] = devices.resolve,
 ) -> Iterator["Backend"]:
     """Yields where the trials run; a connection to a cluster is closed at the end.
@@ -134,24 +136,27 @@ def open_backend(
         resources: What they run on.
         dataset: That workers of a cluster must have.
         data_root: Where the dataset's files are, on this machine.
+        user: The user's data and models among what is trained.
         resolve: From names of devices to devices; `devices.planned` for a plan.
 
     Raises:
         BadInput: A device is missing, or no scheduler answers.
     """
     if resources.on_cluster:
-        with _cluster(resources, dataset, data_root) as backend:
+        with _cluster(resources, dataset, data_root, user) as backend:
             yield backend
         return
     from dpbench.execution.local import LocalBackend
 
     targets = resolve(resources.device)
     jobs = resources.jobs or (devices.cores() if targets == ("cpu",) else 1)
-    yield LocalBackend(_workers(resources, data_root, targets, jobs))
+    yield LocalBackend(_workers(resources, data_root, targets, jobs, user.without_sources()))
 
 
 @contextmanager
-def _cluster(resources: Resources, dataset: str, data_root: Path) -> Iterator["Backend"]:
+def _cluster(
+    resources: Resources, dataset: str, data_root: Path, user: UserWork
+) -> Iterator["Backend"]:
     from dpbench.execution import cluster
     from dpbench.execution.cluster import remote_calls
 
@@ -166,7 +171,7 @@ def _cluster(resources: Resources, dataset: str, data_root: Path) -> Iterator["B
     with cluster.connected(address) as client:
         backend = cluster.DaskBackend(
             client,
-            _workers(resources, data_root, ("cuda:0" if on_gpu else "cpu",), jobs=1),
+            _workers(resources, data_root, ("cuda:0" if on_gpu else "cpu",), jobs=1, user=user),
             remote_calls.Requirements(
                 dataset=dataset,
                 versions=None if resources.other_versions else remote_calls.versions(),
@@ -179,7 +184,11 @@ def _cluster(resources: Resources, dataset: str, data_root: Path) -> Iterator["B
 
 
 def _workers(
-    resources: Resources, data_root: Path, targets: tuple[str, ...], jobs: int
+    resources: Resources,
+    data_root: Path,
+    targets: tuple[str, ...],
+    jobs: int,
+    user: UserWork,
 ) -> "Workers":
     from dpbench.execution.backend import Workers, usual_physical_batch_size
 
@@ -191,4 +200,5 @@ def _workers(
         physical_batch_size=resources.physical_batch_size or usual_physical_batch_size(targets[0]),
         trial_timeout_seconds=resources.trial_timeout,
         stack=min(map(resources.stacked, targets)),
+        user=user,
     )

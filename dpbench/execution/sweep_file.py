@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpbench import flag_names
+from dpbench import flag_names, user_code
 from dpbench.errors import BadInput
 from dpbench.execution import grid
 from dpbench.execution.grid import Grid
 
 SETTINGS = ("dataset", "answer_at", "confirm", "tuned_in")  # what a plan takes beside the axes
+
+_REFERENCES = {"dataset", "model"}  # whose files are relative to the folder of the sweep file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,10 @@ def parse(text: str, path: Path | None = None, settings: Collection[str] = SETTI
             _refuse_unknown(key, of_axes, path)
     for key in top:
         _refuse_unknown(key, {*settings, *of_axes, "grid"}, path)
+    folder = Path() if path is None else path.parent
+    for keys in (top, *tables):
+        for key in keys.keys() & _REFERENCES:
+            keys[key] = user_code.placed(keys[key], folder)
     return SweepFile(
         text=text,
         settings={key: value for key, value in top.items() if key not in of_axes},

@@ -1,8 +1,11 @@
 """The devices and processors of this machine."""
 
+import ctypes
 import os
 import re
+import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from dpbench import console
@@ -17,8 +20,8 @@ def resolve(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         BadInput: A name is no device, or the device is missing, or it is named twice.
     """
-    if list(names) == ["cpu"]:  # needs no torch
-        return ("cpu",)
+    if list(names) == ["cpu"] or (list(names) == ["auto"] and _surely_no_gpu()):
+        return ("cpu",)  # without torch, which takes the driver two seconds
     found: list[str] = []
     for name in names:
         resolved = _resolve(name)
@@ -52,6 +55,27 @@ def _resolve(name: str) -> str:
             "that PyTorch sees; use --device cpu where there is none."
         )
     return f"cuda:{index}"
+
+
+def _surely_no_gpu() -> bool:
+    """Whether torch can see no GPU, known without importing it; False where only torch can tell.
+
+    Its CUDA needs the library of the system's driver, which torch does not bring.
+    """
+    package = find_spec("torch")
+    if sys.platform != "linux" or package is None or package.origin is None:
+        return False
+    try:
+        built = Path(package.origin).with_name("version.py").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    if not re.search(r"^hip\b.*= None$", built, re.MULTILINE):  # AMD's GPUs
+        return False
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return True
+    return False
 
 
 def planned(names: Sequence[str], listed: Path = Path("/dev")) -> tuple[str, ...]:

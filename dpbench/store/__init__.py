@@ -22,6 +22,7 @@ from dpbench.store.schema import (
     timing_row,
     trial_row,
 )
+from dpbench.store.sources import write as write_sources
 from dpbench.store.writer import create, file_of, set_aside, write_timings, write_trial
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "states",
     "timing_row",
     "trial_row",
+    "write_sources",
     "write_timings",
     "write_trial",
 ]
