@@ -1,7 +1,7 @@
 """Find, show and drop the arms of a store, by their settings.
 
-An arm is the trials that share everything but the seed. The flags choose: all of them must
-hold, each with one of its values. Numbers match as tables show them.
+An arm is the trials that share everything but the seed. The flags choose: all of them
+must hold, each with one of its values. Numbers match as tables show them.
 """
 
 import argparse
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 JSON_VERSION = 1
 _COMMON = {
     "what to do:": {
-        "list|show|drop": "a line an arm; all that is known; remove trials",
+        "list|show|drop": "a line an arm; all that is known; remove",
         "results/NAME": "a sweep's folder",
         "--yes": "drop, and do not only show what (default: no)",
         "--all": "drop every arm (default: no)",
@@ -39,7 +39,7 @@ _COMMON = {
         "--epochs": "that were asked for",
         "--engine": "how steps are computed",
         "--seeds": "of the trials",
-        "--status": f"ok or {', '.join(FAILURES)}",
+        "--status": "ok, failed, timeout, out-of-memory, crashed",
     },
 }
 
