@@ -44,7 +44,7 @@ def test_a_script_without_a_guard_sweeps_once_and_again_only_what_is_missing(
     done = run("script.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "rows 4 ['ok']\n"  # two private trials and the baseline's two rates
-    assert "[4/4 trials, 0 failed" in done.stderr
+    assert "[4/4 trials, 0 failed, 4/4 epochs (100 %)" in done.stderr
     (record,) = history.read(tmp_path / "mine")
     assert record.command == (
         "dpbench.run_sweep(Grid(noise_multiplier=[1.0, 2.0], max_grad_norm=1.0, batch_size=256, "

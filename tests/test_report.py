@@ -247,7 +247,7 @@ def test_the_head_is_bold_on_a_terminal_without_no_color(
     assert written is not None
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert "\x1b[1mepsilon <=" in terminal.as_text(written)
+    assert "\x1b[1mepsilon  accuracy %" in terminal.as_text(written)
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in terminal.as_text(written)
 
@@ -304,9 +304,9 @@ def test_shuffled_batches_are_answered_for_apart_and_say_so(
         ::2
     ]
     assert "Poisson batches; epsilon for neighbours that differ by adding or removing" in poisson
-    assert "90.00 %" in poisson
-    assert "99.00 %" not in poisson
-    assert "99.00 %" in shuffled
+    assert "  90.00  " in poisson
+    assert "  99.00  " not in poisson
+    assert "  99.00  " in shuffled
     page = (root / "report.html").read_text(encoding="utf-8")
     assert "They share this axis without being ranked together" in page
     table = tables.arms_table(store.read_trials(root))
