@@ -3,11 +3,11 @@
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from dpbench import clipping, datasets, engines, models, optimizers, user_code
+from dpbench import clipping, datasets, engines, losses, models, optimizers, user_code
 from dpbench.errors import BadInput
 from dpbench.execution.axes import Axis, axes, axis
 from dpbench.models import user_models
@@ -87,6 +87,15 @@ class Grid:
         choices=SAMPLINGS,
     )
     epochs: int | None = axis(int, "of each trial (default: the dataset's)", many=False)
+    loss: str = axis(
+        str,
+        f"what is trained on: {losses.DEFAULT}, or a function of yours, FILE.py:loss, of outputs "
+        f"and targets, one number an example (default: {losses.DEFAULT})",
+        many=False,
+        default=losses.DEFAULT,
+        choices=(losses.DEFAULT,),
+        references=True,
+    )
     delta: float = axis(float, "of (epsilon, delta)-DP (default: 1e-5)", many=False, default=1e-5)
     validation_examples: float = axis(
         int,
@@ -133,7 +142,14 @@ class Grid:
             )
 
     def __repr__(self) -> str:
-        values = ((each.name, each.default, getattr(self, each.name)) for each in fields(self))
+        values = [(each.name, each.default, getattr(self, each.name)) for each in fields(self)]
+        if self.model is not None:  # no folder of this machine
+            models = tuple(map(user_code.shown, self.model))
+            values = [("model", None, models) if v[0] == "model" else v for v in values]
+        values = [
+            (name, default, user_code.shown(value) if name == "loss" else value)
+            for name, default, value in values
+        ]
         given = [f"{name}={_brief(value)}" for name, default, value in values if value != default]
         return f"Grid({', '.join(given)})"
 
@@ -156,6 +172,8 @@ class Grid:
 
 def _brief(value: Any) -> str:
     """The value as Python; a tuple as a list, or as its only value."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key!r}: {_brief(each)}' for key, each in value.items())}}}"
     if not isinstance(value, tuple):
         return repr(value)
     return repr(value[0] if len(value) == 1 else list(value))
@@ -191,14 +209,26 @@ def grid(*layers: Mapping[str, Any]) -> Grid:
     return Grid(**merged)
 
 
-def trials(grids: Iterable[Grid], dataset: str) -> list[Trial]:
+def trials(
+    grids: Iterable[Grid],
+    dataset: str,
+    *,
+    fastest: Callable[[Trial], str] = engines.fastest,
+) -> list[Trial]:
     """The union of the grids' trials, each once, baselines first.
+
+    Args:
+        grids: Their axes.
+        dataset: Its name.
+        fastest: Picks the engine of a trial for which none is named.
 
     Raises:
         BadInput: A value is out of range, a target epsilon cannot be reached, or a model cannot
             take the dataset's inputs.
     """
-    every = [trial for each in grids for trial in _product(each.with_defaults(dataset), dataset)]
+    every = [
+        trial for each in grids for trial in _product(each.with_defaults(dataset), dataset, fastest)
+    ]
     for trial in every:
         datasets.steps_per_epoch(  # raises where the batch is too large
             dataset, trial.batch_size, trial.validation_examples or 0
@@ -206,11 +236,12 @@ def trials(grids: Iterable[Grid], dataset: str) -> list[Trial]:
     return sorted(dict.fromkeys(every), key=lambda trial: trial.private)
 
 
-def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
+def _product(grid: Grid, dataset: str, fastest: Callable[[Trial], str]) -> Iterable[Trial]:
     assert grid.batch_size is not None
     assert grid.max_grad_norm is not None
     assert grid.epochs is not None
-    every_model = list(_models(grid, dataset))
+    loss = losses.introduce(grid.loss) if user_code.is_reference(grid.loss) else None
+    every_model = list(models_of(grid, dataset))
     for of_model in every_model:
         models.refuse(of_model["model"], dataset)
     for of_model, sampling, batch_size, optimizer, momentum, seed in itertools.product(
@@ -223,9 +254,12 @@ def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
     ):
         shared = functools.partial(
             _trial,
+            fastest=fastest,
             dataset=dataset,
             data_hash=datasets.data_hash(dataset),
             **of_model,
+            loss=None if loss is None else loss.name,
+            loss_hash=None if loss is None else loss.hash,
             sampling=sampling,
             batch_size=batch_size,
             optimizer=optimizer,
@@ -264,7 +298,7 @@ def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
             )
 
 
-def _models(grid: Grid, dataset: str) -> Iterable[Mapping[str, Any]]:
+def models_of(grid: Grid, dataset: str) -> Iterable[Mapping[str, Any]]:
     """The fields of trials that say which model: a product of each function's arguments.
 
     Raises:
@@ -289,7 +323,13 @@ def _models(grid: Grid, dataset: str) -> Iterable[Mapping[str, Any]]:
             yield user_models.introduce(name, dict(zip(given, values, strict=True))).fields
 
 
-def _trial(*, engine: str, noise_multiplier: float | None, **fields: Any) -> Trial:
+def _trial(
+    *,
+    fastest: Callable[[Trial], str],
+    engine: str,
+    noise_multiplier: float | None,
+    **fields: Any,
+) -> Trial:
     """The trial by that engine, or by the fastest one that can train it.
 
     Raises:
@@ -299,7 +339,7 @@ def _trial(*, engine: str, noise_multiplier: float | None, **fields: Any) -> Tri
     if engine == AUTO:
         engine = (engines.private_names() if private else engines.non_private_names())[0]
         trial = Trial(engine=engine, noise_multiplier=noise_multiplier, **fields)
-        return replace(trial, engine=engines.fastest(trial))
+        return replace(trial, engine=fastest(trial))
     trial = Trial(engine=engine, noise_multiplier=noise_multiplier, **fields)
     engines.check(trial)
     return trial

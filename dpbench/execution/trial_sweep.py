@@ -47,6 +47,8 @@ def run_trials(
             + (f", {failed} failed before (--retry-failed tries them again)" if failed else "")
             + f": {len(todo)} to run, {backend}; results in {out}"
         )
+        if anew := plan.starting_anew(todo, out):
+            console.say(anew)
     longest_first = sorted(todo, key=lambda trial: -cost[trial.trial_id])
     with (
         Progress(
@@ -130,4 +132,6 @@ def _outcome(row: Mapping[str, Any]) -> str:
     if row["status"] != "ok":
         return f"{row['status']} in epoch {row['epoch']}: {strings.one_line(row['reason'])}"
     spent = "" if row["epsilon"] is None else f" at epsilon {row['epsilon']:.3g}"
+    if row["test_accuracy"] is None:
+        return f"loss {row['test_loss']:.4g}{spent}"
     return f"{100 * row['test_accuracy']:.2f} %{spent}"

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from dpbench import store
-from dpbench.analysis import comparability, step_overhead, trial_rows
+from dpbench.analysis import comparability, step_overhead, trial_rows, user_versions
 from dpbench.analysis.answers import Answer, Baseline
 from dpbench.privacy import accounting
-from dpbench.reporting import figure_files, figure_specs, findings, page
+from dpbench.reporting import figure_files, figure_specs, findings, page, recipes
 from dpbench.reporting.findings import Findings
 from dpbench.store import history
 from dpbench.store.history import Sweep
@@ -65,9 +65,16 @@ def write_report(
     trials, timings = store.read_trials(root), store.read_timings(root)
     if trials.empty and timings.empty:
         return None
-    trials = accounting.by_one_accountant(trials)
+    every = accounting.by_one_accountant(trials)
+    trials = user_versions.current(every, [] if own is None else own.trial_ids)
     sweeps = history.read(root)
     tuning, unread = findings.tuning(root, trials, sweeps)
+    earlier = every[~every["trial_id"].isin(set(trials["trial_id"]))]
+    if len(earlier):
+        unread = [*unread, user_versions.left_out(earlier)]
+        # the same data was tried with them, which has its price
+        same = earlier["data_hash"].isin(set(trials["data_hash"]))
+        tuning = pd.concat([tuning, earlier[same]])
     read = findings.Store(trials=trials, timings=timings, tuning=tuning)
     found = findings.findings(read, trials, sweeps, answer_at)
     path = root / "report.html"
@@ -104,12 +111,13 @@ def _contents(
     confirming = trials["trial_id"].isin(history.confirmations(sweeps))
     timed = step_overhead.timed_alike(timings[timings["dataset"] == found.dataset])
     timed = comparability.of_most(timed, "model")
+    arms = page.sorted_arms(trials[~confirming])
     return page.Contents(
         name=root.resolve().name,
         facts=found.facts,
         warnings=[*found.warnings, *unread],
         baseline=found.baseline,
-        answers=found.answers,
+        answers=[_shown(answer, found, arms) for answer in found.answers],
         notes=found.notes,
         pictures=[
             figure_files.write(root, each)
@@ -118,6 +126,25 @@ def _contents(
         tables=_tables(trials, timings, confirming),
         sweeps=sweeps,
         shuffled=bool((trials["sampling"] == "shuffle").any()),
+    )
+
+
+def _shown(answer: Answer, found: Findings, arms: pd.DataFrame) -> page.Shown:
+    """The answer with the row of its arm, and what can be taken along."""
+    best = answer.best
+    if best is None:
+        return page.Shown(answer=answer, row=None, recipes=())
+    held_out = int(found.main["validation_examples"].fillna(0).max())
+    code = recipes.opacus_code(best)
+    file = recipes.sweep_file(best, dataset=found.dataset, validation_examples=held_out)
+    return page.Shown(
+        answer=answer,
+        row=page.arm_row(arms, found.dataset, best),
+        recipes=[
+            *([page.Recipe(name="Opacus code", text=code)] if code is not None else []),
+            page.Recipe(name="sweep file", text=file),
+            page.Recipe(name="privacy statement", text=best.statement),
+        ],
     )
 
 
