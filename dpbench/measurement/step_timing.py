@@ -9,7 +9,7 @@ processes (`timing_task.time_engines`), since the ratio differs between processe
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from typing import Protocol
@@ -82,10 +82,8 @@ def measure(
     )
     return [
         StepTiming(
-            dataset=workload.dataset,
-            model=workload.model,
+            **asdict(workload),
             engine=engine,
-            batch_size=workload.batch_size,
             pair=pair,
             order="engine-first" if each.first else "baseline-first",
             steps=each.steps,

@@ -23,11 +23,13 @@ def supports(trial: Trial, device: str | None) -> str | None:
 
     Where the device is known the model is there, and `refuses` looks at that.
     """
-    return _unknown(trial.model, trial.dataset) if device is None else None
+    if device is not None:
+        return None
+    return _unknown(trial.model, trial.dataset, (trial.model_hash, trial.data_hash))
 
 
 @cache
-def _unknown(model: str, dataset: str) -> str | None:
+def _unknown(model: str, dataset: str, _version: tuple[str | None, ...]) -> str | None:
     from dpbench import models
 
     try:
