@@ -8,7 +8,6 @@ output gradients, then one weighted sum.
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dpbench import clipping
@@ -20,16 +19,12 @@ from dpbench.engines.chunks import examples_at_a_time
 from dpbench.engines.protocol import physical_batches
 from dpbench.engines.update import Update, add_up, noisy_mean
 from dpbench.errors import BadInput
+from dpbench.losses import cross_entropy
 from dpbench.trial import Trial
 
 _Backs = dict[Call, list[Tensor | None]]
 SMALL = 4096  # numbers in a gradient that is measured and summed together with others
 HELD_BYTES = 9 * 2**19  # of activations at a time, on a CPU
-
-
-def cross_entropies(output: Tensor, target: Tensor) -> Tensor:
-    """[B], of logits; 0 where the target is `NO_LABEL`."""
-    return F.cross_entropy(output, target, reduction="none")
 
 
 class Bookkeeping:
@@ -50,7 +45,7 @@ class Bookkeeping:
         *,
         noise: torch.Generator,
         physical_batch_size: int | None,
-        loss: Loss = cross_entropies,
+        loss: Loss = cross_entropy,
     ) -> None:
         self._model, self._loss = model, loss
         self._trial = trial
