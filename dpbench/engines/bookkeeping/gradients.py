@@ -154,13 +154,13 @@ class Rows:
 
     def norms(self) -> Tensor:
         """See `Gradients`."""
-        return row_norms(self._rows.view(len(self._ids), -1))
+        return row_norms(self._rows.reshape(len(self._ids), -1))
 
     def weighted_sum(self, factors: Tensor) -> Tensor:
         """See `Gradients`."""
         scaled = self._back * factors[:, None, None]
         total = torch.zeros_like(self._table)
-        return total.index_add_(0, self._ids.reshape(-1), scaled.view(-1, scaled.shape[2]))
+        return total.index_add_(0, self._ids.reshape(-1), scaled.reshape(-1, scaled.shape[2]))
 
     def formed(self) -> Tensor:
         """See `Gradients`."""

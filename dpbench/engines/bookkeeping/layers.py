@@ -35,7 +35,7 @@ def refuses(model: nn.Module) -> str | None:
 
 def _refusal(name: str, layer: nn.Module) -> str | None:
     at = f"{layer} at {name}" if name else str(layer)
-    if isinstance(layer, _BatchNorm):
+    if isinstance(layer, _BatchNorm) and (layer.training or layer.running_mean is None):
         return f"bounds what one example does, and {at} mixes examples; use GroupNorm"
     if isinstance(layer, _InstanceNorm) and layer.track_running_stats:
         return f"bounds what one example does, and {at} keeps statistics of all; leave them out"
