@@ -1,4 +1,4 @@
-"""Time engines against the non-private step, and measure the memory of their steps.
+"""Time engines against the non-private step, and measure their memory.
 
 Engines x batch sizes x devices. Each is alternated with the non-private step, so that the machine's
 drift cancels in the ratio, in several fresh processes, whose medians the interval is drawn from: a
@@ -71,8 +71,13 @@ def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
 def _parser(prog: str) -> cli.Parser:
     parser = cli.Parser(
         prog,
-        __doc__,
+        str(__doc__).partition("\n\n")[0],
         "0 all well; 1 some timings failed; 2 bad input; 130 interrupted",
+        examples=(
+            "--engine fused opacus-hooks --batch-size 64,256,1024",
+            "--dataset digits --model mlp --processes 5",
+        ),
+        details=str(__doc__).partition("\n\n")[2],
     )
     parser.add_argument(
         "--engine",
@@ -80,9 +85,7 @@ def _parser(prog: str) -> cli.Parser:
         metavar="NAME",
         help=f"of {', '.join(timing_plan.NAMES)} (default: all but fused-non-private)",
     )
-    parser.add_argument(
-        "--batch-size", type=int, nargs="+", metavar="N", help="default: those of the sweep"
-    )
+    cli.add_numbers(parser, "--batch-size", whole=True, help="default: those of the sweep")
     parser.add_argument(
         "--device",
         nargs="+",
@@ -114,6 +117,7 @@ def _parser(prog: str) -> cli.Parser:
     parser.add_argument(
         "--dataset",
         default=datasets.AUTO,
+        metavar="NAME",
         help=f"{datasets.AUTO}, one of {', '.join(datasets.names())}, or a function of yours, "
         "FILE.py:load",
     )
@@ -129,7 +133,12 @@ def _parser(prog: str) -> cli.Parser:
     parser.add_argument(
         "--loss", metavar="NAME", help="a function of yours, FILE.py:loss (default: cross entropy)"
     )
-    parser.add_argument("--data-root", type=Path, metavar="DIR", help="as the sweep's")
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="default: DPBENCH_DATA, or a folder in the user's cache",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: results/DATASET-timing")
     parser.add_argument("--json", action="store_true", help="one object on stdout, no table")
     return parser

@@ -84,8 +84,8 @@ def train_examples(dataset: str, validation_examples: int = 0) -> int:
     every = spec(dataset).train_examples
     if validation_examples >= every:
         raise BadInput(
-            f"Expected validation_examples={validation_examples} < {every:,}, the size of "
-            f"{dataset}'s training set."
+            f"Expected validation_examples={validation_examples} < {every:,}, the size of the "
+            f"training set of {dataset}; 10% holds out a tenth of any."
         )
     return every - validation_examples
 

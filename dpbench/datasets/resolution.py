@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from dpbench import console, datasets, user_code
+from dpbench import console, datasets, plugins, user_code
 from dpbench.datasets import user_data
 from dpbench.datasets.data import Data
 from dpbench.errors import BadInput
@@ -33,7 +33,8 @@ def dataset(
     The fallback is announced on stderr.
 
     Args:
-        name: A dataset, `auto`, or a function of the user's or its name.
+        name: A dataset, in any case and with or without dashes, `auto`, or a function of the
+            user's or its name.
         data_root: Where its files are.
         dry_run: Do not download anything; `auto` is then the default one.
         folder: That the path of a user's function starts from; None for the current one.
@@ -44,6 +45,7 @@ def dataset(
     name = user_code.named(name)
     if user_code.is_reference(name):
         return user_data.introduce(name, data_root, folder).code.name
+    name = plugins.known_name(name, [datasets.AUTO, *datasets.names()])
     if name != datasets.AUTO:
         datasets.spec(name)
         return name

@@ -31,18 +31,22 @@ class Grid:
     at the same learning rates.
 
     Raises:
-        BadInput: An axis is empty, repeats a value or has one of the wrong type, or
-            noise_multiplier and target_epsilon are both given.
+        BadInput: An axis is empty, repeats a value or has one of the wrong type, max_grad_norm is
+            infinite, or noise_multiplier and target_epsilon are both given.
     """
 
     noise_multiplier: Sequence[float] | None = axis(
-        float, "noise over clipping norm; 0 clips without noise"
+        float, "noise over clipping norm (default: the dataset's)"
     )
     target_epsilon: Sequence[float] | None = axis(
-        float, "instead of the noise multiplier, which is solved for"
+        float, "instead: solve for the noise (default: none)"
     )
-    max_grad_norm: Sequence[float] | None = axis(float, "clipping norm of an example's gradient")
-    batch_size: Sequence[int] | None = axis(int, "expected size of Poisson batches")
+    max_grad_norm: Sequence[float] | None = axis(
+        float, "of an example's gradient (default: the dataset's)"
+    )
+    batch_size: Sequence[int] | None = axis(
+        int, "expected, of Poisson batches (default: the dataset's)"
+    )
     learning_rate: Sequence[float] | None = axis(float, "default: grows with the batch size")
     momentum: Sequence[float] = axis(float, "of SGD (default: 0)", default=(0.0,))
     seed: Sequence[int] = axis(int, "default: 0", default=(0,), flags=("--seeds", "--seed"))
@@ -82,7 +86,7 @@ class Grid:
         default=("poisson",),
         choices=SAMPLINGS,
     )
-    epochs: int | None = axis(int, "of each trial", many=False)
+    epochs: int | None = axis(int, "of each trial (default: the dataset's)", many=False)
     loss: str = axis(
         str,
         f"what is trained on: {losses.DEFAULT}, or a function of yours, FILE.py:loss, of outputs "
@@ -93,12 +97,13 @@ class Grid:
         references=True,
     )
     delta: float = axis(float, "of (epsilon, delta)-DP (default: 1e-5)", many=False, default=1e-5)
-    validation_examples: int = axis(
+    validation_examples: float = axis(
         int,
-        "training examples to hold out and choose by (default: 0)",
+        "held out to choose by: 5000, 10% or 0.1 (default: 0)",
         many=False,
         default=0,
-        flags=("--validation-examples", "--validation"),
+        flags=("--validation", "--validation-examples"),
+        share=True,
     )
     baseline: bool = axis(
         bool, "leave out the non-private trials of each batch size", many=False, default=True
@@ -123,9 +128,18 @@ class Grid:
             if value is not None or each.default is not None:
                 object.__setattr__(self, each.name, each.parsed(value))
         if self.noise_multiplier is not None and self.target_epsilon is not None:
-            raise BadInput("Expected noise_multiplier or target_epsilon, and both is given.")
+            raise BadInput(
+                "Expected noise_multiplier or target_epsilon, not both: the noise is solved for "
+                "where an epsilon is the target."
+            )
         if self.validation_examples < 0:
             raise BadInput(f"Expected validation_examples={self.validation_examples} >= 0.")
+        if math.inf in (self.max_grad_norm or ()):
+            raise BadInput(
+                "Expected max_grad_norm=inf to be finite: without clipping no noise hides an "
+                "example. Choose a norm that no gradient exceeds, such as 1e6, with "
+                "noise_multiplier 0, or train without privacy (engine non-private)."
+            )
 
     def __repr__(self) -> str:
         values = [(each.name, each.default, getattr(self, each.name)) for each in fields(self)]
@@ -140,12 +154,19 @@ class Grid:
         return f"Grid({', '.join(given)})"
 
     def with_defaults(self, dataset: str) -> "Grid":
-        """The grid with the values of the dataset's default sweep where it has none."""
+        """The grid with the values of the dataset's default sweep where it has none.
+
+        A share of the training examples that is held out becomes their number.
+        """
         missing = {
             name: value for name, value in defaults(dataset).items() if getattr(self, name) is None
         }
         if self.target_epsilon is not None:
             missing.pop("noise_multiplier", None)
+        held_out = self.validation_examples
+        if 0 < held_out < 1:
+            examples = held_out * datasets.train_examples(dataset)
+            missing["validation_examples"] = max(1, round(examples))
         return replace(self, **missing)
 
 
@@ -244,7 +265,7 @@ def _product(grid: Grid, dataset: str, fastest: Callable[[Trial], str]) -> Itera
             optimizer=optimizer,
             momentum=momentum,
             epochs=grid.epochs,
-            validation_examples=grid.validation_examples or None,
+            validation_examples=int(grid.validation_examples) or None,
             seed=seed,
         )
         for engine, learning_rate in _baselines(grid, optimizer, batch_size):
@@ -351,7 +372,7 @@ def _noise_multipliers(
     from dpbench.privacy import calibration  # takes a second to import
 
     assert grid.epochs is not None
-    held_out = grid.validation_examples
+    held_out = int(grid.validation_examples)
     return clip_only + [
         calibration.noise_multiplier_for(
             target_epsilon=target_epsilon,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from dpbench import strings
 from dpbench.errors import BadInput
 from dpbench.execution import stacks
 from dpbench.execution.user_work import UserWork
@@ -22,7 +23,8 @@ class Resources:
     """What trials run on. It cannot change their results but by rounding.
 
     Attributes:
-        device: `auto`, `cpu`, `cuda`, or several of `cuda:0`, `cuda:1`, ... to spread trials.
+        device: `auto`, `cpu`, `cuda`, `mps`, or several of `cuda:0`, `cuda:1`, ... to spread
+            trials.
         jobs: Trials at a time on each device; None for a worker per core, or one per GPU.
         threads: PyTorch's intra-operator threads of each.
         stack: Most trials of one seed and batch size that are trained at once as one model. `auto`
@@ -85,6 +87,20 @@ class Resources:
         """Whether they run on its GPUs."""
         return self.on_cluster and list(self.device) == ["cuda"]
 
+    @property
+    def warnings(self) -> list[str]:
+        """A sentence where more threads are asked for than this machine has cores."""
+        if self.jobs is None or self.on_cluster:
+            return []
+        cores, asked = devices.cores(), self.jobs * self.threads
+        if asked <= cores:
+            return []
+        return [
+            f"jobs={self.jobs} with {strings.counted(self.threads, 'thread')} each on "
+            f"{strings.counted(cores, 'core')}: the trials slow one another, and each takes the "
+            "memory of a process. Leave --jobs out for a trial a core."
+        ]
+
     def _check_cluster(self) -> None:
         if self.jobs is not None:
             raise BadInput(
@@ -101,7 +117,7 @@ class Resources:
     def stacked(self, device: str) -> int:
         """Most trials at once as one model, on that device."""
         if self.stack == "auto":
-            return 1 if device == "cpu" else stacks.AUTO_ON_GPU
+            return stacks.AUTO_ON_GPU if device.startswith("cuda") else 1
         return self.stack
 
 

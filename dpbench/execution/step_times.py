@@ -10,7 +10,6 @@ from dpbench import console, datasets, store
 from dpbench.analysis import step_overhead
 from dpbench.execution import engine_checks, timing_sweep, timing_task
 from dpbench.execution.backend import Workers, usual_physical_batch_size
-from dpbench.execution.progress import Progress
 from dpbench.execution.timing_plan import TimingPlan, plan_timings
 from dpbench.execution.timing_task import TIMED_PAIRS, TIMED_PROCESSES
 from dpbench.execution.user_work import UserWork
@@ -132,7 +131,7 @@ def measure(plan: TimingPlan, record: history.Sweep, *, quiet: bool = False) -> 
     history.write(plan.out, record)
     rows, failed = [], []
     count = sum(len(engines) for engines, _, _ in rounds)
-    with Progress(count, count * plan.processes, what="timings", quiet=quiet) as progress:
+    with timing_sweep.timing_progress(count, plan.processes, quiet=quiet) as progress:
         for engines, workload, device in rounds:
             measured = timing_task.time_engines(
                 engines,

@@ -62,7 +62,7 @@ def run_planned(
     """
     refuse_other_dataset(plan)
     if not quiet:
-        for warning in plan.warnings:
+        for warning in (*plan.warnings, *resources.warnings):
             console.say(f"Warning: {warning}")
     record = replace(record, trial_ids=tuple(trial.trial_id for trial in plan.trials))
     user = UserWork.of(plan.trials)
@@ -92,7 +92,12 @@ def _run_trials(
 
     out = plan.out
     run_missing = partial(
-        trial_sweep.run_trials, backend=backend, out=out, retry_failed=retry_failed, quiet=quiet
+        trial_sweep.run_trials,
+        backend=backend,
+        out=out,
+        retry_failed=retry_failed,
+        answer_at=plan.answer_at,
+        quiet=quiet,
     )
     run_missing(plan.trials)
     if not plan.confirming_seeds:

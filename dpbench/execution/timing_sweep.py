@@ -40,8 +40,7 @@ def run_timings(trials: Sequence[Trial], backend: Backend, out: Path, *, quiet: 
     for engine, workload in todo:
         engines.setdefault(workload, []).append(engine)
     failed = []
-    work = len(todo) * TIMED_PROCESSES
-    with Progress(len(todo), work, what="timings", quiet=quiet) as progress:
+    with timing_progress(len(todo), TIMED_PROCESSES, quiet=quiet) as progress:
         for workload, names in engines.items():
             with closing(backend.time_engines(names, workload)) as parts:
                 for rows in whole_timings(parts, TIMED_PROCESSES, progress):
@@ -49,6 +48,12 @@ def run_timings(trials: Sequence[Trial], backend: Backend, out: Path, *, quiet: 
                     if rows[0]["status"] != "ok":
                         failed.append(failed_timing(rows))
     return failed
+
+
+def timing_progress(count: int, processes: int, *, quiet: bool) -> Progress:
+    """The progress of so many timings, each measured in so many processes."""
+    parts = count * processes
+    return Progress(count, parts, parts, what="timings", part="processes", quiet=quiet)
 
 
 def whole_timings(
@@ -68,11 +73,11 @@ def whole_timings(
         of_engine.append(part)
         failed = part[0]["status"] != "ok"
         if not failed and left > 1:
-            progress.advance(1)
+            progress.advance(1, work=1)
             continue
         rows = part if failed else [row for each in of_engine for row in each]
         line = f"{_named(part)}: {timing_outcome(rows)}"
-        progress.done(line, work=left, failed=failed)
+        progress.done(line, parts=left, work=left, failed=failed)
         yield rows
 
 

@@ -107,7 +107,7 @@ def _task(timing: Timing, process: int) -> Iterator[Row]:
         measured = step_timing.measure(
             *asked, data, pairs=timing.pairs, physical_batch_size=physical
         )
-        if device != "cpu" and process == 0:
+        if device.startswith("cuda") and process == 0:
             held = memory.allocated_growth(
                 *asked, device, physical_batch_size=physical, examples=_examples(timing)
             )

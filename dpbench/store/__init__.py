@@ -13,6 +13,7 @@ from dpbench.store.reader import (
     read_trials,
     states,
 )
+from dpbench.store.removal import drop
 from dpbench.store.schema import (
     SCHEMA_VERSION,
     TIMINGS,
@@ -30,6 +31,7 @@ __all__ = [
     "TRIALS",
     "compact",
     "create",
+    "drop",
     "failed_timing_row",
     "failed_timings",
     "file_of",

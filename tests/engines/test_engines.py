@@ -556,9 +556,10 @@ def test_where_numba_is_missing_bookkeeping_takes_its_place(tmp_path: Path) -> N
     """In a sweep whose workers lack it, too; the rows say so."""
     (tmp_path / "numba.py").write_text("raise ImportError('no numba here')", encoding="utf-8")
     asked = "--dataset digits --noise-multiplier 1 --max-grad-norm 1 --batch-size 64 --epochs 1"
+    asked += " --jobs 1"
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, "-m", "dpbench.sweep", *asked.split(), "--no-timing", "--out", "store"],
+        [sys.executable, "-m", "dpbench.sweep", *asked.split(), *"--no-timing --out store".split()],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
