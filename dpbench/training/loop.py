@@ -246,7 +246,7 @@ def evaluate(
     wide = torch.float32 if targets.device.type == "mps" else torch.float64  # Metal has no float64
     total, correct = torch.zeros((2, 1), dtype=wide, device=targets.device)
     logits_of = engines.forward(model)
-    with torch.no_grad():
+    with torch.no_grad(), _in_evaluation(model):
         for part, part_targets in zip(
             inputs.split(EVALUATION_BATCH), targets.split(EVALUATION_BATCH), strict=True
         ):
@@ -258,6 +258,18 @@ def evaluate(
             correct += (logits.argmax(dim=1) == part_targets).sum()
     accuracy = float(correct) / len(targets) if loss is None else None
     return float(total) / len(targets), accuracy
+
+
+@contextmanager
+def _in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Dropout drops nothing; afterwards each layer is in the mode that it was in."""
+    modes = [(layer, layer.training) for layer in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for layer, training in modes:
+            layer.training = training
 
 
 @contextmanager
