@@ -88,8 +88,6 @@ def _run_trials(
     plan: SweepPlan, backend: "Backend", record: "Sweep", *, retry_failed: bool | None, quiet: bool
 ) -> "Sweep":
     """Runs the trials and then the confirmations; returns the record with the latter's ids."""
-    from dpbench.analysis import choice
-
     out = plan.out
     run_missing = partial(
         trial_sweep.run_trials,
@@ -102,6 +100,8 @@ def _run_trials(
     run_missing(plan.trials)
     if not plan.confirming_seeds:
         return record
+    from dpbench.analysis import choice
+
     rows = store.read_trials(out, store.set_aside)
     again = choice.again(plan.trials, rows, plan.answer_at, plan.confirming_seeds)
     record = replace(record, confirming=tuple(trial.trial_id for trial in again))
