@@ -31,7 +31,10 @@ class NonPrivate:
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """See `Engine.step`."""
         total, sums = self._parameters[0].new_zeros(()), list[Tensor]()
-        if self._chooses and len(labels):
+        if not len(labels):  # a model need not take it
+            self._update.step([torch.zeros_like(each) for each in self._parameters])
+            return total
+        if self._chooses:
             self._chooses = False
             most = examples_at_a_time(self._model, images, held_bytes=HELD_BYTES)
             self._physical_batch_size = min(most, self._physical_batch_size or most)
