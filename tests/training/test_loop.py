@@ -284,3 +284,12 @@ def test_the_tutorials_setting_reaches_its_accuracy(mnist_root: Path) -> None:
     spent = accounting.columns(asdict(trial) | asdict(last))
     assert spent["epsilon"] == pytest.approx(0.321, abs=1e-3)
     assert spent["epsilon_rdp"] == pytest.approx(0.4518, abs=1e-3)
+
+
+def test_evaluation_drops_nothing_and_leaves_each_layer_in_its_mode() -> None:
+    inputs, targets = torch.randn(40, 6), torch.arange(40) % 3
+    model = nn.Sequential(nn.Linear(6, 3), nn.Dropout(0.5), nn.BatchNorm1d(3).eval())
+    plain = nn.Sequential(model[0], model[2])
+    found = loop.evaluate(model, inputs, targets, prepare=lambda each: each)
+    assert found == loop.evaluate(plain, inputs, targets, prepare=lambda each: each)
+    assert [layer.training for layer in model] == [True, True, False]
