@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -58,6 +59,11 @@ def one_line(text: object) -> str:
     """The first LINE_CHARACTERS of the text, as one line without control characters."""
     shown = printable(text)
     return shown if len(shown) <= LINE_CHARACTERS else shown[: LINE_CHARACTERS - 3] + "..."
+
+
+def file_name(text: str) -> str:
+    """The text as part of a file's name: mine.py:make(width=16) is mine.py-make-width-16."""
+    return re.sub(r"[^\w.]+", "-", text).strip("-")
 
 
 def json_text(**parts: Any) -> str:

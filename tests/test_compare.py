@@ -4,11 +4,13 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import here
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -26,8 +28,20 @@ TABLE = ROOT / "results" / "opacus-table"
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def drawn() -> None:
+    """For tests that look at figures."""
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Figures are empty in all other tests: rendering takes most of a comparison's time."""
+    with nullcontext() if "drawn" in request.fixturenames else here.blank_figures():
+        yield
 
 
 def ok(accuracy: float | None, epsilon: float | None = 2.0) -> Epoch:
@@ -80,6 +94,7 @@ def changed(source: Path, folder: str, column: str, factor: float) -> Path:
     return after
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_store_against_itself_is_no_regression(capsys: pytest.CaptureFixture[str]) -> None:
     assert compare.main([str(QUICK), str(QUICK)]) == 0
     said = capsys.readouterr().out
@@ -93,9 +108,9 @@ def test_a_store_against_itself_is_no_regression(capsys: pytest.CaptureFixture[s
     assert len(said.splitlines()) < 70
     assert max(map(len, said.splitlines()[:40])) <= 80  # the tables
     assert "18 of 18 arms spend the same epsilon" in said
-    drawn = Path("results") / "mnist-quick-mnist-quick"
-    assert (drawn / "differences.png").read_bytes().startswith(b"\x89PNG")
-    assert "</svg>" in (drawn / "differences.svg").read_text(encoding="utf-8")
+    figures = Path("results") / "mnist-quick-mnist-quick"
+    assert (figures / "differences.png").read_bytes().startswith(b"\x89PNG")
+    assert "</svg>" in (figures / "differences.svg").read_text(encoding="utf-8")
 
 
 PLANTED = {

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dpbench.execution.schedule import Claims, Row
+from dpbench.execution.user_work import NONE, UserWork
 from dpbench.trial import Trial, Workload
 
 
@@ -30,6 +31,7 @@ class Workers:
         trial_timeout_seconds: For each trial; None for no limit.
         others: Trials that other processes run on this machine at the same time.
         stack: Most trials that are trained at once as one model.
+        user: The user's data and models that trials name.
     """
 
     data_root: Path
@@ -40,6 +42,7 @@ class Workers:
     trial_timeout_seconds: float | None = None
     others: int = 0
     stack: int = 1
+    user: UserWork = NONE
 
     @property
     def count(self) -> int:

@@ -12,6 +12,7 @@ from dpbench.execution import timing_sweep, timing_task
 from dpbench.execution.backend import Workers, usual_physical_batch_size
 from dpbench.execution.timing_plan import TimingPlan, plan_timings
 from dpbench.execution.timing_task import TIMED_PAIRS, TIMED_PROCESSES
+from dpbench.execution.user_work import UserWork
 from dpbench.store import history
 
 if TYPE_CHECKING:
@@ -145,4 +146,5 @@ def _workers(plan: TimingPlan, device: str) -> Workers:
         jobs=1,
         threads=plan.threads,
         physical_batch_size=plan.physical_batch_size or usual,
+        user=UserWork.of([plan.workload(1)]).without_sources(),
     )

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ def timing_name(engine: str, workload: Workload, device: str) -> str:
     data = workload.dataset
     if workload.model != DEFAULT_MODEL:
         data += f"-{workload.model}"
+    data = strings.file_name(data)
     return f"{data}-{engine}-{workload.batch_size}-{device.replace(':', '-')}"
 
 
@@ -82,7 +84,7 @@ def whole_timings(
 def write_timing(out: Path, rows: Sequence[Row]) -> None:
     """Writes a whole timing into the store; see `store.write_timings`."""
     row = rows[0]
-    workload = Workload(dataset=row["dataset"], model=row["model"], batch_size=row["batch_size"])
+    workload = Workload(**{field.name: row[field.name] for field in fields(Workload)})
     store.write_timings(out, timing_name(row["engine"], workload, row["device"]), rows)
 
 

@@ -41,6 +41,7 @@ def prepare(workers: Workers) -> None:
 
 def run(trials: Stack, workers: Workers, concurrent: int) -> Iterator[Row]:
     """The rows of the trials; raises DatasetError."""
+    workers.user.admit()
     if len(trials) > 1:
         return run_stack(trials, workers, concurrent=concurrent)
     return run_trial(trials[0], workers, concurrent=concurrent)

@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from dpbench import datasets, plugins
+from dpbench import datasets, plugins, user_code
 from dpbench.errors import BadInput
+from dpbench.models import user_models
 from dpbench.models.model_spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -20,9 +21,14 @@ def names() -> tuple[str, ...]:
 def spec(model: str) -> ModelSpec:
     """The model's spec.
 
+    Args:
+        model: A built-in name, or that of a user's model that this process knows.
+
     Raises:
         BadInput: There is no such model.
     """
+    if user_code.is_reference(model):
+        return user_models.known(model).spec
     found: ModelSpec = plugins.spec("models", model)
     return found
 
@@ -31,8 +37,8 @@ def build(model: str, dataset: str, *, seed: int, device: str) -> "nn.Module":
     """The model for the dataset's inputs and classes, with its initial weights.
 
     Args:
-        model: One of `names`.
-        dataset: One of `datasets.names`.
+        model: As of `spec`.
+        dataset: As of `datasets.spec`.
         seed: Of the initial weights.
         device: Where the model is put.
 
@@ -41,11 +47,19 @@ def build(model: str, dataset: str, *, seed: int, device: str) -> "nn.Module":
     """
     refuse(model, dataset)
     data = datasets.spec(dataset)
-    return spec(model).build(data.input_shape, data.classes, seed=seed, device=device)
+    return spec(model).build(
+        data.input_shape, data.classes, seed=seed, device=device, vocabulary=data.vocabulary
+    )
 
 
 def refuse(model: str, dataset: str) -> None:
-    """Raises BadInput where the model cannot take the dataset's inputs, or there is none."""
+    """Raises BadInput where the model cannot take the dataset's inputs, or there is none.
+
+    A user's model says so when it is built.
+    """
+    if user_code.is_reference(model):
+        return
     data = datasets.spec(dataset)
-    if (reason := spec(model).refusal(data.input_shape, data.classes)) is not None:
+    reason = spec(model).refuses(data.input_shape, data.classes, vocabulary=data.vocabulary)
+    if reason is not None:
         raise BadInput(f"Cannot train model={model} on dataset={dataset}: {reason}.")

@@ -36,9 +36,9 @@ import sys
 from typing import Any
 from dpbench import datasets, models
 for name in datasets.names():
-    assert datasets.spec(name).input_shape, name
+    data = datasets.spec(name)
     for model in models.names():
-        models.spec(model).refusal(datasets.spec(name).input_shape, 10)
+        models.spec(model).refuses(data.input_shape, data.classes, vocabulary=data.vocabulary)
 assert datasets.Data
 assert "torch" not in sys.modules
 models.build("tutorial-cnn", "mnist", seed=0, device="cpu")

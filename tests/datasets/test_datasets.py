@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dpbench import datasets, models
-from dpbench.datasets import loading
+from dpbench.datasets import digits, loading
 from dpbench.errors import BadInput
 from dpbench.execution import grid
 
@@ -40,12 +40,24 @@ def test_files_are_found_packed_or_unpacked(tmp_path: Path) -> None:
     assert datasets.present("digits", tmp_path / "nowhere")
 
 
+def test_digits_are_those_of_scikit_learn() -> None:
+    from sklearn.datasets import load_digits
+
+    rows, (images, labels) = digits._rows(), load_digits(return_X_y=True)
+    assert (rows[:, :64] == images).all()
+    assert (rows[:, 64] == labels).all()
+
+
 @every_dataset
 def test_a_spec_agrees_with_itself(name: str) -> None:
     spec = datasets.spec(name)
-    assert len(spec.mean) == len(spec.std) == spec.input_shape[0]
-    assert spec.preprocessing.endswith(".")
-    assert str(spec.mean[0]) in spec.preprocessing
+    assert (spec.vocabulary is not None) == (spec.kind == "tokens")
+    if spec.kind == "tokens":
+        assert (spec.mean, spec.std, spec.preprocessing) == ((), (), None)
+    else:
+        assert len(spec.mean) == len(spec.std) == spec.input_shape[0]
+        assert spec.preprocessing is not None
+        assert spec.preprocessing.endswith(f", {spec.origin}.")
     models.refuse(spec.model, name)  # raises where its default model cannot take its inputs
     if spec.stands_in_for is not None:
         assert datasets.stand_in(spec.stands_in_for) == name
@@ -68,19 +80,40 @@ def test_its_default_sweep_is_large_enough(name: str) -> None:
 
 
 @every_dataset
-def test_prepared_pixels_have_its_shape_and_about_unit_size(name: str) -> None:
+def test_prepared_inputs_have_its_shape_and_about_unit_size(name: str) -> None:
     spec = datasets.spec(name)
     inputs, targets = loading.random(name, 50, "cpu").batch(torch.arange(50))
     assert inputs.shape == (50, *spec.input_shape)
-    assert inputs.dtype == torch.float32
     assert 0 <= int(targets.min()) <= int(targets.max()) < spec.classes
+    if spec.vocabulary is not None:
+        assert inputs.dtype == torch.int64
+        assert 0 <= int(inputs.min()) <= int(inputs.max()) < spec.vocabulary
+        return
+    assert inputs.dtype == torch.float32
+    assert float(inputs.abs().mean()) == pytest.approx(1, abs=0.3)
+
+
+@every_dataset
+def test_pixels_are_normalised_channel_by_channel(name: str) -> None:
+    spec = datasets.spec(name)
+    if spec.kind != "pixels":
+        return
+    normalise = loading.normalising(spec, "cpu")
+    assert normalise is not None
     black, white = (
-        loading.normalising(spec, "cpu")(torch.full((1, *spec.input_shape), pixel)).flatten(2)
-        for pixel in (0, 255)
+        normalise(torch.full((1, *spec.input_shape), pixel)).flatten(2) for pixel in (0, 255)
     )
     for channel, (mean, std) in enumerate(zip(spec.mean, spec.std, strict=True)):
         assert black[0, channel, 0] == pytest.approx(-mean / std)
         assert white[0, channel, 0] == pytest.approx((1 - mean) / std)
+
+
+def test_no_dataset_is_normalised_by_anothers_constants() -> None:
+    specs = {name: datasets.spec(name) for name in datasets.names() if name != "digits"}
+    constants = [spec.mean for spec in specs.values() if spec.mean]
+    assert len(set(constants)) == len(constants)
+    # digits stand in for MNIST, and trials of theirs are published
+    assert "come from another dataset (MNIST)" in str(datasets.spec("digits").preprocessing)
 
 
 @every_dataset
@@ -94,3 +127,7 @@ def test_a_dataset_that_is_there_is_what_its_spec_says(name: str, data_root: Pat
     ):
         assert inputs.shape == (examples, *spec.input_shape)
         assert targets.unique().tolist() == list(range(spec.classes))
+    if "were computed from the training set" in spec.origin:
+        inputs = data.prepared(data.train[0]).transpose(0, 1).flatten(1)  # [C or features, ...]
+        assert inputs.mean(dim=1).abs().max() < 2e-3
+        assert (inputs.std(dim=1, correction=0) - 1).abs().max() < 2e-3

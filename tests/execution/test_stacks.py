@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import here
 import pandas as pd
 import pytest
 import torch
@@ -143,7 +144,8 @@ def test_one_that_diverges_does_not_stop_the_others(digits: Data) -> None:
 def test_a_sweep_of_stacks_gives_each_trial_its_rows() -> None:
     trials = [trial for seed in (0, 1) for trial in arms(epochs=2, seed=seed)]
     trials.append(replace(trials[4], learning_rate=1e6))  # diverges
-    rows = [row for rows in local.run(trials, workers(64, jobs=2)) for row in rows]
+    with here.trials_here():
+        rows = [row for rows in local.run(trials, workers(64, jobs=2)) for row in rows]
     frame = schema.table(rows, schema.TRIALS).to_pandas()
     assert set(frame["implementation"]) == {"stacked"}
     ends = frame.sort_values("epoch").groupby("trial_id").tail(1).set_index("trial_id")

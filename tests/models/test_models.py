@@ -3,6 +3,7 @@ import itertools
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from dpbench import datasets, models
 from dpbench.datasets import loading
@@ -11,7 +12,7 @@ from dpbench.errors import BadInput
 
 def refused(model: str, dataset: str) -> str | None:
     data = datasets.spec(dataset)
-    return models.spec(model).refusal(data.input_shape, data.classes)
+    return models.spec(model).refuses(data.input_shape, data.classes, vocabulary=data.vocabulary)
 
 
 PAIRS = list(itertools.product(models.names(), datasets.names()))
@@ -34,27 +35,24 @@ def test_a_model_takes_the_datasets_batches(model: str, dataset: str) -> None:
     logits = built(inputs)
     assert logits.shape == (3, datasets.spec(dataset).classes)
     assert logits.dtype == torch.float32
+    for each, expected in zip(inputs, logits, strict=True):  # no example changes another's
+        torch.testing.assert_close(built(each[None])[0], expected, rtol=1e-4, atol=1e-5)
     assert built(inputs[:0]).shape == (0, datasets.spec(dataset).classes)
     assert built.training
 
 
 @pytest.mark.parametrize(("model", "dataset"), ALLOWED)
-def test_multiply_adds_are_those_of_its_layers(model: str, dataset: str) -> None:
-    counted = 0
-
-    def count(layer: nn.Module, _inputs: object, output: torch.Tensor) -> None:
-        nonlocal counted
-        if isinstance(layer, nn.Conv2d):
-            counted += output[0].numel() * layer.weight[0].numel()
-        elif isinstance(layer, nn.Linear):
-            counted += layer.weight.numel()
-
-    built, data = models.build(model, dataset, seed=0, device="cpu"), datasets.spec(dataset)
-    for layer in built.modules():
-        layer.register_forward_hook(count)
-    built(torch.zeros(1, *data.input_shape))
-    multiply_adds = models.spec(model).multiply_adds
-    assert multiply_adds is None or multiply_adds(data.input_shape, data.classes) == counted
+def test_multiply_adds_are_those_that_torch_counts(model: str, dataset: str) -> None:
+    multiply_adds, data = models.spec(model).multiply_adds, datasets.spec(dataset)
+    if multiply_adds is None:
+        return
+    built = models.build(model, dataset, seed=0, device="cpu")
+    inputs, _ = loading.random(dataset, 1, "cpu").batch(torch.arange(1))
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        built(inputs)
+    counted = counter.get_total_flops() // 2  # an addition and a multiplication each
+    assert multiply_adds(data.input_shape, data.classes) == counted
 
 
 @pytest.mark.parametrize(("model", "dataset"), ALLOWED)
@@ -70,9 +68,25 @@ def test_initial_weights_are_the_seeds(model: str, dataset: str) -> None:
 
 @pytest.mark.parametrize(("model", "dataset"), sorted(set(PAIRS) - set(ALLOWED)))
 def test_a_model_that_cannot_take_the_inputs_says_which_it_takes(model: str, dataset: str) -> None:
-    message = f"Cannot train model={model} on dataset={dataset}: .* not 3 x 32 x 32"
+    shape = " x ".join(map(str, datasets.spec(dataset).input_shape))
+    message = f"Cannot train model={model} on dataset={dataset}: it takes .* not .*{shape}.*\\."
     with pytest.raises(BadInput, match=message):
         models.build(model, dataset, seed=0, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("model", "dataset", "message"),
+    [
+        ("tutorial-cnn", "breast-cancer", "takes inputs of 1 x 28 x 28, not 30"),
+        ("resnet-gn", "breast-cancer", "takes images, channels x height x width, not inputs of 30"),
+        ("transformer", "breast-cancer", "takes token ids, not numbers of 30"),
+        ("mlp", "digits-tokens", "takes numbers, not the token ids of inputs of 64"),
+    ],
+)
+def test_tables_and_tokens_have_models_of_their_own(model: str, dataset: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message) as found:
+        models.refuse(model, dataset)
+    assert len(str(found.value).splitlines()) == 1
 
 
 def test_the_tutorials_cnn_takes_its_own_images_alone() -> None:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -15,7 +14,7 @@ from dpbench.reporting.figures import parts
 LINE_INCHES, WIDTH_INCHES = 0.28, 11.0
 MOST_LINES = 40  # in a panel: more, and no screen holds it
 _CHANGES = ("difference", "growth", "rise")  # columns of accuracies, overhead ratios, epsilons
-_SAME, _WORSE = sns.color_palette("colorblind")[0], sns.color_palette("colorblind")[3]
+_SAME, _WORSE = parts.COLOURS[0], parts.COLOURS[3]
 
 
 def numbers(frames: ComparisonFrames) -> pd.DataFrame:
