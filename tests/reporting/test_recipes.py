@@ -1,6 +1,7 @@
 """What is copied from the page runs, and is read, as it is."""
 
 import math
+import tomllib
 from dataclasses import replace
 from typing import Any
 
@@ -96,3 +97,15 @@ def test_a_hostile_name_is_a_toml_string() -> None:
     assert sweep_file.parse(recipes.sweep_file(best(model=name), dataset=name)).settings == {
         "dataset": name
     }
+
+
+def test_a_users_model_keeps_its_arguments_and_loss() -> None:
+    text = recipes.sweep_file(
+        best(model="mine.py:make"),
+        dataset="mine.py:load",
+        model_args='{"width": 16, "deep": true, "name": "a"}',
+        loss="mine.py:loss",
+    )
+    read = tomllib.loads(text)
+    assert read["model_args"] == {"width": 16, "deep": True, "name": "a"}
+    assert (read["model"], read["loss"]) == ("mine.py:make", "mine.py:loss")
