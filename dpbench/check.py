@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from dpbench import cli, datasets, models, strings
-from dpbench.datasets import resolution
+from dpbench import cli, datasets, engines, models, strings
 from dpbench.errors import BadInput
-from dpbench.execution import engine_checks
+from dpbench.execution import engine_checks, timing_plan, user_checks
 from dpbench.execution.engine_checks import EngineCheck
-from dpbench.trial import Workload
+from dpbench.trial import NON_PRIVATE, Workload
 
 COLUMNS = 80
 BATCH_SIZE = 64
@@ -36,16 +35,19 @@ def _check(given: argparse.Namespace) -> int:
     from dpbench.datasets import loading
 
     torch.set_num_threads(given.threads)
-    root = resolution.data_root(given.data_root)
-    dataset = resolution.dataset(given.dataset, root)
-    workload = Workload(
-        dataset=dataset,
-        model=given.model or datasets.spec(dataset).model,
-        batch_size=given.batch_size,
+    plan = timing_plan.plan_timings(
+        dataset=given.dataset,
+        model=given.model,
+        model_args=given.model_args,
+        loss=given.loss,
+        batch_size=[given.batch_size],
+        threads=given.threads,
+        data_root=given.data_root,
     )
-    models.refuse(workload.model, dataset)
-    datasets.steps_per_epoch(dataset, given.batch_size)
-    found = engine_checks.check(workload, loading.load(dataset, root, "cpu"))
+    workload = plan.workload(given.batch_size)
+    datasets.steps_per_epoch(workload.dataset, given.batch_size)
+    user_checks.check([engines.timing_trial(NON_PRIVATE, workload)], plan.data_root)
+    found = engine_checks.check(workload, loading.load(workload.dataset, plan.data_root, "cpu"))
     fastest = engine_checks.fastest(found)
     if given.json:
         print(
@@ -100,12 +102,20 @@ def _parser(prog: str) -> cli.Parser:
         "model",
         nargs="?",
         metavar="MODEL",
-        help=f"one of {', '.join(models.names())} (default: the dataset's)",
+        help=f"one of {', '.join(models.names())}, or a function of yours, FILE.py:make (default: "
+        "the dataset's)",
+    )
+    parser.add_argument(
+        "--model-args", nargs="+", metavar="NAME=VALUE", help="arguments of your function"
+    )
+    parser.add_argument(
+        "--loss", metavar="NAME", help="a function of yours, FILE.py:loss (default: cross entropy)"
     )
     parser.add_argument(
         "--dataset",
         default=datasets.AUTO,
-        help=f"{datasets.AUTO} or one of {', '.join(datasets.names())}",
+        help=f"{datasets.AUTO}, one of {', '.join(datasets.names())}, or a function of yours, "
+        "FILE.py:load",
     )
     parser.add_argument(
         "--batch-size",

@@ -329,7 +329,7 @@ def test_bad_input_is_one_line(
 
 def test_help_says_what_each_column_assumes(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        audit.main(["--help"])
+        audit.main(["--help-all"])
     said = " ".join(capsys.readouterr().out.split())
     for column, text in bounds.BOUNDS.items():
         assert f"{column}: {text}" in said

@@ -243,8 +243,7 @@ def evaluate(
         prepare: As `Data.prepare`.
         loss: The user's; None for cross entropy.
     """
-    wide = torch.float32 if targets.device.type == "mps" else torch.float64  # Metal has no float64
-    total, correct = torch.zeros((2, 1), dtype=wide, device=targets.device)
+    total, correct = torch.zeros((2, 1), dtype=sum_type(targets.device), device=targets.device)
     logits_of = engines.forward(model)
     with torch.no_grad():
         for part, part_targets in zip(
@@ -258,6 +257,11 @@ def evaluate(
             correct += (logits.argmax(dim=1) == part_targets).sum()
     accuracy = float(correct) / len(targets) if loss is None else None
     return float(total) / len(targets), accuracy
+
+
+def sum_type(device: torch.device) -> torch.dtype:
+    """The widest type that sums on the device can have: Metal has no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 @contextmanager

@@ -4,11 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from dpbench import losses
+from dpbench.engines.chunks import examples_at_a_time
 from dpbench.engines.protocol import physical_batches
 from dpbench.engines.update import Update, add_up
 from dpbench.trial import Trial
 
-CHUNK = 192  # examples at a time on a CPU: more leave the cache, or fault their memory in anew
+HELD_BYTES = 6 * 2**20  # of activations at a time, on a CPU
 
 
 class NonPrivate:
@@ -19,9 +20,8 @@ class NonPrivate:
         self._parameters = [each for each in model.parameters() if each.requires_grad]
         self._update = Update(self._parameters, trial)
         self._batch_size = trial.batch_size
-        on_cpu = next(model.parameters()).device.type == "cpu"
-        sizes = [size for size in (physical_batch_size, CHUNK if on_cpu else None) if size]
-        self._physical_batch_size = min(sizes, default=None)
+        self._physical_batch_size = physical_batch_size
+        self._chooses = next(model.parameters()).device.type == "cpu"  # in the first batch
 
     @property
     def state(self) -> list[Tensor]:
@@ -31,6 +31,10 @@ class NonPrivate:
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """See `Engine.step`."""
         total, sums = self._parameters[0].new_zeros(()), list[Tensor]()
+        if self._chooses and len(labels):
+            self._chooses = False
+            most = examples_at_a_time(self._model, images, held_bytes=HELD_BYTES)
+            self._physical_batch_size = min(most, self._physical_batch_size or most)
         for part_images, part_labels, _ in physical_batches(
             images, labels, self._physical_batch_size
         ):
