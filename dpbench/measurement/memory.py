@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from dpbench import engines
+from dpbench import engines, models
 from dpbench.datasets import Data, loading
 from dpbench.measurement import step_timing
 from dpbench.processes import signals, worker
@@ -86,8 +86,9 @@ def allocated_growth(
 
 
 def _random(workload: Workload, device: str) -> Data:
-    """Random examples of the dataset's shape, enough for a few batches."""
-    return loading.random(workload.dataset, 4 * workload.batch_size + 64, device)
+    """Random examples of the dataset's shape, as the model takes them, for a few batches."""
+    data = loading.random(workload.dataset, 4 * workload.batch_size + 64, device)
+    return models.taken(workload.model, data)
 
 
 def _grown(

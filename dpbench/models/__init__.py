@@ -9,7 +9,9 @@ from dpbench.models.model_spec import ModelSpec
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["ModelSpec", "build", "names", "refuse", "spec"]
+    from dpbench.datasets import Data
+
+__all__ = ["ModelSpec", "build", "names", "refuse", "spec", "taken"]
 
 
 def names() -> tuple[str, ...]:
@@ -44,6 +46,21 @@ def build(model: str, dataset: str, *, seed: int, device: str) -> "nn.Module":
     return spec(model).build(
         data.input_shape, data.classes, seed=seed, device=device, vocabulary=data.vocabulary
     )
+
+
+def taken(model: str, data: "Data") -> "Data":
+    """The data as the model takes it: with its features, where it is trained on some.
+
+    Args:
+        model: One of `names`.
+        data: Of a dataset.
+    """
+    found = spec(model)
+    if found.features is None:
+        return data
+    from dpbench.models import features
+
+    return features.of(found, data)
 
 
 def refuse(model: str, dataset: str) -> None:

@@ -44,6 +44,7 @@ def train(trial: Trial, data: Data, *, physical_batch_size: int | None = None) -
             sample rate, so that no epsilon would hold.
     """
     seeds = _Seeds.of(trial)
+    data = models.taken(trial.model, data)
     model, noise = _initial(trial, data, seeds)
     built = engines.build(trial, model, noise=noise, physical_batch_size=physical_batch_size)
     engine = engines.graphed(built, noise=[noise])
@@ -74,6 +75,7 @@ def train_stack(
         BadInput: The model is not a chain of layers.
     """
     seeds = [_Seeds.of(trial) for trial in trials]
+    data = models.taken(trials[0].model, data)
     initial, noise = zip(
         *(_initial(trial, data, each) for trial, each in zip(trials, seeds, strict=True)),
         strict=True,
