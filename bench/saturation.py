@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -86,9 +86,11 @@ class Watched:
     def time_engines(self, engines: Sequence[str], workload: Workload) -> Generator[list[Row]]:
         return self._place.time_engines(engines, workload)
 
-    def run(self, trials: Sequence[Trial], claims: Claims) -> Generator[list[Row]]:
+    def run(
+        self, trials: Sequence[Trial], claims: Claims, on_row: Callable[[Row], None]
+    ) -> Generator[list[Row]]:
         process = psutil.Process()
-        for count, rows in enumerate(self._place.run(trials, claims), start=1):
+        for count, rows in enumerate(self._place.run(trials, claims, on_row), start=1):
             yield rows
             if count % self._every == 0:
                 self.readings.append((count, process.memory_info().rss / 2**20))

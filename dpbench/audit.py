@@ -1,4 +1,4 @@
-"""Train with canaries and report lower bounds on epsilon: a test that a correct engine passes.
+"""Find steps that are less private than they claim: lower bounds on epsilon.
 
 An engine claims an epsilon. An audited run trains it on canaries, each in or out by a coin, and
 reads every iterate. It measures the noise in the directions that no canary's gradient has, tests
@@ -36,8 +36,19 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m dpben
 def _parser(prog: str) -> cli.Parser:
     parser = cli.Parser(
         prog,
-        "\n".join([str(__doc__), "Lower bounds on epsilon, by column:", *_explained()]),
+        str(__doc__).partition("\n\n")[0],
         "0 no claim refuted; 2 bad input; 3 a claim is refuted; 130 interrupted",
+        examples=(
+            "--engine fused",
+            "--engine fused --break noise-halved   # what an audit must find",
+        ),
+        details="\n".join(
+            [
+                str(__doc__).partition("\n\n")[2],
+                "Lower bounds on epsilon, by column:",
+                *_explained(),
+            ]
+        ),
     )
     claim = parser.add_argument_group("the claim")
     claim.add_argument(
@@ -91,7 +102,7 @@ def _parser(prog: str) -> cli.Parser:
         choices=BREAKS,
         help="plant a defect in the engine while its claim stays, which the audit must find: "
         "noise at 0.8 or half of the claim, only in the first step of an epoch, or the same in "
-        "every step; no clipping",
+        "every step; no clipping (default: none)",
     )
     looking.add_argument("--json", action="store_true", help="print one JSON object")
     return parser

@@ -1,41 +1,32 @@
-"""What all commands share: the parser, the exit codes, and how errors end a command."""
+"""What all commands share: how they run, the exit codes, and how errors end a command."""
 
 import argparse
-import difflib
 import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any
 
-from dpbench import __version__
+from dpbench import completion, number_lists
+from dpbench.command_parser import EXIT_USAGE, Parser
 from dpbench.errors import BadInput
+from dpbench.processes import startup
 
-EXIT_FAILED_TRIALS, EXIT_USAGE, EXIT_REGRESSION, EXIT_NOTHING, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
+__all__ = [
+    "EXIT_FAILED_TRIALS",
+    "EXIT_INTERRUPTED",
+    "EXIT_NOTHING",
+    "EXIT_NO_READER",
+    "EXIT_REGRESSION",
+    "EXIT_USAGE",
+    "Parser",
+    "add_numbers",
+    "add_output_flags",
+    "run",
+]
+
+EXIT_FAILED_TRIALS, EXIT_REGRESSION, EXIT_NOTHING, EXIT_INTERRUPTED = 1, 3, 4, 130
 EXIT_NO_READER = 141  # as of any program that SIGPIPE ends
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, with the nearest flag for one that is not known."""
-
-    def __init__(self, prog: str, description: str | None, exit_codes: str) -> None:
-        super().__init__(
-            prog=prog,
-            description=description,
-            allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            epilog=f"exit codes: {exit_codes}",
-        )
-        self.add_argument("--version", action="version", version=f"dpbench {__version__}")
-
-    def error(self, message: str) -> NoReturn:
-        """Exits with the one line."""
-        unknown = message.removeprefix("unrecognized arguments: ").split()[0]
-        flags = list(self._option_string_actions)
-        nearest = [flag for flag in flags if flag.startswith(unknown)]
-        nearest = nearest or difflib.get_close_matches(unknown, flags, n=1)
-        hint = f"did you mean {nearest[0]}?" if nearest else "see --help"
-        self.exit(EXIT_USAGE, f"{self.prog}: {message} ({hint})\n")
 
 
 def run(
@@ -50,9 +41,11 @@ def run(
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a path may hold what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
+    completion.answer(parser)
     given = parser.parse_args(arguments)
     try:
-        code = command(given)
+        with startup.rare_garbage_collection():
+            code = command(given)
         sys.stdout.flush()
     except BadInput as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
@@ -68,3 +61,36 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print the answer as one JSON object")
     output.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+class _Numbers(argparse.Action):
+    """The numbers of all values, each a list or a range as `number_lists` has them."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        _option: str | None = None,
+    ) -> None:
+        kind, name = int if self.metavar == "N" else float, self.dest
+        try:
+            numbers = [each for text in values for each in number_lists.parsed(name, text, kind)]
+        except BadInput as error:
+            parser.error(str(error))
+        setattr(namespace, self.dest, numbers)
+
+
+def add_numbers(
+    group: "argparse._ActionsContainer", flag: str, *, whole: bool = False, **known: Any
+) -> None:
+    """Adds a flag of one or more numbers, which may be typed as a list or a range.
+
+    Args:
+        group: To add it to.
+        flag: With dashes.
+        whole: Whether the numbers are whole.
+        known: As of `add_argument`.
+    """
+    known = {"nargs": "+", "metavar": "N" if whole else "X"} | known
+    group.add_argument(flag, action=_Numbers, **known)

@@ -1,6 +1,7 @@
-"""Put the finished trials of a results folder into fewer files, which are faster to read.
+"""Put a store's finished trials into fewer files, which are faster to read.
 
-For folders of thousands of trials. Run it while nothing else reads or writes the folder.
+For stores of thousands of trials. Run it while nothing else reads or writes the
+store.
 """
 
 import argparse
@@ -18,8 +19,8 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m dpben
 
 
 def _parser(prog: str) -> cli.Parser:
-    parser = cli.Parser(prog, __doc__, "0 all well; 2 bad input")
-    parser.add_argument("folder", type=Path, help="a results folder")
+    parser = cli.Parser(prog, __doc__, "0 all well; 2 bad input", examples=("results/large",))
+    parser.add_argument("folder", type=Path, metavar="results/NAME", help="a sweep's folder")
     return parser
 
 

@@ -36,12 +36,21 @@ def _parser(prog: str) -> cli.Parser:
 
     parser = cli.Parser(
         prog,
-        f"{__doc__}\n{coverage.RULES}\n\n{differences.RULES}",
+        str(__doc__).partition("\n\n")[0],
         "0 all was checked and nothing got worse; 2 bad input; 3 a regression, or something is "
         "missing; 4 nothing to compare",
+        examples=(
+            "results/before results/after",
+            "results/before results/after --junit results/junit.xml",
+        ),
+        details="\n".join(
+            [str(__doc__).partition("\n\n")[2], coverage.RULES, "", differences.RULES]
+        ),
     )
-    parser.add_argument("before", type=Path, metavar="results/BEFORE")
-    parser.add_argument("after", type=Path, metavar="results/AFTER")
+    parser.add_argument(
+        "before", type=Path, metavar="results/BEFORE", help="the store to compare with"
+    )
+    parser.add_argument("after", type=Path, metavar="results/AFTER", help="the store to check")
     parser.add_argument(
         "--tolerance",
         type=float,
@@ -70,11 +79,13 @@ def _parser(prog: str) -> cli.Parser:
         const=STDOUT,
         metavar="FILE",
         help="write one object, which opens with the verdict, to FILE; without FILE to stdout, and "
-        "the tables to stderr",
+        "the tables to stderr (default: no JSON)",
     )
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="as for a GitHub job summary")
     parser.add_argument(
-        "--junit", type=Path, metavar="FILE", help="JUnit XML, each check a test case"
+        "--markdown", type=Path, metavar="FILE", help="such as $GITHUB_STEP_SUMMARY (default: none)"
+    )
+    parser.add_argument(
+        "--junit", type=Path, metavar="FILE", help="each check a test case (default: none)"
     )
     return parser
 

@@ -1,6 +1,7 @@
 """Output to a terminal that may have gone away or may not show colours."""
 
 import os
+import shutil
 import sys
 from contextlib import suppress
 
@@ -9,6 +10,11 @@ def say(line: str) -> None:
     """Prints the line on stderr. A closed stderr is ignored: a sweep outlives its terminal."""
     with suppress(OSError):
         print(line, file=sys.stderr, flush=True)
+
+
+def columns() -> int:
+    """Characters in a line of the terminal; 80 where there is none."""
+    return shutil.get_terminal_size((80, 24)).columns
 
 
 def bold(text: str) -> str:

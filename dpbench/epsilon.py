@@ -1,11 +1,7 @@
 """Compute the epsilon of a DP-SGD run, or the noise that a target epsilon needs.
 
-Nothing is trained. Name the run by --examples, --batch-size and --epochs, or by --sample-rate and
---steps.
-
-  python -m dpbench.epsilon --examples 60000 --batch-size 256 --epochs 10 --noise-multiplier 1.1
-  python -m dpbench.epsilon --examples 60000 --batch-size 256 --epochs 10 --target-epsilon 3
-  python -m dpbench.epsilon --sample-rate 0.01 --steps 10000 --noise-multiplier 4
+Nothing is trained. Name the run by --examples, --batch-size and --epochs, or by
+--sample-rate and --steps.
 """
 
 import argparse
@@ -29,14 +25,32 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m dpben
 
 
 def _parser(prog: str) -> cli.Parser:
-    parser = cli.Parser(prog, __doc__, "0 all well; 2 bad input")
-    run = parser.add_argument_group("the run")
-    run.add_argument("--examples", type=int, metavar="N", help="size of the training set")
-    run.add_argument("--batch-size", type=int, metavar="N", help="expected size of a batch")
-    run.add_argument(
-        "--epochs", type=int, metavar="N", help="of round(examples / batch size) steps"
+    parser = cli.Parser(
+        prog,
+        str(__doc__).strip(),
+        "0 all well; 2 bad input",
+        examples=(
+            "--examples 60000 --batch-size 256 --epochs 10 --noise 1.1",
+            "--examples 60000 --batch-size 256 --epochs 10 --epsilon 1,3,8",
+            "--sample-rate 0.01 --steps 10000 --noise log:1:8:4",
+        ),
     )
-    run.add_argument("--sample-rate", type=float, metavar="X", help="instead: batch size over N")
+    run = parser.add_argument_group("the run")
+    run.add_argument(
+        "--examples", type=int, metavar="N", help="size of the training set (or --sample-rate)"
+    )
+    run.add_argument(
+        "--batch-size", type=int, metavar="N", help="expected size of a batch (or --sample-rate)"
+    )
+    run.add_argument(
+        "--epochs", type=int, metavar="N", help="of round(examples / batch size) steps (or --steps)"
+    )
+    run.add_argument(
+        "--sample-rate",
+        type=float,
+        metavar="X",
+        help="batch size over N, instead of --examples and --batch-size",
+    )
     run.add_argument("--steps", type=int, metavar="N", help="instead of --epochs")
     run.add_argument(
         "--sampling",
@@ -46,18 +60,14 @@ def _parser(prog: str) -> cli.Parser:
     )
     run.add_argument("--delta", type=float, default=1e-5, metavar="X", help="default: 1e-5")
     asked = parser.add_argument_group("what is known")
-    asked.add_argument(
+    cli.add_numbers(
+        asked,
         "--noise-multiplier",
-        type=float,
-        nargs="+",
-        metavar="X",
-        help="noise over clipping norm; its epsilon is computed",
+        help="noise over clipping norm; its epsilon is computed (or --target-epsilon)",
     )
-    asked.add_argument(
+    cli.add_numbers(
+        asked,
         "--target-epsilon",
-        type=float,
-        nargs="+",
-        metavar="X",
         help="instead: the least noise multiplier that spends no more is solved for",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -82,7 +92,7 @@ def _epsilon(given: argparse.Namespace) -> int:
             )
         )
         return 0
-    print(strings.table(_HEADER, [_cells(run, row) for row in rows]))
+    print(strings.table(_HEADER, [_cells(run, row) for row in rows], console.columns()))
     for row in rows:
         print(f"\n{row.statement}")
         if row.target_epsilon is not None:

@@ -3,6 +3,7 @@
     DpbenchError
     ├── BadInput (a ValueError)   what the user asked cannot be done; a command exits with 2
     │   ├── DatasetError          a dataset cannot be read
+    │   ├── UserCodeError         a function of the user's has raised an error
     │   ├── StoreError            a store cannot be read or written, or is of a newer schema
     │   ├── PoolError             worker processes cannot be started
     │   └── ClusterError          no scheduler, or no worker that can run the trials
@@ -26,6 +27,10 @@ class BadInput(DpbenchError, ValueError):
 
 class DatasetError(BadInput):
     """A dataset cannot be read."""
+
+
+class UserCodeError(BadInput):
+    """A function of the user's has raised an error; the message shows the user's own lines."""
 
 
 class StoreError(BadInput):

@@ -14,6 +14,7 @@ from typing import Any
 
 from dpbench.errors import BadInput
 
+_ALIKE = 0.65  # of two names that may be one with a slip, such as mpl and mlp
 _EXPORTS_SPEC = re.compile(r"^SPEC\b", re.MULTILINE)
 
 
@@ -52,5 +53,17 @@ def spec(package: str, name: str) -> Any:
 
 def nearest(word: str, known: Sequence[str]) -> str:
     """The remedy for a misspelt word: the one that is meant, or all that are known."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=_ALIKE)
     return f"did you mean {close[0]}?" if close else f"use one of {', '.join(known)}."
+
+
+def known_name(word: str, known: Sequence[str]) -> str:
+    """The known name that differs from the word by case, `-`, `_` and spaces alone; else the word.
+
+    So `MNIST` is `mnist`, and `fashionmnist` is `fashion-mnist`.
+    """
+    return next((name for name in known if _letters(name) == _letters(word)), word)
+
+
+def _letters(word: str) -> str:
+    return re.sub(r"[-_ ]", "", word).lower()

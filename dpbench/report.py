@@ -1,4 +1,4 @@
-"""python -m dpbench.report: a store -> one HTML page, and its figures with their numbers."""
+"""Write a store's page again, and its figures with their numbers."""
 
 import argparse
 import os
@@ -17,12 +17,16 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m dpben
 
 
 def _parser(prog: str) -> cli.Parser:
-    parser = cli.Parser(prog, __doc__, "0 all well; 2 bad input; 4 nothing to report on")
+    parser = cli.Parser(
+        prog,
+        __doc__,
+        "0 all well; 2 bad input; 4 nothing to report on",
+        examples=("results/mnist-quick", "results/mine --answer-at 2 4"),
+    )
     parser.add_argument("store", type=Path, metavar="results/NAME", help="a sweep's folder")
-    parser.add_argument(
+    cli.add_numbers(
+        parser,
         "--answer-at",
-        type=float,
-        nargs="+",
         metavar="E",
         help="epsilons to answer at (default: those that its sweeps asked for, else 1 3 8)",
     )

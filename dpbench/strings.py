@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,17 +19,35 @@ def named(noun: str, values: Sequence[object]) -> str:
     return f"{noun}{'' if len(values) == 1 else 's'} {', '.join(map(str, values))}"
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lines of aligned columns: the first to the left, the others to the right."""
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], columns: int | None = None) -> str:
+    """Lines of aligned columns: the first to the left, the others to the right.
+
+    Args:
+        header: Above the columns.
+        rows: As many texts each.
+        columns: The most characters in a line. In a wider table the first text of a row stands on a
+            line of its own and, where that is not enough, every other, too, behind its name.
+    """
     cells = [list(header), *map(list, rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [_aligned(line, widths) for line in cells]
+    if columns is None or max(map(len, lines)) <= columns:
+        return "\n".join(lines)
+    beneath = [_aligned(["", *line[1:]], [2, *widths[1:]]) for line in cells]
+    if max(map(len, beneath)) <= columns:
+        return "\n".join(f"{line[0]}\n{rest}" for line, rest in zip(cells, beneath, strict=True))
     return "\n".join(
-        "  ".join(
-            cell.rjust(width) if index else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in cells
+        "\n".join([line[0], *(f"  {name or '-'}: {cell}" for name, cell in named if cell)])
+        for line in cells[1:]
+        for named in [list(zip(header[1:], line[1:], strict=True))]
     )
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(
+        cell.rjust(width) if index else cell.ljust(width)
+        for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ).rstrip()
 
 
 def printable(text: object) -> str:
@@ -40,6 +59,11 @@ def one_line(text: object) -> str:
     """The first LINE_CHARACTERS of the text, as one line without control characters."""
     shown = printable(text)
     return shown if len(shown) <= LINE_CHARACTERS else shown[: LINE_CHARACTERS - 3] + "..."
+
+
+def file_name(text: str) -> str:
+    """The text as part of a file's name: mine.py:make(width=16) is mine.py-make-width-16."""
+    return re.sub(r"[^\w.]+", "-", text).strip("-")
 
 
 def json_text(**parts: Any) -> str:

@@ -1,4 +1,4 @@
-"""Train a DP-SGD model over a grid of privacy settings and measure what privacy costs.
+"""Measure what privacy costs: train with DP-SGD over a grid of settings.
 
 Arguments -> grid -> trials in parallel -> parquet -> figures. The same command carries on where
 an earlier one ended: only what is missing is run.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 # Modules that are slow to import are imported where they are used: Ctrl-C before
 # `signals.handled` prints a traceback.
-from dpbench import cli, console, datasets
+from dpbench import cli, completion, console, datasets
 from dpbench.datasets import resolution
 from dpbench.execution import grid, stacks, sweep_file
 from dpbench.execution.axes import Axis
@@ -28,7 +28,8 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m dpben
     typed = list(sys.argv[1:] if arguments is None else arguments)
     with signals.handled():
         try:
-            return cli.run(_parser(prog), typed, lambda given: _sweep(given, typed))
+            parser = _parser(prog)
+            return cli.run(parser, typed, lambda given: _sweep(parser, given, typed))
         except KeyboardInterrupt:
             console.say(
                 f"\nInterrupted; run the same command again to carry on: {prog} {shlex.join(typed)}"
@@ -36,9 +37,12 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m dpben
             return cli.EXIT_INTERRUPTED
 
 
-def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
+def _sweep(parser: cli.Parser, given: argparse.Namespace, typed: Sequence[str]) -> int:
     """Plans, and runs what is missing."""
-    file = sweep_file.read(given.file) if given.file else sweep_file.parse("")
+    file = sweep_file.parse("")
+    if given.file:
+        file = sweep_file.read(given.file, parser.keys)
+        given = parser.with_settings(file.settings, typed, given.file)
     resources = Resources(**{each.name: getattr(given, each.name) for each in fields(Resources)})
     plan = _plan(given, file)
     if not plan.trials:
@@ -47,7 +51,6 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
     if given.dry_run:
         return _dry_run(plan, resources, given)
     from dpbench.execution.sweep_run import run_planned
-    from dpbench.reporting import terminal
     from dpbench.store import history
 
     result = run_planned(
@@ -66,6 +69,8 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
         quiet=given.quiet,
     )
     if result.report is not None and not given.quiet:
+        from dpbench.reporting import terminal
+
         print(terminal.as_json(result.report) if given.json else terminal.as_text(result.report))
     for line in result.unfinished:
         console.say(line)
@@ -74,10 +79,11 @@ def _sweep(given: argparse.Namespace, typed: Sequence[str]) -> int:
 
 def _plan(given: argparse.Namespace, file: SweepFile) -> SweepPlan:
     """The plan of the flags and the sweep file; a flag wins over the file."""
-    settings = dict(file.settings)
-    for name in sweep_file.SETTINGS:
-        if getattr(given, name) is not None:
-            settings[name] = getattr(given, name)
+    settings = {
+        name: getattr(given, name)
+        for name in sweep_file.SETTINGS
+        if getattr(given, name) is not None
+    }
     data_root = resolution.data_root(given.data_root)
     named = str(settings.pop("dataset", datasets.AUTO))
     flags = {name: getattr(given, name) for name in grid.AXES}
@@ -95,14 +101,20 @@ def _dry_run(plan: SweepPlan, resources: Resources, given: argparse.Namespace) -
     from dpbench.execution import dry_run
     from dpbench.execution.resources import open_backend
     from dpbench.execution.sweep_run import refuse_other_dataset
+    from dpbench.execution.user_work import UserWork
     from dpbench.measurement import devices
 
     refuse_other_dataset(plan)
+    warnings = [*plan.warnings, *resources.warnings]
     if not given.quiet:
-        for line in plan.warnings:
+        for line in warnings:
             console.say(f"Warning: {line}")
     with open_backend(
-        resources, dataset=plan.dataset, data_root=plan.data_root, resolve=devices.planned
+        resources,
+        dataset=plan.dataset,
+        data_root=plan.data_root,
+        user=UserWork.of(plan.trials),
+        resolve=devices.planned,
     ) as backend:
         planned = dry_run.plan(
             plan.trials,
@@ -112,21 +124,55 @@ def _dry_run(plan: SweepPlan, resources: Resources, given: argparse.Namespace) -
             timed=() if given.no_timing else plan.timed,
             stacked=resources.stacked(backend.device) > 1,
             confirming=plan.confirming_seeds,
-            warnings=plan.warnings,
+            warnings=warnings,
         )
     print(dry_run.one_object(planned) if given.json else dry_run.text(planned))
     return 0
 
 
+_COMMON = {
+    "axes, of one or more values: 1 2 or 1,2 or 0.5:2:0.5 or log:0.1:10:5": {
+        "--noise-multiplier": "noise over clipping norm",
+        "--target-epsilon": "instead: the noise is solved for",
+        "--max-grad-norm": "clipping norm of an example's gradient",
+        "--batch-size": "expected size of Poisson batches",
+        "--learning-rate": "default: grows with the batch size",
+        "--seeds": "default: 0",
+        "--model": "default: the dataset's",
+    },
+    "every trial and the run:": {
+        "--dataset": f"default: {datasets.DEFAULT}, else {datasets.stand_in(datasets.DEFAULT)}",
+        "--epochs": "default, as of the axes: the dataset's",
+        "--validation": "held out to choose by, as 5000 or 10%",
+        "--confirm": "run the best again on N fresh seeds",
+        "--out": "default: results/DATASET-sweep",
+        "--jobs": "trials at a time (default: the cores)",
+        "--dry-run": "print the trials, epsilons and time",
+    },
+}
+_EXAMPLES = (
+    "--target-epsilon 1 3 8 --validation 10% --confirm 3",
+    "--noise 0.5:2:0.5 --clip 0.5,1 --lr log:0.1:10:5",
+    "mine.toml --jobs 2   # a file of flags",
+)
+
+
 def _parser(prog: str) -> cli.Parser:
     parser = cli.Parser(
         prog,
-        __doc__,
+        str(__doc__).partition("\n\n")[0],
         "0 all well; 1 some trials or timings failed; 2 bad input, or results that cannot be "
         "written; 4 nothing to run; 130 interrupted",
+        examples=_EXAMPLES,
+        details=str(__doc__).partition("\n\n")[2],
+        common=_COMMON,
     )
     parser.add_argument(
-        "file", nargs="?", type=Path, metavar="SWEEP.toml", help="a sweep file; flags beat it"
+        "file",
+        nargs="?",
+        type=Path,
+        metavar="SWEEP.toml",
+        help="keys are the flags' names, such as trial_timeout; flags beat it (default: none)",
     )
     _add_grid_flags(parser)
     _add_answer_flags(parser)
@@ -137,16 +183,20 @@ def _parser(prog: str) -> cli.Parser:
 
 
 def _add_grid_flags(parser: argparse.ArgumentParser) -> None:
-    many = parser.add_argument_group("axes (each takes one or more values)")
+    many = parser.add_argument_group(
+        "axes, as 1 2 or 1,2 or FIRST:LAST:STEP or log:FIRST:LAST:COUNT"
+    )
     shared = parser.add_argument_group("every trial")
     for axis in grid.AXES.values():
         _add_axis(many if axis.many else shared, axis)
-    shared.add_argument(
+    dataset = shared.add_argument(
         "--dataset",
-        help=f"{datasets.AUTO} or one of {', '.join(datasets.names())} (default: {datasets.AUTO}, "
-        f"which is {datasets.DEFAULT}, or {datasets.stand_in(datasets.DEFAULT)} where that cannot "
-        "be had)",
+        metavar="NAME",
+        help=f"of {', '.join(datasets.names())}, or a function of yours, FILE.py:load or "
+        f"package.module:load (default: {datasets.AUTO}, which is {datasets.DEFAULT}, or "
+        f"{datasets.stand_in(datasets.DEFAULT)} where that cannot be had)",
     )
+    completion.offer(dataset, (datasets.AUTO, *datasets.names()))
     shared.add_argument(
         "--data-root",
         type=Path,
@@ -165,22 +215,22 @@ def _add_axis(group: "argparse._ArgumentGroup", axis: Axis) -> None:
             help=axis.help,
         )
         return
-    group.add_argument(
+    flag = group.add_argument(  # its text becomes values in `Axis.parsed`, as that of a sweep file
         *axis.flags,
         dest=axis.name,
-        type=axis.kind,
         nargs="+" if axis.many else None,
-        metavar={float: "X", int: "N"}.get(axis.kind, "NAME"),
+        metavar={float: "X", int: "N", dict: "NAME=VALUE"}.get(axis.kind, "NAME"),
         help=axis.help,
     )
+    if axis.choices:
+        completion.offer(flag, axis.choices)
 
 
 def _add_answer_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the answer")
-    group.add_argument(
+    cli.add_numbers(
+        group,
         "--answer-at",
-        type=float,
-        nargs="+",
         metavar="E",
         help="report the best setting within each of these epsilons (default: those of "
         "--target-epsilon, else 1 3 8)",
@@ -197,7 +247,7 @@ def _add_answer_flags(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="DIR",
         help="stores in which settings were tried on the same data before: they count in what "
-        "choosing costs",
+        "choosing costs (default: none)",
     )
 
 
@@ -208,7 +258,8 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["auto"],
         metavar="NAME",
-        help="auto, cpu, cuda, or several of cuda:0 cuda:1 ... to spread trials (default: auto)",
+        help="auto, cpu, cuda, mps, or several of cuda:0 cuda:1 ... to spread trials (default: "
+        "auto)",
     )
     group.add_argument(
         "--jobs",
@@ -259,13 +310,16 @@ def _add_cluster_flags(parser: argparse.ArgumentParser) -> None:
     flags.add_argument(
         "--scheduler",
         metavar="ADDRESS",
-        help="tcp://HOST:PORT or tls://HOST:PORT of a dask scheduler, whose workers run the trials",
+        help="tcp://HOST:PORT or tls://HOST:PORT of a dask scheduler, whose workers run the trials "
+        "(default: none, but this machine)",
     )
     flags.add_argument(
         "--scheduler-file", type=Path, metavar="FILE", help="instead: as dask scheduler writes it"
     )
     for name in ("ca-file", "cert", "key"):
-        flags.add_argument(f"--tls-{name}", type=Path, metavar="FILE", help="as dask's flag")
+        flags.add_argument(
+            f"--tls-{name}", type=Path, metavar="FILE", help="as dask's flag (default: none)"
+        )
     flags.add_argument(
         "--gpu-share",
         type=float,

@@ -1,4 +1,4 @@
-"""Time engines against the non-private step, and measure the memory of their steps.
+"""Time engines against the non-private step, and measure their memory.
 
 Engines x batch sizes x devices. Each is alternated with the non-private step, so that the machine's
 drift cancels in the ratio, in several fresh processes, whose medians the interval is drawn from: a
@@ -69,8 +69,13 @@ def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
 def _parser(prog: str) -> cli.Parser:
     parser = cli.Parser(
         prog,
-        __doc__,
+        str(__doc__).partition("\n\n")[0],
         "0 all well; 1 some timings failed; 2 bad input; 130 interrupted",
+        examples=(
+            "--engine fused opacus-hooks --batch-size 64,256,1024",
+            "--dataset digits --model mlp --processes 5",
+        ),
+        details=str(__doc__).partition("\n\n")[2],
     )
     parser.add_argument(
         "--engine",
@@ -78,9 +83,7 @@ def _parser(prog: str) -> cli.Parser:
         metavar="NAME",
         help=f"of {', '.join(timing_plan.NAMES)} (default: all but fused-non-private)",
     )
-    parser.add_argument(
-        "--batch-size", type=int, nargs="+", metavar="N", help="default: those of the sweep"
-    )
+    cli.add_numbers(parser, "--batch-size", whole=True, help="default: those of the sweep")
     parser.add_argument(
         "--device",
         nargs="+",
@@ -112,6 +115,7 @@ def _parser(prog: str) -> cli.Parser:
     parser.add_argument(
         "--dataset",
         default=datasets.AUTO,
+        metavar="NAME",
         help=f"{datasets.AUTO} or one of {', '.join(datasets.names())}",
     )
     parser.add_argument(
@@ -119,7 +123,12 @@ def _parser(prog: str) -> cli.Parser:
         metavar="NAME",
         help=f"of {', '.join(models.names())} (default: the dataset's)",
     )
-    parser.add_argument("--data-root", type=Path, metavar="DIR", help="as the sweep's")
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="default: DPBENCH_DATA, or a folder in the user's cache",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: results/DATASET-timing")
     parser.add_argument("--json", action="store_true", help="one object on stdout, no table")
     return parser

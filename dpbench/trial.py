@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 from dpbench import plugins
 from dpbench.errors import BadInput
 
 DEFAULT_MODEL = "tutorial-cnn"
 NON_PRIVATE = "non-private"  # the engine of the baseline
+
+# Fields that tell one version of a user's data, model or loss from another; None of built-in ones
+USER_FIELDS = ("data_hash", "model_args", "model_hash", "loss", "loss_hash")
 
 Sampling = Literal["poisson", "shuffle"]
 SAMPLINGS: tuple[Sampling, ...] = get_args(Sampling)
@@ -52,8 +55,14 @@ class Trial:
     gradient (zero-out), so that the number of examples, and with it the batches, stay as they are.
 
     Attributes:
-        dataset: A name from `datasets.names`.
-        model: A name from `models.names`; `tutorial-cnn` is that of the Opacus MNIST tutorial.
+        dataset: A name from `datasets.names`, or that of a user's dataset, such as `mine.py:load`.
+        data_hash: Of a user's dataset. None for a built-in one.
+        model: A name from `models.names`; `tutorial-cnn` is that of the Opacus MNIST tutorial. Of a
+            user's model its name with its arguments, such as `mine.py:make(width=16)`.
+        model_args: Those arguments as a JSON object; None where there are none.
+        model_hash: Of a user's model: of its sources, or its DPBENCH_VERSION. None for a built-in.
+        loss: Name of a user's loss, such as `mine.py:loss`. None for cross entropy.
+        loss_hash: As `model_hash`, of the loss.
         engine: How the training step is computed: a name from `engines.names`.
         sampling: How batches are drawn. `poisson`: every example joins every batch independently
             with probability batch_size / N. `shuffle`: each epoch cuts a fresh permutation of the
@@ -83,7 +92,12 @@ class Trial:
     """
 
     dataset: str
+    data_hash: str | None = None
     model: str = DEFAULT_MODEL
+    model_args: str | None = None
+    model_hash: str | None = None
+    loss: str | None = None
+    loss_hash: str | None = None
     engine: str
     sampling: Sampling = "poisson"
     noise_multiplier: float | None
@@ -174,6 +188,8 @@ class Trial:
         parts: list[str] = [self.engine]
         if self.model != DEFAULT_MODEL:
             parts.append(self.model)
+        if self.loss is not None:
+            parts.append(self.loss)
         if self.private:
             parts.append(f"noise {self.noise_multiplier:g} clip {self.max_grad_norm:g}")
         parts.append(f"batch {self.batch_size} lr {self.learning_rate:g}")
@@ -291,14 +307,34 @@ class Workload:
     """The task whose step is timed, whatever the engine.
 
     Attributes:
-        dataset: A name from `datasets.names`.
-        model: A name from `models.names`.
+        dataset: As `Trial.dataset`.
+        model: As `Trial.model`.
         batch_size: Expected size of the Poisson batches.
+        data_hash: As `Trial.data_hash`; the following, too, are those of a trial.
+        model_args: As `Trial.model_args`.
+        model_hash: As `Trial.model_hash`.
+        loss: As `Trial.loss`.
+        loss_hash: As `Trial.loss_hash`.
     """
 
     dataset: str
     model: str
     batch_size: int
+    data_hash: str | None = None
+    model_args: str | None = None
+    model_hash: str | None = None
+    loss: str | None = None
+    loss_hash: str | None = None
+
+    @classmethod
+    def of(cls, trial: Trial, batch_size: int | None = None) -> Self:
+        """The task of the trial's steps, at its batch size or another."""
+        return cls(
+            dataset=trial.dataset,
+            model=trial.model,
+            batch_size=batch_size or trial.batch_size,
+            **{name: getattr(trial, name) for name in USER_FIELDS},
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,8 +342,13 @@ class StepTiming:
     """One timed block of an engine's steps beside one of the non-private step.
 
     Attributes:
-        dataset: Whose images were trained on.
+        dataset: Whose examples were trained on.
         model: The network.
+        data_hash: As `Trial.data_hash`; the following, too, are those of a trial.
+        model_args: As `Trial.model_args`.
+        model_hash: As `Trial.model_hash`.
+        loss: As `Trial.loss`.
+        loss_hash: As `Trial.loss_hash`.
         engine: How the step was computed; or the tutorial's loop, its loader included.
         batch_size: Expected size of the Poisson batches; engines and baseline saw the same ones.
         pair: From 0.
@@ -328,6 +369,11 @@ class StepTiming:
 
     dataset: str
     model: str
+    data_hash: str | None = None
+    model_args: str | None = None
+    model_hash: str | None = None
+    loss: str | None = None
+    loss_hash: str | None = None
     engine: str
     batch_size: int
     pair: int

@@ -11,6 +11,9 @@ from types import TracebackType
 from typing import Self
 
 TESTS = Path(__file__).parent
+SMALL = tuple(
+    "--dataset digits --noise-multiplier 1 --max-grad-norm 1 --batch-size 64 --no-baseline".split()
+)
 START_SECONDS = 300  # on a busy machine processes take minutes to start
 
 
@@ -99,9 +102,8 @@ def wait_for(happened: object, seconds: float = START_SECONDS) -> None:
 @contextmanager
 def sweep(out: Path, *flags: str) -> Iterator[subprocess.Popen[str]]:
     """`python -m dpbench.sweep` of small trials, running; it is gone when the context ends."""
-    grid = "--dataset digits --noise-multiplier 1 --max-grad-norm 1 --batch-size 64 --no-baseline"
     with subprocess.Popen(
-        [sys.executable, "-m", "dpbench.sweep", *grid.split(), "--out", str(out), *flags],
+        [sys.executable, "-m", "dpbench.sweep", *SMALL, "--out", str(out), *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

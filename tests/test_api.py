@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import here
 import pandas as pd
 import pytest
 from factories import ROOT
@@ -19,7 +20,7 @@ QUICK = ROOT / "results" / "mnist-quick"
 SCRIPT = """
 import dpbench
 grid = dpbench.Grid(noise_multiplier=[1.0, 2.0], max_grad_norm=1, batch_size=256, epochs=1)
-frame = dpbench.run_sweep(grid, dataset="digits", out="mine", timings=False, jobs=2, device="cpu")
+frame = dpbench.run_sweep(grid, dataset="digits", out="mine", timings=False, jobs=1, device="cpu")
 print("rows", len(frame), frame["status"].unique().tolist())
 """
 
@@ -43,25 +44,30 @@ def test_a_script_without_a_guard_sweeps_once_and_again_only_what_is_missing(
     done = run("script.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "rows 4 ['ok']\n"  # two private trials and the baseline's two rates
-    assert "[4/4 trials, 0 failed" in done.stderr
+    assert "[4/4 trials, 0 failed, 4/4 epochs (100 %)" in done.stderr
     (record,) = history.read(tmp_path / "mine")
     assert record.command == (
         "dpbench.run_sweep(Grid(noise_multiplier=[1.0, 2.0], max_grad_norm=1.0, batch_size=256, "
-        "epochs=1), dataset='digits', out='mine', device='cpu', jobs=2, timings=False)"
+        "epochs=1), dataset='digits', out='mine', device='cpu', jobs=1, timings=False)"
     )
     assert "dpbench.run_sweep(Grid(" in (tmp_path / "mine" / "report.html").read_text()
-    again = run("-", cwd=tmp_path, stdin=SCRIPT)  # from stdin, which no process could read twice
+    more = SCRIPT.replace("[1.0, 2.0]", "[1.0, 2.0, 3.0]")
+    again = run("-", cwd=tmp_path, stdin=more)  # from stdin, which no process could read twice
     assert again.returncode == 0, again.stderr
-    assert again.stdout == done.stdout
-    assert "4 of them done before: 0 to run" in again.stderr
+    assert again.stdout == "rows 5 ['ok']\n"
+    assert "5 trials on digits, 4 of them done before: 1 to run" in again.stderr
 
 
-def test_a_sweep_from_stdin_runs_its_trials(tmp_path: Path) -> None:
-    script = SCRIPT.replace('out="mine"', "out='other', progress=False").replace("[1.0, 2.0]", "3")
-    done = run("-", cwd=tmp_path, stdin=script)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "rows 3 ['ok']\n"
-    assert done.stderr == ""
+def test_without_progress_a_sweep_says_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    grid = dpbench.Grid(noise_multiplier=[3], max_grad_norm=[1], batch_size=[256], epochs=1)
+    with here.trials_here(), here.blank_figures():
+        frame = dpbench.run_sweep(
+            grid, dataset="digits", out=tmp_path, timings=False, device="cpu", progress=False
+        )
+    assert frame["status"].tolist() == ["ok"] * 3
+    assert capfd.readouterr() == ("", "")
 
 
 def test_bad_arguments_raise_bad_input(tmp_path: Path) -> None:

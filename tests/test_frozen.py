@@ -13,6 +13,7 @@ from factories import ROOT, make_trial
 from dpbench import engines, report
 from dpbench.datasets import Data
 from dpbench.training import loop
+from dpbench.trial import USER_FIELDS
 
 QUICK = ROOT / "results" / "mnist-quick"
 
@@ -46,5 +47,5 @@ def test_the_figures_numbers_of_a_committed_store(tmp_path: Path) -> None:
     for name, frame in before.items():
         drawn = pd.read_csv(root / f"{name}.csv")
         later = drawn[list(set(drawn.columns) - set(frame.columns))]
-        assert set(later.columns) <= {"optimizer", "clipping"}
+        assert set(later.columns) <= {"optimizer", "clipping", *USER_FIELDS}
         pd.testing.assert_frame_equal(drawn[list(frame.columns)], frame, rtol=1e-9)

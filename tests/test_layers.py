@@ -9,7 +9,11 @@ PACKAGE = Path(dpbench.__file__).parent
 
 # From the commands down to the nouns; a package imports only packages on lower lines.
 LAYERS = (
-    ("__main__", "audit", "compact", "compare", "epsilon", "report", "sweep", "timing"),
+    (
+        "__main__",
+        *("audit", "check", "compact", "compare", "epsilon", "report", "results", "sweep"),
+        "timing",
+    ),
     ("execution",),
     ("auditing", "reporting"),
     ("measurement",),
@@ -17,10 +21,12 @@ LAYERS = (
     ("engines",),
     ("clipping", "models", "optimizers"),
     ("cli", "store"),
+    ("command_parser",),
     ("datasets", "privacy", "processes"),
-    ("console", "strings"),
+    ("user_code",),
+    ("completion", "console", "flag_names", "strings"),
     ("trial",),
-    ("plugins",),
+    ("number_lists", "plugins"),
     ("errors",),
 )
 LAYER_OF = {package: index for index, packages in enumerate(LAYERS) for package in packages}

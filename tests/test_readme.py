@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import stores
-from factories import ROOT
+from factories import ROOT, TESTS
 
 import dpbench
 from bench import efficiency, launches
@@ -189,13 +189,16 @@ def test_each_example_of_a_plug_in_is_one_file(tmp_path: Path) -> None:
         assert not (tmp_path / path).exists()
         (tmp_path / path).write_text(content, encoding="utf-8")
     command = (
-        "sweep --dataset stripes --optimizer rmsprop --clipping half --device cpu --no-timing "
-        "--out mine"
+        "--dataset stripes --optimizer rmsprop --clipping half --device cpu --no-timing --out mine"
+    )
+    code = (
+        "import sys; import here; from dpbench import sweep\n"
+        "with here.trials_here(): sys.exit(sweep.main(sys.argv[1:]))"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "dpbench", *command.split()],
+        [sys.executable, "-c", code, *command.split()],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(TESTS)])},
         capture_output=True,
         text=True,
         check=False,

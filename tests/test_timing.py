@@ -2,14 +2,12 @@
 
 import html
 import json
-import os
 import shlex
-import subprocess
-import sys
 from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import here
 import pandas as pd
 import pytest
 from factories import make_trial
@@ -22,20 +20,9 @@ from dpbench.trial import StepTiming, Workload
 QUICK = "--dataset digits --batch-size 64 --processes 2 --pairs 3 --device cpu".split()
 
 
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    clean = {k: v for k, v in os.environ.items() if k != "DPBENCH_DATA"}
-    return subprocess.run(
-        [sys.executable, "-m", "dpbench.timing", *arguments],
-        cwd=cwd,
-        env=clean,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_one_object_and_the_raw_times_in_a_store(tmp_path: Path) -> None:
-    done = run(*QUICK, "--engine", "opacus-hooks", "non-private", "--json", cwd=tmp_path)
+    typed = [*QUICK, "--engine", "opacus-hooks", "non-private", "--json"]
+    done = here.run(timing.main, *typed, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["schema_version"] == store.SCHEMA_VERSION

@@ -5,7 +5,8 @@
 
 from pathlib import Path
 
-from dpbench import plugins
+from dpbench import plugins, user_code
+from dpbench.datasets import user_data
 from dpbench.datasets.data import Data
 from dpbench.datasets.dataset_spec import DatasetSpec
 from dpbench.errors import BadInput
@@ -15,6 +16,7 @@ __all__ = [
     "DEFAULT",
     "Data",
     "DatasetSpec",
+    "data_hash",
     "names",
     "present",
     "sample_rate",
@@ -37,11 +39,21 @@ def names() -> tuple[str, ...]:
 def spec(dataset: str) -> DatasetSpec:
     """The dataset's spec.
 
+    Args:
+        dataset: A built-in name, or that of a user's dataset that this process knows.
+
     Raises:
         BadInput: There is no such dataset.
     """
+    if user_code.is_reference(dataset):
+        return user_data.known(dataset).spec
     found: DatasetSpec = plugins.spec("datasets", dataset)
     return found
+
+
+def data_hash(dataset: str) -> str | None:
+    """Of a user's dataset, that of its tensors; None of a built-in one."""
+    return user_data.known(dataset).hash if user_code.is_reference(dataset) else None
 
 
 def stand_in(dataset: str) -> str | None:
@@ -72,8 +84,8 @@ def train_examples(dataset: str, validation_examples: int = 0) -> int:
     every = spec(dataset).train_examples
     if validation_examples >= every:
         raise BadInput(
-            f"Expected validation_examples={validation_examples} < {every:,}, the size of "
-            f"{dataset}'s training set."
+            f"Expected validation_examples={validation_examples} < {every:,}, the size of the "
+            f"training set of {dataset}; 10% holds out a tenth of any."
         )
     return every - validation_examples
 

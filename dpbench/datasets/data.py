@@ -34,7 +34,14 @@ class Data:
 
     def __post_init__(self) -> None:
         for name in ("train", "test", "validation"):
-            inputs, targets = getattr(self, name) or ((), ())
+            examples = getattr(self, name)
+            if not isinstance(examples, tuple | list):
+                continue  # a map-style Dataset, or None
+            if len(examples) != 2:
+                raise BadInput(
+                    f"Expected {name} to be (inputs, targets), not {len(examples)} values."
+                )
+            inputs, targets = examples
             if len(inputs) != len(targets):
                 raise BadInput(
                     f"Expected {name} to have as many inputs as targets, not {len(inputs):,} and "

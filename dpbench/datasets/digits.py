@@ -1,6 +1,10 @@
 """scikit-learn's handwritten digits, enlarged to MNIST's 28 x 28 pixels. They need no download."""
 
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from dpbench.datasets.dataset_spec import DatasetSpec
 from dpbench.datasets.embedded import Embedded
@@ -15,12 +19,26 @@ def _examples() -> "tuple[Tensor, Tensor]":
     """Uint8 [N, 1, 28, 28] and int64 [N]."""
     import torch
     import torch.nn.functional as F
-    from sklearn.datasets import load_digits
 
-    images, labels = load_digits(return_X_y=True)  # 8 x 8 grey levels from 0 to 16
-    small = torch.from_numpy(images).float().view(-1, 1, 8, 8) * (255 / 16)
+    rows = torch.from_numpy(_rows())  # [N, 65]
+    small = rows[:, :64].float().view(-1, 1, 8, 8) * (255 / 16)  # grey levels from 0 to 16
     large = F.interpolate(small, size=(28, 28), mode="bilinear").round().to(torch.uint8)
-    return large, torch.from_numpy(labels).long()
+    return large, rows[:, 64].long()
+
+
+def _rows() -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
+    """64 pixels and a label a row: the file that `sklearn.datasets.load_digits` reads.
+
+    Importing sklearn for it takes each worker a second.
+
+    Raises:
+        OSError: scikit-learn is not there, or keeps the digits elsewhere.
+    """
+    package = find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise FileNotFoundError("scikit-learn is not installed")
+    file = Path(package.origin).with_name("datasets") / "data" / "digits.csv.gz"
+    return np.loadtxt(file, delimiter=",")
 
 
 SPEC = DatasetSpec(

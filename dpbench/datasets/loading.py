@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpbench import datasets
+from dpbench import datasets, user_code
+from dpbench.datasets import user_data
 from dpbench.datasets.data import Data
 from dpbench.datasets.dataset_spec import DatasetSpec, Shape
 from dpbench.errors import BadInput
 
 
-@cache
 def load(dataset: str, data_root: Path, device: str, validation_examples: int = 0) -> Data:
     """The dataset on the device; read once per process.
 
@@ -26,14 +26,38 @@ def load(dataset: str, data_root: Path, device: str, validation_examples: int = 
     Raises:
         BadInput: The dataset is not there and cannot be had, or its files cannot be read.
     """
+    own = user_data.known(dataset) if user_code.is_reference(dataset) else None
+    return _load(dataset, own, data_root, device, validation_examples)
+
+
+@cache
+def _load(
+    dataset: str,
+    own: user_data.UserDataset | None,
+    data_root: Path,
+    device: str,
+    validation_examples: int,
+) -> Data:
     if validation_examples:
-        return _hold_out(load(dataset, data_root, device), validation_examples)
+        return _hold_out(_load(dataset, own, data_root, device, 0), validation_examples)
+    if own is not None:
+        return _on(device, user_data.as_known(own, user_data.load(own.code, data_root)))
     train, test = _read(dataset, data_root)
     return Data(
         train=(train[0].to(device), train[1].to(device)),
         test=(test[0].to(device), test[1].to(device)),
         prepare=normalising(datasets.spec(dataset), device),
     )
+
+
+def _on(device: str, data: Data) -> Data:
+    """The user's data on the device."""
+    moved = {
+        part: (examples[0].to(device), examples[1].to(device))
+        for part in user_data.PARTS
+        if (examples := getattr(data, part)) is not None
+    }
+    return Data(**moved, prepare=data.prepare)
 
 
 def random(dataset: str, examples: int, device: str) -> Data:

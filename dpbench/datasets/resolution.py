@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from dpbench import console, datasets
+from dpbench import console, datasets, plugins, user_code
+from dpbench.datasets import user_data
 from dpbench.errors import BadInput
 
 
@@ -16,19 +17,28 @@ def data_root(folder: Path | None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dpbench"
 
 
-def dataset(name: str, data_root: Path, *, dry_run: bool = False) -> str:
+def dataset(
+    name: str, data_root: Path, *, dry_run: bool = False, folder: Path | None = None
+) -> str:
     """The dataset's name; `auto` is the default one, or its stand-in where it cannot be had.
+
+    A user's dataset is loaded and checked.
 
     The fallback is announced on stderr.
 
     Args:
-        name: A dataset, or `auto`.
+        name: A dataset, in any case and with or without dashes, `auto`, or a function of the
+            user's.
         data_root: Where its files are.
         dry_run: Do not download anything; `auto` is then the default one.
+        folder: That the path of a user's function starts from; None for the current one.
 
     Raises:
         BadInput: There is no such dataset.
     """
+    if user_code.is_reference(name):
+        return user_data.introduce(name, data_root, folder).code.name
+    name = plugins.known_name(name, [datasets.AUTO, *datasets.names()])
     if name != datasets.AUTO:
         datasets.spec(name)
         return name

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dpbench import plugins
 from dpbench.errors import BadInput
-from dpbench.trial import TIMED_STEP, Trial, Workload
+from dpbench.trial import TIMED_STEP, USER_FIELDS, Trial, Workload
 
 if TYPE_CHECKING:
     import torch
@@ -123,6 +123,7 @@ def timing_trial(engine: str, workload: Workload) -> Trial:
     """A trial for timing: its steps are those of TIMED_STEP and stay near the same weights."""
     private = spec(engine).private
     return Trial(
+        **{name: getattr(workload, name) for name in USER_FIELDS},
         dataset=workload.dataset,
         model=workload.model,
         engine=engine,

@@ -14,14 +14,19 @@ from dpbench.engines import MemoryFormat
 
 
 def arrange(model: nn.Module, memory_format: MemoryFormat) -> None:
-    """Puts the model's weights, and so its activations, into the format; in place."""
+    """Puts the model's weights, and so its activations, into the format; in place.
+
+    Weights that are not those of two-dimensional convolutions have no such format.
+    """
     if memory_format == "contiguous":
         return
-    model.to(memory_format=torch.channels_last)
+    for weight in model.parameters():
+        if weight.dim() == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
     for layer in model.modules():
         if isinstance(layer, nn.Flatten):
             layer.register_forward_pre_hook(_return_channels_last)
-        if isinstance(layer, nn.Conv2d) and memory_format == "mixed":
+        if type(layer) is nn.Conv2d and memory_format == "mixed":  # of others it copies the hooks
             layer.register_full_backward_pre_hook(_make_contiguous)
 
 

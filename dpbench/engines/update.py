@@ -1,6 +1,6 @@
 """What our own engines do with gradients: norms, sums, noise, the mean, an optimizer's step."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,33 +19,50 @@ class Update:
 
     def __init__(self, parameters: Iterable[nn.Parameter], trial: Trial) -> None:
         self._parameters = list(parameters)
-        self._optimizer = optimizers.spec(trial.optimizer).build(self._parameters, trial)
-        # A step along no gradient makes the optimizer's state, which is then set back to zero. So
-        # the state has its final memory from the start, as a CUDA graph needs.
-        self.step([torch.zeros_like(each) for each in self._parameters])
-        for each in self._tensors():
-            each.zero_()
+        spec = optimizers.spec(trial.optimizer)
+        if spec.direct is not None:
+            self._take, self._changed = spec.direct(self._parameters, trial)
+        else:
+            self._take, self._changed = _by_optimizer(
+                self._parameters, spec.build(self._parameters, trial)
+            )
 
     @property
     def state(self) -> list[Tensor]:
         """The tensors that a step changes: the weights, and the optimizer's state."""
-        return [each.detach() for each in self._parameters] + self._tensors()
+        return [each.detach() for each in self._parameters] + self._changed
 
     def step(self, gradients: Iterable[Tensor]) -> None:
         """Takes a step along gradients of the parameters' shapes."""
-        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+        self._take(list(gradients))
+
+
+def _by_optimizer(
+    parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer
+) -> tuple[Callable[[list[Tensor]], None], list[Tensor]]:
+    """The optimizer's step as a function of the gradients, and the state that it changes.
+
+    A step along no gradient makes the state, which is then set back to zero. So it has its final
+    memory from the start, as a CUDA graph needs.
+    """
+
+    def step(gradients: list[Tensor]) -> None:
+        for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
-        self._optimizer.step()
-        for parameter in self._parameters:
+        optimizer.step()
+        for parameter in parameters:
             parameter.grad = None
 
-    def _tensors(self) -> list[Tensor]:
-        return [
-            value
-            for parameter in self._parameters
-            for value in self._optimizer.state[parameter].values()
-            if isinstance(value, Tensor)
-        ]
+    step([torch.zeros_like(each) for each in parameters])
+    state = [
+        value
+        for parameter in parameters
+        for value in optimizer.state[parameter].values()
+        if isinstance(value, Tensor)
+    ]
+    for each in state:
+        each.zero_()
+    return step, state
 
 
 def add_up(sums: list[Tensor], part: list[Tensor]) -> list[Tensor]:

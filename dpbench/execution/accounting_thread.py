@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from dpbench import datasets
 from dpbench.execution.schedule import Row
@@ -11,11 +12,22 @@ from dpbench.processes import signals
 from dpbench.trial import Trial
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accounting:
+    """What the thread has computed, and computes.
+
+    Attributes:
+        rows: A trial's rows with their epsilons; waits for them.
+        known: Whether those of a row's trial are computed already.
+    """
+
+    rows: Callable[[Sequence[Row]], list[Row]]
+    known: Callable[[Row], bool]
+
+
 @contextmanager
-def accounting_thread(
-    trials: Sequence[Trial],
-) -> Iterator[Callable[[Sequence[Row]], list[Row]]]:
-    """Yields a function that adds the epsilons to a trial's rows.
+def accounting_thread(trials: Sequence[Trial]) -> Iterator[Accounting]:
+    """Yields what adds the epsilons to trials' rows.
 
     A thread computes them while the trials train, once for each noise, sample rate and number of
     steps, in the order in which the trials start.
@@ -36,7 +48,7 @@ def accounting_thread(
             return [dict(row) | accounting.columns(row) for row in rows]
 
         try:
-            yield accounted
+            yield Accounting(rows=accounted, known=lambda row: by_id[row["trial_id"]].done())
         finally:
             ended.set()
             thread.shutdown(cancel_futures=True)

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from dpbench import plugins
+from dpbench import flag_names, number_lists, plugins, user_code
 from dpbench.errors import BadInput
+from dpbench.execution import arguments
 
-Kind = type[float] | type[int] | type[str] | type[bool]
+Kind = type[float] | type[int] | type[str] | type[bool] | type[dict[str, Any]]  # axes by name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +22,9 @@ class Axis:
         help: For `--help`.
         flags: On the command line.
         choices: Of a name; empty where any is allowed.
+        references: Whether a function of the user's may be named, too.
         default: Of the field; None where it depends on the dataset or the batch size.
+        share: Whether a share of the training examples, `10%` or 0.1, stands for their number.
     """
 
     name: str
@@ -31,19 +34,42 @@ class Axis:
     flags: tuple[str, ...]
     choices: tuple[str, ...]
     default: Any
+    references: bool = False
+    share: bool = False
+
+    @property
+    def keys(self) -> dict[str, bool]:
+        """The keys of a sweep file that name the axis; whether each says the opposite of it."""
+        aliases = (each for flag in self.flags for each in flag_names.ALIASES.get(flag, ()))
+        named = {flag_names.key(flag): False for flag in (*self.flags, *aliases)}
+        if self.default is True:  # its flags switch it off
+            named = dict.fromkeys(named, True)
+        return named | {self.name: False}
 
     def parsed(self, value: Any) -> Any:
         """The value of the field from that of a caller, a flag or a key; one stands for a list.
+
+        Text holds numbers as they are typed (see `number_lists`), or names with commas between
+        them. A name with `:` is a reference, and stays as it is.
 
         Raises:
             BadInput: A value is of the wrong type, no choice or repeated, or there is none.
         """
         if hasattr(value, "tolist"):  # numpy's arrays and scalars
             value = value.tolist()
-        if not self.many:
-            return self._checked(value)
+        if self.kind is dict:
+            return arguments.parsed(self.name, value)
         several = isinstance(value, Iterable) and not isinstance(value, str | Mapping)
-        values = tuple(map(self._checked, value if several else [value]))
+        typed = [one for each in (value if several else [value]) for one in self._typed(each)]
+        if not self.many:
+            if len(typed) != 1:
+                shown = ", ".join(map(str, typed)) or "none"
+                raise BadInput(
+                    f"Expected one value of {self.name}, not {shown}: for several, give each a "
+                    "[[grid]] table of a sweep file."
+                )
+            return self._checked(typed[0])
+        values = tuple(map(self._checked, typed))
         if not values:
             raise BadInput(f"Expected {self.name} to hold at least one value, not [].")
         for index, each in enumerate(values):
@@ -51,15 +77,32 @@ class Axis:
                 raise BadInput(f"Expected each {self.name} once, not {each!r} twice.")
         return values
 
+    def _typed(self, value: Any) -> Iterable[Any]:
+        """The values in a text; any other value as it is."""
+        if not isinstance(value, str) or self.kind is bool:
+            return [value]
+        if self.kind is str:
+            return [value] if ":" in value else value.split(",")
+        if self.share and value.endswith("%"):
+            return [each / 100 for each in number_lists.parsed(self.name, value[:-1], float)]
+        kind = float if self.share and "." in value else self.kind
+        assert kind is float or kind is int
+        return number_lists.parsed(self.name, value, kind)
+
     def _checked(self, value: Any) -> Any:
         if self.kind is bool:
             if not isinstance(value, bool):
                 raise BadInput(f"Expected {self.name}={value!r} to be true or false.")
             return value
         if self.kind is str:
-            if value not in self.choices:
+            if self.references and isinstance(value, str) and user_code.is_reference(value):
+                return value
+            known = plugins.known_name(str(value), self.choices)
+            if known not in self.choices:
                 remedy = plugins.nearest(str(value), self.choices)
                 raise BadInput(f"Unknown {self.name} {value!r}: {remedy}")
+            return known
+        if self.share and isinstance(value, float) and 0 < value < 1:
             return value
         whole = self.kind is int
         if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
@@ -76,6 +119,8 @@ def axis(
     default: Any = None,
     flags: tuple[str, ...] = (),
     choices: Sequence[str] = (),
+    references: bool = False,
+    share: bool = False,
 ) -> Any:
     """A dataclass field with what `axes` reads.
 
@@ -87,6 +132,8 @@ def axis(
         flags: If not the field's name with dashes, or, where a switch is on by default,
             `--no-` and that.
         choices: Of a name.
+        references: Whether a function of the user's may be named, too.
+        share: As `Axis.share`.
     """
     metadata = {
         "kind": kind,
@@ -94,6 +141,8 @@ def axis(
         "many": many,
         "flags": flags,
         "choices": tuple(choices),
+        "references": references,
+        "share": share,
     }
     return field(default=default, metadata=metadata)
 

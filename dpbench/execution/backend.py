@@ -1,11 +1,12 @@
 """Where trials run: `LocalBackend` on this machine, `DaskBackend` on a cluster."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from dpbench.execution.schedule import Claims, Row
+from dpbench.execution.user_work import NONE, UserWork
 from dpbench.trial import Trial, Workload
 
 
@@ -30,6 +31,7 @@ class Workers:
         trial_timeout_seconds: For each trial; None for no limit.
         others: Trials that other processes run on this machine at the same time.
         stack: Most trials that are trained at once as one model.
+        user: The user's data and models that trials name.
     """
 
     data_root: Path
@@ -40,6 +42,7 @@ class Workers:
     trial_timeout_seconds: float | None = None
     others: int = 0
     stack: int = 1
+    user: UserWork = NONE
 
     @property
     def count(self) -> int:
@@ -61,7 +64,9 @@ class Backend(Protocol):
     def __str__(self) -> str:
         """How many trials at a time, and where; for a reader."""
 
-    def run(self, trials: Sequence[Trial], claims: Claims) -> Generator[list[Row]]:
+    def run(
+        self, trials: Sequence[Trial], claims: Claims, on_row: Callable[[Row], None]
+    ) -> Generator[list[Row]]:
         """Runs the trials; yields the rows of each as it ends, in no fixed order.
 
         A trial that fails yields the rows of its whole epochs and one that says why. A trial whose
@@ -72,6 +77,8 @@ class Backend(Protocol):
             trials: What to run.
             claims: Says which of them other sweeps run. A trial is released when the next rows are
                 requested: by then the caller has written its rows.
+            on_row: Called with a row as its epoch ends. A cluster sends the rows of a trial when it
+                has ended, and calls nothing.
         """
 
     def conditions(self) -> Mapping[str, object]:

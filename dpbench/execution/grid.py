@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from dpbench import clipping, datasets, engines, models, optimizers
+from dpbench import clipping, datasets, engines, models, optimizers, user_code
 from dpbench.errors import BadInput
 from dpbench.execution.axes import Axis, axes, axis
+from dpbench.models import user_models
 from dpbench.trial import NON_PRIVATE, SAMPLINGS, Sampling, Trial
 
 AUTO = "auto"  # the fastest engine that can train a trial
@@ -30,25 +31,34 @@ class Grid:
     at the same learning rates.
 
     Raises:
-        BadInput: An axis is empty, repeats a value or has one of the wrong type, or
-            noise_multiplier and target_epsilon are both given.
+        BadInput: An axis is empty, repeats a value or has one of the wrong type, max_grad_norm is
+            infinite, or noise_multiplier and target_epsilon are both given.
     """
 
     noise_multiplier: Sequence[float] | None = axis(
-        float, "noise over clipping norm; 0 clips without noise"
+        float, "noise over clipping norm (default: the dataset's)"
     )
     target_epsilon: Sequence[float] | None = axis(
-        float, "instead of the noise multiplier, which is solved for"
+        float, "instead: solve for the noise (default: none)"
     )
-    max_grad_norm: Sequence[float] | None = axis(float, "clipping norm of an example's gradient")
-    batch_size: Sequence[int] | None = axis(int, "expected size of Poisson batches")
+    max_grad_norm: Sequence[float] | None = axis(
+        float, "of an example's gradient (default: the dataset's)"
+    )
+    batch_size: Sequence[int] | None = axis(
+        int, "expected, of Poisson batches (default: the dataset's)"
+    )
     learning_rate: Sequence[float] | None = axis(float, "default: grows with the batch size")
     momentum: Sequence[float] = axis(float, "of SGD (default: 0)", default=(0.0,))
     seed: Sequence[int] = axis(int, "default: 0", default=(0,), flags=("--seeds", "--seed"))
     model: Sequence[str] | None = axis(
         str,
-        f"what is trained, of {', '.join(models.names())} (default: the dataset's)",
+        f"what is trained, of {', '.join(models.names())}, or a function of yours, FILE.py:make or "
+        "package.module:make (default: the dataset's)",
         choices=models.names(),
+        references=True,
+    )
+    model_args: Mapping[str, Sequence[Any]] | None = axis(
+        dict, "arguments of your functions, each with one or more values: width=16,32 depth=2"
     )
     optimizer: Sequence[str] = axis(
         str,
@@ -76,14 +86,15 @@ class Grid:
         default=("poisson",),
         choices=SAMPLINGS,
     )
-    epochs: int | None = axis(int, "of each trial", many=False)
+    epochs: int | None = axis(int, "of each trial (default: the dataset's)", many=False)
     delta: float = axis(float, "of (epsilon, delta)-DP (default: 1e-5)", many=False, default=1e-5)
-    validation_examples: int = axis(
+    validation_examples: float = axis(
         int,
-        "training examples to hold out and choose by (default: 0)",
+        "held out to choose by: 5000, 10% or 0.1 (default: 0)",
         many=False,
         default=0,
-        flags=("--validation-examples", "--validation"),
+        flags=("--validation", "--validation-examples"),
+        share=True,
     )
     baseline: bool = axis(
         bool, "leave out the non-private trials of each batch size", many=False, default=True
@@ -108,9 +119,18 @@ class Grid:
             if value is not None or each.default is not None:
                 object.__setattr__(self, each.name, each.parsed(value))
         if self.noise_multiplier is not None and self.target_epsilon is not None:
-            raise BadInput("Expected noise_multiplier or target_epsilon, and both is given.")
+            raise BadInput(
+                "Expected noise_multiplier or target_epsilon, not both: the noise is solved for "
+                "where an epsilon is the target."
+            )
         if self.validation_examples < 0:
             raise BadInput(f"Expected validation_examples={self.validation_examples} >= 0.")
+        if math.inf in (self.max_grad_norm or ()):
+            raise BadInput(
+                "Expected max_grad_norm=inf to be finite: without clipping no noise hides an "
+                "example. Choose a norm that no gradient exceeds, such as 1e6, with "
+                "noise_multiplier 0, or train without privacy (engine non-private)."
+            )
 
     def __repr__(self) -> str:
         values = ((each.name, each.default, getattr(self, each.name)) for each in fields(self))
@@ -118,12 +138,19 @@ class Grid:
         return f"Grid({', '.join(given)})"
 
     def with_defaults(self, dataset: str) -> "Grid":
-        """The grid with the values of the dataset's default sweep where it has none."""
+        """The grid with the values of the dataset's default sweep where it has none.
+
+        A share of the training examples that is held out becomes their number.
+        """
         missing = {
             name: value for name, value in defaults(dataset).items() if getattr(self, name) is None
         }
         if self.target_epsilon is not None:
             missing.pop("noise_multiplier", None)
+        held_out = self.validation_examples
+        if 0 < held_out < 1:
+            examples = held_out * datasets.train_examples(dataset)
+            missing["validation_examples"] = max(1, round(examples))
         return replace(self, **missing)
 
 
@@ -183,10 +210,10 @@ def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
     assert grid.batch_size is not None
     assert grid.max_grad_norm is not None
     assert grid.epochs is not None
-    every_model = grid.model or (datasets.spec(dataset).model,)
-    for model in every_model:
-        models.refuse(model, dataset)
-    for model, sampling, batch_size, optimizer, momentum, seed in itertools.product(
+    every_model = list(_models(grid, dataset))
+    for of_model in every_model:
+        models.refuse(of_model["model"], dataset)
+    for of_model, sampling, batch_size, optimizer, momentum, seed in itertools.product(
         every_model,
         grid.sampling,
         grid.batch_size,
@@ -197,13 +224,14 @@ def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
         shared = functools.partial(
             _trial,
             dataset=dataset,
-            model=model,
+            data_hash=datasets.data_hash(dataset),
+            **of_model,
             sampling=sampling,
             batch_size=batch_size,
             optimizer=optimizer,
             momentum=momentum,
             epochs=grid.epochs,
-            validation_examples=grid.validation_examples or None,
+            validation_examples=int(grid.validation_examples) or None,
             seed=seed,
         )
         for engine, learning_rate in _baselines(grid, optimizer, batch_size):
@@ -234,6 +262,31 @@ def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
                 delta=grid.delta,
                 noise_source="system" if grid.fresh_noise else None,
             )
+
+
+def _models(grid: Grid, dataset: str) -> Iterable[Mapping[str, Any]]:
+    """The fields of trials that say which model: a product of each function's arguments.
+
+    Raises:
+        BadInput: There is no such function, or it does not take the arguments.
+    """
+    default = datasets.spec(dataset).model
+    names = grid.model or ((default,) if default else ())
+    if not names:
+        raise BadInput(
+            f"Expected a model for dataset={dataset}, which has none by default: give --model."
+        )
+    given = grid.model_args or {}
+    if given and not any(map(user_code.is_reference, names)):
+        raise BadInput(
+            f"Expected no model_args for {', '.join(names)}: built-in models take no arguments."
+        )
+    for name in names:
+        if not user_code.is_reference(name):
+            yield {"model": name}
+            continue
+        for values in itertools.product(*given.values()):
+            yield user_models.introduce(name, dict(zip(given, values, strict=True))).fields
 
 
 def _trial(*, engine: str, noise_multiplier: float | None, **fields: Any) -> Trial:
@@ -279,7 +332,7 @@ def _noise_multipliers(
     from dpbench.privacy import calibration  # takes a second to import
 
     assert grid.epochs is not None
-    held_out = grid.validation_examples
+    held_out = int(grid.validation_examples)
     return clip_only + [
         calibration.noise_multiplier_for(
             target_epsilon=target_epsilon,

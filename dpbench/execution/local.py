@@ -33,9 +33,11 @@ class LocalBackend:
     def __str__(self) -> str:
         return f"{self.workers.count} at a time, on {', '.join(self.workers.devices)}"
 
-    def run(self, trials: Sequence[Trial], claims: Claims) -> Generator[list[Row]]:
+    def run(
+        self, trials: Sequence[Trial], claims: Claims, on_row: Callable[[Row], None]
+    ) -> Generator[list[Row]]:
         """As `Backend.run`."""
-        return run(trials, self.workers, claims)
+        return run(trials, self.workers, claims, on_row)
 
     def conditions(self) -> Mapping[str, object]:
         """As `Backend.conditions`."""
@@ -47,12 +49,15 @@ class LocalBackend:
 
 
 def run(
-    trials: Sequence[Trial], workers: Workers, claims: Claims | None = None
+    trials: Sequence[Trial],
+    workers: Workers,
+    claims: Claims | None = None,
+    on_row: Callable[[Row], None] = lambda _: None,
 ) -> Generator[list[Row]]:
     """The rows of each trial as it ends: see `Backend.run`."""
     if trials:
         with worker_pool(workers) as pool:
-            yield from run_in_pool(pool, trials, workers, claims=claims)
+            yield from run_in_pool(pool, trials, workers, claims=claims, on_row=on_row)
 
 
 def worker_pool(workers: Workers) -> WorkerPool:
@@ -70,6 +75,7 @@ def run_in_pool(
     claims: Claims | None = None,
     cancelled: Callable[[], bool] | None = None,
     on_refusal: Callable[[BadInput], None] = lambda _: None,
+    on_row: Callable[[Row], None] = lambda _: None,
 ) -> Iterator[list[Row]]:
     """`run` in a pool whose workers may have run other trials before.
 
@@ -80,6 +86,7 @@ def run_in_pool(
         claims: As of `Backend.run`.
         cancelled: As of `Schedule`.
         on_refusal: As of `Schedule`.
+        on_row: As of `Schedule`.
     """
 
     def task(trials: Stack, slot: int, concurrent: int) -> tuple[Any, ...]:
@@ -99,4 +106,5 @@ def run_in_pool(
         on_refusal=on_refusal,
         timeout_seconds=workers.trial_timeout_seconds,
         cancelled=cancelled,
+        on_row=on_row,
     ).run(min(workers.count, len(jobs)))

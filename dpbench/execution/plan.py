@@ -1,6 +1,7 @@
 """What a sweep has to run: the trials and the timings that its store does not hold yet."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple, fields
 from typing import TYPE_CHECKING
 
 from dpbench import engines
@@ -42,10 +43,8 @@ def timed(trials: Sequence[Trial]) -> list[tuple[str, Workload]]:
     batch_sizes = sorted({trial.batch_size for trial in trials})
     found = []
     for model in dict.fromkeys(trial.model for trial in trials):
-        workloads = [
-            Workload(dataset=trials[0].dataset, model=model, batch_size=size)
-            for size in batch_sizes
-        ]
+        first = next(trial for trial in trials if trial.model == model)
+        workloads = [Workload.of(first, size) for size in batch_sizes]
         trained = {trial.engine for trial in trials if trial.model == model}
         found += [
             (engine, workload)
@@ -70,11 +69,19 @@ def untimed(
             threads or versions, does not count.
         conditions: Of each of TIMED_UNDER, or of those that are known.
     """
+    import pandas as pd
+
     known = trial_rows.where(known, {"dataset": trials[0].dataset, **conditions})
-    processes = known.groupby(["engine", "model", "batch_size"])["process"].nunique()
-    done = set(processes.index[processes >= TIMED_PROCESSES])
+    key = ["engine", *(field.name for field in fields(Workload))]
+    # a null is no key that Python finds again
+    texts = known[key].astype(object).where(known[key].notna(), None).assign(of=known["process"])
+    processes = texts.groupby(key, dropna=False)["of"].nunique()
+    done = {
+        tuple(None if pd.isna(each) else each for each in index)
+        for index in processes.index[processes >= TIMED_PROCESSES]
+    }
     return [
         (engine, workload)
         for engine, workload in timed(trials)
-        if (engine, workload.model, workload.batch_size) not in done
+        if (engine, *astuple(workload)) not in done
     ]

@@ -1,43 +1,67 @@
 """What a user sees while trials run: a bar in a terminal or notebook, plain lines elsewhere."""
 
+import os
+import shutil
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
 from tqdm import tqdm
 
 from dpbench import console
+from dpbench.trial import NON_PRIVATE
+
+LINE_SECONDS = 10.0  # at least, between two lines where there is no terminal
+_LEAST_BAR = 6  # columns
 
 
 class Progress:
-    """How many are done and failed, and the time that is left.
+    """How far the work is, how much of it failed, and the time that is left.
 
     Args:
-        count: How many there are to do.
+        count: How many items there are to do.
+        parts: Of all items together, each of which moves the bar: epochs of trials.
         work: What they all cost, in any one unit; the time left is judged by it.
-        what: Their name.
+        what: The items' name.
+        part: The parts' name.
+        answer_at: Epsilons whose best accuracy so far is shown.
         quiet: Whether to show nothing at all.
     """
 
     def __init__(
-        self, count: int, work: float, what: str = "trials", *, quiet: bool = False
+        self,
+        count: int,
+        parts: int,
+        work: float,
+        *,
+        what: str = "trials",
+        part: str = "epochs",
+        answer_at: Sequence[float] = (),
+        quiet: bool = False,
     ) -> None:
-        self._quiet = quiet
-        self._count, self._work, self._what = count, work, what
-        self._done = self._failed = 0
+        self._quiet = quiet or not count
+        self._count, self._parts, self._work = count, parts, work
+        self._what, self._part, self._answer_at = what, part, sorted(answer_at)
+        self._done = self._failed = self._parts_done = 0
         self._work_done = 0.0
-        self._start = time.monotonic()
+        self._best: dict[float | None, float] = {}  # by epsilon; None for the non-private trials
+        self._failure = ""
+        self._start = self._said_at = time.monotonic()
         self._bar: tqdm[Any] | None = None
-        if count and not quiet and (sys.stderr.isatty() or _in_notebook()):
-            bar: tqdm[Any] = _bar_class()(
-                total=work,
-                bar_format="{desc} |{bar}| {percentage:3.0f} % [{elapsed} < {remaining}]",
-                dynamic_ncols=True,
+        self._below: tqdm[Any] | None = None
+        if not self._quiet and (sys.stderr.isatty() or _in_notebook()):
+            bar = _bar_class()
+            width = None if _in_notebook() else _columns()
+            self._bar = bar(
+                total=parts,
+                desc=self._counts(_columns() - _LEAST_BAR),
+                bar_format="{desc}|{bar}|",
+                ncols=width,
             )
-            bar.set_description_str(self._counts())
-            self._bar = bar
+            self._below = bar(total=0, bar_format="{desc}", position=1, leave=False)
 
     def __enter__(self) -> Self:
         return self
@@ -48,37 +72,100 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bar is not None:
-            with suppress(OSError):
-                self._bar.close()
+        if self._bar is None or self._below is None:
+            self._say()
+            return
+        with _terminal():
+            self._below.close()
+            self._bar.close()
 
-    def done(self, line: str, *, work: float, failed: bool) -> None:
-        """Counts one that has ended; `line` says how."""
+    def advance(self, parts: int, *, work: float) -> None:
+        """Counts parts that are done of an item that has not ended yet."""
+        self._parts_done += parts
+        self._work_done += work
+        self._show()
+
+    def done(self, line: str, *, parts: int, work: float, failed: bool) -> None:
+        """Counts an item that has ended, and its remaining parts; `line` says how it ended."""
         self._done += 1
         self._failed += failed
+        self._parts_done += parts
         self._work_done += work
+        if failed:
+            self._failure = line
+        if failed and self._bar is not None:
+            with _terminal():
+                self._bar.write(line, file=sys.stderr)
+        self._show()
+
+    def reached(self, accuracy: float, epsilon: float | None) -> None:
+        """Notes an accuracy, and the epsilon spent for it; None of a non-private trial."""
+        within = [each for each in self._answer_at if epsilon is not None and epsilon <= each]
+        for key in within if epsilon is not None else [None]:
+            self._best[key] = max(accuracy, self._best.get(key, 0.0))
+
+    def _show(self) -> None:
         if self._quiet:
             return
-        if self._bar is None:
-            elapsed = time.monotonic() - self._start
-            left = elapsed * (self._work - self._work_done) / self._work_done
-            console.say(f"[{self._counts()}, {duration(left)} left] {line}")
+        if self._bar is None or self._below is None:
+            if time.monotonic() >= self._said_at + LINE_SECONDS:
+                self._say()
             return
-        with suppress(OSError):  # a terminal that has gone away
-            if failed:
-                self._bar.write(line, file=sys.stderr)
-            self._bar.set_description_str(self._counts(), refresh=False)
-            self._bar.update(work)
+        with _terminal():
+            self._bar.n = self._parts_done
+            if not _in_notebook():
+                self._bar.ncols = _columns()  # the terminal may have changed
+            self._bar.set_description_str(self._counts(_columns() - _LEAST_BAR))
+            self._below.set_description_str(self._bests()[: _columns() - 1])
 
-    def advance(self, work: float) -> None:
-        """Counts work that is done of one that has not ended yet."""
-        self._work_done += work
-        if self._bar is not None:
-            with suppress(OSError):
-                self._bar.update(work)
+    def _say(self) -> None:
+        if self._quiet:
+            return
+        self._said_at = time.monotonic()
+        after = [self._bests(), *([f"failed: {self._failure}"] if self._failure else [])]
+        console.say(f"[{self._counts().strip()}] {'; '.join(filter(None, after))}".strip())
 
-    def _counts(self) -> str:
-        return f"{self._done}/{self._count} {self._what}, {self._failed} failed"
+    def _counts(self, columns: int = 1000) -> str:
+        """What has been done, as much of it as fits so many columns."""
+        failed = f", {self._failed} failed"
+        items = f"{self._done:,}/{self._count:,} {self._what}{failed}, "
+        parts = f"{self._parts_done:,}/{self._parts:,} {self._part} "
+        percent = f"{100 * self._parts_done // max(1, self._parts)} %"
+        left = ""
+        if self._work_done > 0:
+            elapsed = time.monotonic() - self._start
+            seconds = elapsed * max(0.0, self._work - self._work_done) / self._work_done
+            left = f", {duration(seconds)} left"
+        forms = (
+            f"{items}{parts}({percent}){left} ",
+            f"{parts}({percent}){left} ",
+        )
+        return next((form for form in forms if len(form) <= columns), f"{percent}{left} ")
+
+    def _bests(self) -> str:
+        """The best accuracy so far: non-private, and within each epsilon."""
+        texts = [f"{NON_PRIVATE} {100 * self._best[None]:.1f} %"] if None in self._best else []
+        name = "within epsilon "
+        for epsilon in self._answer_at:
+            if epsilon in self._best:
+                texts.append(f"{name}{epsilon:g}: {100 * self._best[epsilon]:.1f} %")
+                name = ""
+        return f"best {', '.join(texts)}" if texts else ""
+
+
+@contextmanager
+def _terminal() -> Iterator[None]:
+    """Ignores that the terminal has gone away: a sweep outlives it."""
+    with suppress(OSError):
+        yield
+
+
+def _columns() -> int:
+    """Of the terminal."""
+    columns = 0
+    with suppress(OSError, ValueError):  # stderr is no file, or no terminal
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    return columns or shutil.get_terminal_size().columns
 
 
 def _in_notebook() -> bool:

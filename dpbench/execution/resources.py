@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from dpbench import strings
 from dpbench.errors import BadInput
 from dpbench.execution import stacks
+from dpbench.execution.user_work import UserWork
 from dpbench.measurement import devices
 
 if TYPE_CHECKING:
@@ -21,7 +23,8 @@ class Resources:
     """What trials run on. It cannot change their results but by rounding.
 
     Attributes:
-        device: `auto`, `cpu`, `cuda`, or several of `cuda:0`, `cuda:1`, ... to spread trials.
+        device: `auto`, `cpu`, `cuda`, `mps`, or several of `cuda:0`, `cuda:1`, ... to spread
+            trials.
         jobs: Trials at a time on each device; None for a worker per core, or one per GPU.
         threads: PyTorch's intra-operator threads of each.
         stack: Most trials of one seed and batch size that are trained at once as one model. `auto`
@@ -84,6 +87,20 @@ class Resources:
         """Whether they run on its GPUs."""
         return self.on_cluster and list(self.device) == ["cuda"]
 
+    @property
+    def warnings(self) -> list[str]:
+        """A sentence where more threads are asked for than this machine has cores."""
+        if self.jobs is None or self.on_cluster:
+            return []
+        cores, asked = devices.cores(), self.jobs * self.threads
+        if asked <= cores:
+            return []
+        return [
+            f"jobs={self.jobs} with {strings.counted(self.threads, 'thread')} each on "
+            f"{strings.counted(cores, 'core')}: the trials slow one another, and each takes the "
+            "memory of a process. Leave --jobs out for a trial a core."
+        ]
+
     def _check_cluster(self) -> None:
         if self.jobs is not None:
             raise BadInput(
@@ -100,7 +117,7 @@ class Resources:
     def stacked(self, device: str) -> int:
         """Most trials at once as one model, on that device."""
         if self.stack == "auto":
-            return 1 if device == "cpu" else stacks.AUTO_ON_GPU
+            return stacks.AUTO_ON_GPU if device.startswith("cuda") else 1
         return self.stack
 
 
@@ -110,6 +127,7 @@ def open_backend(
     *,
     dataset: str,
     data_root: Path,
+    user: UserWork,
     resolve: Callable[[Sequence[str]], tuple[str, ...]] = devices.resolve,
 ) -> Iterator["Backend"]:
     """Yields where the trials run; a connection to a cluster is closed at the end.
@@ -118,24 +136,27 @@ def open_backend(
         resources: What they run on.
         dataset: That workers of a cluster must have.
         data_root: Where the dataset's files are, on this machine.
+        user: The user's data and models among what is trained.
         resolve: From names of devices to devices; `devices.planned` for a plan.
 
     Raises:
         BadInput: A device is missing, or no scheduler answers.
     """
     if resources.on_cluster:
-        with _cluster(resources, dataset, data_root) as backend:
+        with _cluster(resources, dataset, data_root, user) as backend:
             yield backend
         return
     from dpbench.execution.local import LocalBackend
 
     targets = resolve(resources.device)
     jobs = resources.jobs or (devices.cores() if targets == ("cpu",) else 1)
-    yield LocalBackend(_workers(resources, data_root, targets, jobs))
+    yield LocalBackend(_workers(resources, data_root, targets, jobs, user.without_sources()))
 
 
 @contextmanager
-def _cluster(resources: Resources, dataset: str, data_root: Path) -> Iterator["Backend"]:
+def _cluster(
+    resources: Resources, dataset: str, data_root: Path, user: UserWork
+) -> Iterator["Backend"]:
     from dpbench.execution import cluster
     from dpbench.execution.cluster import remote_calls
 
@@ -150,7 +171,7 @@ def _cluster(resources: Resources, dataset: str, data_root: Path) -> Iterator["B
     with cluster.connected(address) as client:
         backend = cluster.DaskBackend(
             client,
-            _workers(resources, data_root, ("cuda:0" if on_gpu else "cpu",), jobs=1),
+            _workers(resources, data_root, ("cuda:0" if on_gpu else "cpu",), jobs=1, user=user),
             remote_calls.Requirements(
                 dataset=dataset,
                 versions=None if resources.other_versions else remote_calls.versions(),
@@ -163,7 +184,11 @@ def _cluster(resources: Resources, dataset: str, data_root: Path) -> Iterator["B
 
 
 def _workers(
-    resources: Resources, data_root: Path, targets: tuple[str, ...], jobs: int
+    resources: Resources,
+    data_root: Path,
+    targets: tuple[str, ...],
+    jobs: int,
+    user: UserWork,
 ) -> "Workers":
     from dpbench.execution.backend import Workers, usual_physical_batch_size
 
@@ -175,4 +200,5 @@ def _workers(
         physical_batch_size=resources.physical_batch_size or usual_physical_batch_size(targets[0]),
         trial_timeout_seconds=resources.trial_timeout,
         stack=min(map(resources.stacked, targets)),
+        user=user,
     )

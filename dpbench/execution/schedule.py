@@ -53,10 +53,16 @@ class _Run:
 
 
 def by_trial(rows: Sequence[Row]) -> list[list[Row]]:
-    """The rows of each trial, in order."""
+    """The rows of each trial, in order.
+
+    A trial whose epochs begin anew was run again: what it sent before does not count.
+    """
     found: dict[str, list[Row]] = {}
     for row in rows:
-        found.setdefault(row["trial_id"], []).append(row)
+        of_trial = found.setdefault(row["trial_id"], [])
+        if of_trial and row["epoch"] <= of_trial[-1]["epoch"]:
+            of_trial.clear()
+        of_trial.append(row)
     return list(found.values())
 
 
@@ -75,6 +81,7 @@ class Schedule:
         timeout_seconds: For each trial; None for no limit. A stack that takes longer is run again
             trial by trial.
         cancelled: Polled every second; the iteration ends when it returns true.
+        on_row: Called with each row as its epoch ends.
     """
 
     def __init__(
@@ -88,11 +95,13 @@ class Schedule:
         on_refusal: Callable[[BadInput], None] = lambda _: None,
         timeout_seconds: float | None,
         cancelled: Callable[[], bool] | None = None,
+        on_row: Callable[[Row], None] = lambda _: None,
     ) -> None:
         self._queue, self._pool, self._claims = deque(jobs), pool, claims
         self._claimed_elsewhere, self._crashed_once = deque[Trial](), deque[Trial]()
         self._task, self._failed_row, self._on_refusal = task, failed_row, on_refusal
         self._timeout_seconds, self._cancelled = timeout_seconds, cancelled
+        self._on_row = on_row
         self._running: dict[int, _Run] = {}
         self._startup_failures = 0
         self._asked_at = time.monotonic()
@@ -183,6 +192,7 @@ class Schedule:
                 self._startup_failures = 0
             case Kind.ITEM:
                 self._running[event.slot].rows.append(event.value)
+                self._on_row(event.value)
             case Kind.DONE:
                 yield from self._results(self._running.pop(event.slot))
             case Kind.REFUSED:
@@ -238,7 +248,8 @@ class Schedule:
     ) -> Iterator[list[Row]]:
         """The rows of each trial, with a last one that says why it ended."""
         for trial in run.trials:
-            ended = sum(row["trial_id"] == trial.trial_id for row in run.rows)
+            sent = [row["epoch"] for row in run.rows if row["trial_id"] == trial.trial_id]
+            ended = sent[-1] if sent else 0
             seen = Epoch(epoch=ended + 1, status=status, reason=reason, traceback=stack)
             run.rows.append(self._failed_row(trial, seen, run.concurrent))
         yield from self._results(run)

@@ -10,9 +10,9 @@ from dpbench import console, datasets, store
 from dpbench.analysis import step_overhead
 from dpbench.execution import timing_sweep, timing_task
 from dpbench.execution.backend import Workers, usual_physical_batch_size
-from dpbench.execution.progress import Progress
 from dpbench.execution.timing_plan import TimingPlan, plan_timings
 from dpbench.execution.timing_task import TIMED_PAIRS, TIMED_PROCESSES
+from dpbench.execution.user_work import UserWork
 from dpbench.store import history
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def measure(plan: TimingPlan, record: history.Sweep, *, quiet: bool = False) -> 
     history.write(plan.out, record)
     rows, failed = [], []
     count = sum(len(engines) for engines, _, _ in rounds)
-    with Progress(count, count * plan.processes, what="timings", quiet=quiet) as progress:
+    with timing_sweep.timing_progress(count, plan.processes, quiet=quiet) as progress:
         for engines, workload, device in rounds:
             measured = timing_task.time_engines(
                 engines,
@@ -146,4 +146,5 @@ def _workers(plan: TimingPlan, device: str) -> Workers:
         jobs=1,
         threads=plan.threads,
         physical_batch_size=plan.physical_batch_size or usual,
+        user=UserWork.of([plan.workload(1)]).without_sources(),
     )

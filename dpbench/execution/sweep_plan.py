@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpbench import datasets
+from dpbench import datasets, strings
 from dpbench.errors import BadInput
 from dpbench.execution import grid
 from dpbench.execution.grid import Grid
@@ -92,7 +92,7 @@ def plan_sweep(
         trials=tuple(trials),
         dataset=dataset,
         data_root=data_root,
-        out=out or Path("results") / f"{dataset}-sweep",
+        out=out or Path("results") / f"{strings.file_name(dataset)}-sweep",
         answer_at=budgets.epsilons(
             (sorted(targets) or budgets.ANSWER_AT) if answer_at is None else answer_at
         ),

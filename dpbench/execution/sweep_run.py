@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from dpbench import console, datasets, store, strings
 from dpbench.errors import BadInput
-from dpbench.execution import timing_sweep, trial_sweep
+from dpbench.execution import changed_code, timing_sweep, trial_sweep, user_checks
 from dpbench.execution.resources import Resources, open_backend
 from dpbench.execution.sweep_plan import SweepPlan
+from dpbench.execution.user_work import UserWork
 from dpbench.store import history
 
 if TYPE_CHECKING:
@@ -61,12 +62,20 @@ def run_planned(
     """
     refuse_other_dataset(plan)
     if not quiet:
-        for warning in plan.warnings:
+        for warning in (*plan.warnings, *resources.warnings):
             console.say(f"Warning: {warning}")
     record = replace(record, trial_ids=tuple(trial.trial_id for trial in plan.trials))
-    with open_backend(resources, dataset=plan.dataset, data_root=plan.data_root) as backend:
+    user = UserWork.of(plan.trials)
+    with open_backend(
+        resources, dataset=plan.dataset, data_root=plan.data_root, user=user
+    ) as backend:
         _check_dataset(plan, on_cluster=resources.on_cluster)
+        user_checks.check(plan.trials, plan.data_root)
+        if not quiet:
+            for line in changed_code.notices(plan.trials, plan.out):
+                console.say(line)
         store.create(plan.out)
+        store.write_sources(plan.out, user.codes)
         history.write(plan.out, record)
         record = _run_trials(plan, backend, record, retry_failed=retry_failed, quiet=quiet)
         failed = (
@@ -83,7 +92,12 @@ def _run_trials(
 
     out = plan.out
     run_missing = partial(
-        trial_sweep.run_trials, backend=backend, out=out, retry_failed=retry_failed, quiet=quiet
+        trial_sweep.run_trials,
+        backend=backend,
+        out=out,
+        retry_failed=retry_failed,
+        answer_at=plan.answer_at,
+        quiet=quiet,
     )
     run_missing(plan.trials)
     if not plan.confirming_seeds:

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from dpbench import datasets, engines, models
+from dpbench import datasets, engines, models, user_code
 from dpbench.datasets import resolution
 from dpbench.errors import BadInput
 from dpbench.execution import grid
 from dpbench.execution.timing_task import TIMED_PAIRS, TIMED_PROCESSES
 from dpbench.measurement import devices
+from dpbench.models import user_models
 from dpbench.trial import DEFAULT_MODEL, NON_PRIVATE, TUTORIAL_ARMS, Workload
 
 NAMES = (*engines.names(), *TUTORIAL_ARMS)
@@ -74,7 +76,7 @@ class TimingPlan:
         resolved = devices.resolve(self.devices)
         names = [name for name in NAMES if name in self.engines]
         found: list[tuple[Sequence[str], Workload, str]] = [
-            (fit, self._workload(batch_size), device)
+            (fit, self.workload(batch_size), device)
             for device in resolved
             for batch_size in dict.fromkeys(self.batch_sizes)
             # the tutorial's loader feeds no GPU
@@ -84,8 +86,9 @@ class TimingPlan:
             raise BadInput(f"Expected an engine that runs on {', '.join(resolved)}, not {names}.")
         return found
 
-    def _workload(self, batch_size: int) -> Workload:
-        return Workload(dataset=self.dataset, model=self.model, batch_size=batch_size)
+    def workload(self, batch_size: int) -> Workload:
+        """What steps are timed on, at that batch size."""
+        return _workload(self.dataset, self.model, batch_size)
 
 
 def plan_timings(
@@ -111,7 +114,7 @@ def plan_timings(
     name = resolution.dataset(dataset, root)
     model = model or datasets.spec(name).model
     batch_sizes = batch_size or grid.defaults(name)["batch_size"]
-    workload = Workload(dataset=name, model=model, batch_size=max(1, batch_sizes[0]))
+    workload = _workload(name, model, max(1, batch_sizes[0]))
     usual = [
         each
         for each in DEFAULT
@@ -133,4 +136,16 @@ def plan_timings(
         pairs=pairs,
         physical_batch_size=physical_batch_size,
         out=out or Path("results") / f"{name}-timing",
+    )
+
+
+def _workload(dataset: str, model: str, batch_size: int) -> Workload:
+    of_model: dict[str, Any] = (
+        user_models.known(model).fields if user_code.is_reference(model) else {}
+    )
+    return Workload(
+        **({"model": model} | of_model),
+        dataset=dataset,
+        data_hash=datasets.data_hash(dataset),
+        batch_size=batch_size,
     )

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ def timing_name(engine: str, workload: Workload, device: str) -> str:
     data = workload.dataset
     if workload.model != DEFAULT_MODEL:
         data += f"-{workload.model}"
+    data = strings.file_name(data)
     return f"{data}-{engine}-{workload.batch_size}-{device.replace(':', '-')}"
 
 
@@ -38,8 +40,7 @@ def run_timings(trials: Sequence[Trial], backend: Backend, out: Path, *, quiet: 
     for engine, workload in todo:
         engines.setdefault(workload, []).append(engine)
     failed = []
-    work = len(todo) * TIMED_PROCESSES
-    with Progress(len(todo), work, what="timings", quiet=quiet) as progress:
+    with timing_progress(len(todo), TIMED_PROCESSES, quiet=quiet) as progress:
         for workload, names in engines.items():
             with closing(backend.time_engines(names, workload)) as parts:
                 for rows in whole_timings(parts, TIMED_PROCESSES, progress):
@@ -47,6 +48,12 @@ def run_timings(trials: Sequence[Trial], backend: Backend, out: Path, *, quiet: 
                     if rows[0]["status"] != "ok":
                         failed.append(failed_timing(rows))
     return failed
+
+
+def timing_progress(count: int, processes: int, *, quiet: bool) -> Progress:
+    """The progress of so many timings, each measured in so many processes."""
+    parts = count * processes
+    return Progress(count, parts, parts, what="timings", part="processes", quiet=quiet)
 
 
 def whole_timings(
@@ -66,18 +73,18 @@ def whole_timings(
         of_engine.append(part)
         failed = part[0]["status"] != "ok"
         if not failed and left > 1:
-            progress.advance(1)
+            progress.advance(1, work=1)
             continue
         rows = part if failed else [row for each in of_engine for row in each]
         line = f"{_named(part)}: {timing_outcome(rows)}"
-        progress.done(line, work=left, failed=failed)
+        progress.done(line, parts=left, work=left, failed=failed)
         yield rows
 
 
 def write_timing(out: Path, rows: Sequence[Row]) -> None:
     """Writes a whole timing into the store; see `store.write_timings`."""
     row = rows[0]
-    workload = Workload(dataset=row["dataset"], model=row["model"], batch_size=row["batch_size"])
+    workload = Workload(**{field.name: row[field.name] for field in fields(Workload)})
     store.write_timings(out, timing_name(row["engine"], workload, row["device"]), rows)
 
 

@@ -91,6 +91,7 @@ def _task(timing: Timing, process: int) -> Iterator[Row]:
     from dpbench.measurement import memory, step_timing
 
     workers, asked = timing.workers, (timing.engine, timing.workload)
+    workers.user.admit()
     device, physical = workers.devices[0], workers.physical_batch_size
     torch.set_num_threads(workers.threads)
     data = loading.load(timing.workload.dataset, workers.data_root, device)
@@ -100,7 +101,7 @@ def _task(timing: Timing, process: int) -> Iterator[Row]:
         measured = step_timing.measure(
             *asked, data, pairs=timing.pairs, physical_batch_size=physical
         )
-        if device != "cpu" and process == 0:
+        if device.startswith("cuda") and process == 0:
             held = memory.allocated_growth(*asked, device, physical_batch_size=physical)
     except Exception as error:  # of any kind: it is this timing's result
         yield failed_row(timing, trial_task.failure(0, error))
@@ -142,13 +143,10 @@ def failed_row(timing: Timing, seen: Epoch) -> Row:
     """The row of a timing that failed."""
     from dpbench import store
 
-    workload = timing.workload
     return store.failed_timing_row(
         provenance.without_gpu(_asked(timing), timing.workers, concurrent=0),
-        dataset=workload.dataset,
-        model=workload.model,
+        timing.workload,
         engine=timing.engine,
-        batch_size=workload.batch_size,
         status=seen.status,
         reason=str(seen.reason),
     )

@@ -7,9 +7,10 @@ from typing import Any
 
 from dpbench import console, store, strings
 from dpbench.execution import estimate, plan
-from dpbench.execution.accounting_thread import accounting_thread
+from dpbench.execution.accounting_thread import Accounting, accounting_thread
 from dpbench.execution.backend import Backend
 from dpbench.execution.progress import Progress
+from dpbench.execution.schedule import Row
 from dpbench.store import claims
 from dpbench.trial import Trial
 
@@ -20,6 +21,7 @@ def run_trials(
     out: Path,
     retry_failed: bool | None,
     *,
+    answer_at: Sequence[float] = (),
     quiet: bool,
 ) -> None:
     """Runs the trials that are missing, each written as it ends.
@@ -29,6 +31,7 @@ def run_trials(
         backend: Where.
         out: The store.
         retry_failed: See `plan.missing`.
+        answer_at: Epsilons whose best accuracy so far is shown.
         quiet: Whether to print nothing.
     """
     states = store.states(out, store.set_aside)
@@ -44,30 +47,83 @@ def run_trials(
             + (f", {failed} failed before (--retry-failed tries them again)" if failed else "")
             + f": {len(todo)} to run, {backend}; results in {out}"
         )
-    by_id = {trial.trial_id: trial for trial in todo}
     longest_first = sorted(todo, key=lambda trial: -cost[trial.trial_id])
     with (
-        Progress(len(todo), sum(cost.values()), quiet=quiet) as progress,
-        claims.Claims(
-            out,
-            states,
-            on_done=lambda trial: progress.done(
-                f"{trial}: by another sweep", work=cost[trial.trial_id], failed=False
-            ),
-        ) as claims_held,
-        accounting_thread(longest_first) as accounted,
-        closing(backend.run(longest_first, claims_held)) as results,
+        Progress(
+            len(todo),
+            sum(trial.epochs for trial in todo),
+            sum(cost.values()),
+            answer_at=answer_at,
+            quiet=quiet,
+        ) as progress,
+        accounting_thread(longest_first) as accounting,
     ):
-        for trained in results:
-            rows = accounted(trained)
-            store.write_trial(out, rows)
-            last = rows[-1]
-            trial = by_id[last["trial_id"]]
-            progress.done(
-                f"{trial}: {_outcome(last)}",
-                work=cost[trial.trial_id],
-                failed=last["status"] != "ok",
-            )
+        epochs = _Epochs(todo, cost, accounting, progress)
+        with (
+            claims.Claims(
+                out, states, on_done=lambda trial: epochs.ended(trial, "by another sweep")
+            ) as claims_held,
+            closing(backend.run(longest_first, claims_held, epochs.ended_one)) as results,
+        ):
+            for trained in results:
+                rows = accounting.rows(trained)
+                store.write_trial(out, rows)
+                epochs.written(rows)
+
+
+class _Epochs:
+    """Counts the epochs of running trials, each once, and notes what they reach.
+
+    Args:
+        trials: That are run.
+        cost: Of each, by its id.
+        accounting: Knows their epsilons.
+        progress: Shows it.
+    """
+
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        cost: Mapping[str, float],
+        accounting: Accounting,
+        progress: Progress,
+    ) -> None:
+        self._trials = {trial.trial_id: trial for trial in trials}
+        self._cost, self._accounting, self._progress = cost, accounting, progress
+        self._counted = dict.fromkeys(self._trials, 0)
+        poisson = any(trial.sampling == "poisson" for trial in trials if trial.private)
+        self._sampling = "poisson" if poisson else "shuffle"  # epsilons of both do not compare
+
+    def ended_one(self, row: Row) -> None:
+        """An epoch has ended, of a trial that may be run again."""
+        trial = self._trials[row["trial_id"]]
+        new = row["epoch"] - self._counted[trial.trial_id]
+        if row["status"] != "ok" or new < 1:
+            return
+        if self._accounting.known(row):
+            self._note(trial, self._accounting.rows([row]))
+        self._counted[trial.trial_id] += new
+        self._progress.advance(new, work=new * self._cost[trial.trial_id] / trial.epochs)
+
+    def written(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """A trial's rows are written."""
+        trial = self._trials[rows[-1]["trial_id"]]
+        self._note(trial, rows)
+        self.ended(trial, _outcome(rows[-1]), failed=rows[-1]["status"] != "ok")
+
+    def ended(self, trial: Trial, outcome: str, *, failed: bool = False) -> None:
+        """A trial has ended, here or elsewhere."""
+        left = trial.epochs - self._counted[trial.trial_id]
+        self._counted[trial.trial_id] = trial.epochs
+        work = left * self._cost[trial.trial_id] / trial.epochs
+        self._progress.done(f"{trial}: {outcome}", parts=left, work=work, failed=failed)
+
+    def _note(self, trial: Trial, rows: Sequence[Mapping[str, Any]]) -> None:
+        if trial.private and trial.sampling != self._sampling:
+            return
+        for row in rows:
+            if row["test_accuracy"] is not None and (row["epsilon"] is not None) == trial.private:
+                self._progress.reached(row["test_accuracy"], row["epsilon"])
 
 
 def _outcome(row: Mapping[str, Any]) -> str:

@@ -41,8 +41,9 @@ def prepare(workers: Workers) -> None:
 
 def run(trials: Stack, workers: Workers, concurrent: int) -> Iterator[Row]:
     """The rows of the trials; raises DatasetError."""
+    workers.user.admit()
     if len(trials) > 1:
-        return iter(run_stack(trials, workers, concurrent=concurrent))
+        return run_stack(trials, workers, concurrent=concurrent)
     return run_trial(trials[0], workers, concurrent=concurrent)
 
 
@@ -77,16 +78,16 @@ def run_trial(trial: Trial, workers: Workers, *, concurrent: int) -> Iterator[Ro
         yield store.trial_row(trial, failure(done + 1, error), where)
 
 
-def run_stack(trials: Stack, workers: Workers, *, concurrent: int) -> list[Row]:
+def run_stack(trials: Stack, workers: Workers, *, concurrent: int) -> Iterator[Row]:
     """The rows of trials that are trained at once, each as `run_trial` gives them.
 
-    If that fails, for lack of memory or anything else, each is run alone.
+    If that fails, for lack of memory or anything else, each is run alone, from its first epoch.
     """
     import torch
 
     torch.set_num_threads(workers.threads)
     try:
-        return list(_stacked_rows(trials, workers, concurrent))
+        yield from _stacked_rows(trials, workers, concurrent)
     except Exception as error:  # of any kind: alone, each trial may do, or say what is wrong
         _log.warning(
             "%d trials could not be trained at once, and are run one by one: %s: %s",
@@ -94,7 +95,8 @@ def run_stack(trials: Stack, workers: Workers, *, concurrent: int) -> list[Row]:
             type(error).__name__,
             error,
         )
-        return [row for trial in trials for row in run_trial(trial, workers, concurrent=concurrent)]
+        for trial in trials:
+            yield from run_trial(trial, workers, concurrent=concurrent)
 
 
 def _stacked_rows(trials: Stack, workers: Workers, concurrent: int) -> Iterator[Row]:

@@ -8,8 +8,8 @@ processes (`timing_task.time_engines`), since the ratio differs between processe
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from itertools import islice
 from typing import Protocol
@@ -73,39 +73,88 @@ def measure(
     Raises:
         BadInput: A tutorial's arm is asked for on a GPU or with another model than its own.
     """
-    device = data.device
-    make = partial(arm, physical_batch_size=physical_batch_size)
-    names = (engine, NON_PRIVATE)
-    steps = _block_steps([make(name, workload, data, WARM_UP_STEPS) for name in names], device)
-    timed, baseline = (make(name, workload, data, steps) for name in names)
+    make = partial(arm, workload=workload, data=data, physical_batch_size=physical_batch_size)
+    blocks = alternated(
+        lambda steps: make(engine, steps=steps),
+        lambda steps: make(NON_PRIVATE, steps=steps),
+        device=data.device,
+        pairs=pairs,
+    )
+    return [
+        StepTiming(
+            **asdict(workload),
+            engine=engine,
+            pair=pair,
+            order="engine-first" if each.first else "baseline-first",
+            steps=each.steps,
+            seconds_per_step=each.seconds_per_step,
+            baseline_seconds_per_step=each.baseline_seconds_per_step,
+            peak_memory_bytes=None,
+            alone=each.alone,
+        )
+        for pair, each in enumerate(blocks)
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A block of steps of an arm and one of its baseline, one right after the other.
+
+    Attributes:
+        first: Whether the arm came first.
+        steps: Of each block.
+        seconds_per_step: Of the arm.
+        baseline_seconds_per_step: Of the baseline.
+        alone: Whether other processes left the machine alone.
+    """
+
+    first: bool
+    steps: int
+    seconds_per_step: float
+    baseline_seconds_per_step: float
+    alone: bool
+
+
+def alternated(
+    make: Callable[[int], Arm],
+    make_baseline: Callable[[int], Arm],
+    *,
+    device: str,
+    pairs: int = PAIRS,
+) -> list[Pair]:
+    """Pairs of blocks, each in the other order than the one before.
+
+    Args:
+        make: The arm that is timed, for runs of up to so many steps.
+        make_baseline: Likewise, what it is timed against.
+        device: That they run on.
+        pairs: How many.
+    """
+    both = (make, make_baseline)
+    steps = _block_steps([each(WARM_UP_STEPS) for each in both], device)
+    timed, baseline = (each(steps) for each in both)
     for each in (timed, baseline):
         each.run(steps)  # all of the batches: on a GPU each size of them is captured once
 
-    timings = []
+    found = []
     for pair in range(pairs):
         others = _OtherProcesses()
-        if engine_first := pair % 2 == 0:
+        if first := pair % 2 == 0:
             seconds = _block_seconds(timed, steps, device)
             baseline_seconds = _block_seconds(baseline, steps, device)
         else:
             baseline_seconds = _block_seconds(baseline, steps, device)
             seconds = _block_seconds(timed, steps, device)
-        timings.append(
-            StepTiming(
-                dataset=workload.dataset,
-                model=workload.model,
-                engine=engine,
-                batch_size=workload.batch_size,
-                pair=pair,
-                order="engine-first" if engine_first else "baseline-first",
+        found.append(
+            Pair(
+                first=first,
                 steps=steps,
                 seconds_per_step=seconds / steps,
                 baseline_seconds_per_step=baseline_seconds / steps,
-                peak_memory_bytes=None,
                 alone=others.busy() < OTHERS_BUSY,
             )
         )
-    return timings
+    return found
 
 
 def arm(

@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from dpbench import datasets, plugins
+from dpbench import datasets, plugins, user_code
 from dpbench.errors import BadInput
+from dpbench.models import user_models
 from dpbench.models.model_spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -22,9 +23,14 @@ def names() -> tuple[str, ...]:
 def spec(model: str) -> ModelSpec:
     """The model's spec.
 
+    Args:
+        model: A built-in name, or that of a user's model that this process knows.
+
     Raises:
         BadInput: There is no such model.
     """
+    if user_code.is_reference(model):
+        return user_models.known(model).spec
     found: ModelSpec = plugins.spec("models", model)
     return found
 
@@ -33,8 +39,8 @@ def build(model: str, dataset: str, *, seed: int, device: str) -> "nn.Module":
     """The model for the dataset's inputs and classes, with its initial weights.
 
     Args:
-        model: One of `names`.
-        dataset: One of `datasets.names`.
+        model: As of `spec`.
+        dataset: As of `datasets.spec`.
         seed: Of the initial weights.
         device: Where the model is put.
 
@@ -64,7 +70,12 @@ def taken(model: str, data: "Data") -> "Data":
 
 
 def refuse(model: str, dataset: str) -> None:
-    """Raises BadInput where the model cannot take the dataset's inputs, or there is none."""
+    """Raises BadInput where the model cannot take the dataset's inputs, or there is none.
+
+    A user's model says so when it is built.
+    """
+    if user_code.is_reference(model):
+        return
     data = datasets.spec(dataset)
     reason = spec(model).refuses(data.input_shape, data.classes, vocabulary=data.vocabulary)
     if reason is not None:

@@ -12,7 +12,9 @@ from dpbench.trial import Trial
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from torch import Tensor, nn
+
+    Step = Callable[[list[Tensor]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,9 @@ class OptimizerSpec:
         name: As in `Trial.optimizer`; the file's name with `-` for `_`.
         build: Parameters and trial -> an optimizer with the trial's learning rate. Every engine
             takes its step with it, Opacus' engines included. All state must start at zero.
+        direct: Parameters and trial -> the same step without an optimizer object, a function of the
+            gradients, and the state that it changes. Where there is one, dpbench's own engines take
+            it: making an optimizer imports PyTorch's compiler, a second for each worker.
         learning_rate: Expected batch size -> the private learning rate where none is asked for.
         baseline_learning_rates: Expected batch size -> the rates at which the non-private baseline
             is tried where none is asked for. A non-private engine that is named takes the last.
@@ -34,6 +39,7 @@ class OptimizerSpec:
     build: "Callable[[Iterable[nn.Parameter], Trial], torch.optim.Optimizer]"
     learning_rate: Callable[[int], float]
     baseline_learning_rates: Callable[[int], Sequence[float]]
+    direct: "Callable[[list[nn.Parameter], Trial], tuple[Step, list[Tensor]]] | None" = None
     refusal: Callable[[Trial], str | None] = lambda _: None
     stackable: bool = False
 

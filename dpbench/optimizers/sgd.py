@@ -8,7 +8,9 @@ from dpbench.trial import Trial
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from torch import Tensor, nn
+
+    from dpbench.optimizers import Step
 
 
 def build(parameters: "Iterable[nn.Parameter]", trial: Trial) -> "torch.optim.SGD":
@@ -18,6 +20,31 @@ def build(parameters: "Iterable[nn.Parameter]", trial: Trial) -> "torch.optim.SG
     return torch.optim.SGD(
         parameters, lr=trial.learning_rate, momentum=trial.momentum, foreach=True
     )
+
+
+def direct(parameters: "list[nn.Parameter]", trial: Trial) -> "tuple[Step, list[Tensor]]":
+    """The function of PyTorch that `torch.optim.SGD` calls, and its momentum buffers."""
+    import torch
+    from torch.optim.sgd import sgd
+
+    buffers = [torch.zeros_like(each) for each in parameters] if trial.momentum else []
+
+    @torch.no_grad()
+    def step(gradients: "list[Tensor]") -> None:
+        sgd(
+            [*parameters],
+            gradients,
+            [*buffers] or [None] * len(parameters),
+            foreach=True,
+            lr=trial.learning_rate,
+            momentum=trial.momentum,
+            dampening=0.0,
+            weight_decay=0.0,
+            nesterov=False,
+            maximize=False,
+        )
+
+    return step, buffers
 
 
 def learning_rate(batch_size: int) -> float:
@@ -43,6 +70,7 @@ def baseline_learning_rates(batch_size: int) -> Sequence[float]:
 SPEC = OptimizerSpec(
     name="sgd",
     build=build,
+    direct=direct,
     learning_rate=learning_rate,
     baseline_learning_rates=baseline_learning_rates,
     stackable=True,

@@ -19,19 +19,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from dp_accounting import (
-    DpEvent,
-    GaussianDpEvent,
-    PoissonSampledDpEvent,
-    SelfComposedDpEvent,
-    rdp,
-)
-from dp_accounting.pld import privacy_loss_distribution
 
+# dp_accounting is imported where it computes: that takes 0.8 s, and most reports need it not
 from dpbench.trial import Trial
 
 if TYPE_CHECKING:
     import pandas as pd
+    from dp_accounting import DpEvent
 
 # Opacus' default orders, and four larger ones, without which the bound is loose below epsilon 0.4.
 RDP_ORDERS = (
@@ -79,7 +73,7 @@ class Spent:
     note: str | None = None
 
 
-def poisson_event(*, noise_multiplier: float, sample_rate: float, steps: int) -> DpEvent:
+def poisson_event(*, noise_multiplier: float, sample_rate: float, steps: int) -> "DpEvent":
     """DP-SGD on Poisson batches.
 
     Args:
@@ -87,11 +81,13 @@ def poisson_event(*, noise_multiplier: float, sample_rate: float, steps: int) ->
         sample_rate: In (0, 1].
         steps: At least 1.
     """
+    from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
+
     step = PoissonSampledDpEvent(float(sample_rate), GaussianDpEvent(float(noise_multiplier)))
     return SelfComposedDpEvent(step, int(steps))
 
 
-def shuffled_event(*, noise_multiplier: float, epochs: int) -> DpEvent:
+def shuffled_event(*, noise_multiplier: float, epochs: int) -> "DpEvent":
     """DP-SGD on shuffled batches, where an example joins one batch an epoch.
 
     Given the permutations, which do not depend on the examples, an example's gradient is in one
@@ -99,16 +95,20 @@ def shuffled_event(*, noise_multiplier: float, epochs: int) -> DpEvent:
     shuffle is claimed: none as strong as that of Poisson sampling holds (Chua et al. 2024, "How
     Private are DP-SGD Implementations?" and "Scalable DP-SGD: Shuffling vs. Poisson Subsampling").
     """
+    from dp_accounting import GaussianDpEvent, SelfComposedDpEvent
+
     return SelfComposedDpEvent(GaussianDpEvent(float(noise_multiplier)), int(epochs))
 
 
-def account(event: DpEvent, delta: float) -> Spent:
+def account(event: "DpEvent", delta: float) -> Spent:
     """The epsilon of the event at delta.
 
     Args:
         event: As `poisson_event` or `shuffled_event` makes it.
         delta: In (0, 1).
     """
+    from dp_accounting import GaussianDpEvent, SelfComposedDpEvent
+
     assert isinstance(event, SelfComposedDpEvent)
     if isinstance(event.event, GaussianDpEvent):
         return _account_gaussian(event.event.noise_multiplier, event.count, delta)
@@ -353,6 +353,8 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
 @cache
 def _rdp_of_a_step(noise: float, sample_rate: float, orders: tuple[float, ...] = RDP_ORDERS) -> Any:
     """Renyi divergences, float64 [orders]: slow, and the same for every epoch."""
+    from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, rdp
+
     accountant = rdp.RdpAccountant(orders)
     with _quiet():
         accountant.compose(PoissonSampledDpEvent(sample_rate, GaussianDpEvent(noise)))
@@ -361,6 +363,8 @@ def _rdp_of_a_step(noise: float, sample_rate: float, orders: tuple[float, ...] =
 
 def _rdp_epsilon(divergences: Any, delta: float, orders: tuple[float, ...] = RDP_ORDERS) -> float:
     """The least epsilon over the orders, at least 0."""
+    from dp_accounting import rdp
+
     with _quiet():
         epsilon, _ = rdp.compute_epsilon(orders, divergences, delta)
     return max(0.0, float(epsilon))
@@ -395,6 +399,8 @@ def _pld_interval(noise: float, sample_rate: float, by_rdp: float) -> float:
 @lru_cache(maxsize=16)  # megabytes each
 def _pld_of_a_step(noise: float, sample_rate: float, interval: float) -> Any:
     """The privacy loss distribution of one step, of adding and of removing an example."""
+    from dp_accounting.pld import privacy_loss_distribution
+
     return privacy_loss_distribution.from_gaussian_mechanism(
         noise, sampling_prob=sample_rate, value_discretization_interval=interval
     )

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from dpbench.errors import BadInput
-from dpbench.processes import signals
+from dpbench.processes import signals, startup
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _WATCH_SECONDS = 0.5
@@ -59,7 +59,8 @@ def serve(
     faulthandler.enable(traceback.fileno(), all_threads=False)
     faulthandler.register(signal.SIGUSR1, traceback.fileno(), all_threads=False)
     try:
-        prepare()
+        with startup.without_garbage_collection():
+            prepare()
         tasks.send((Kind.READY, None, None))
         while True:
             try:

@@ -101,20 +101,28 @@ def of_dataset(trials: pd.DataFrame) -> Iterator[str]:
         )
 
 
-def of_progress(trials: pd.DataFrame, planned: Collection[str]) -> Iterator[str]:
+def of_progress(
+    trials: pd.DataFrame, planned: Collection[str], dropped: Collection[str] = ()
+) -> Iterator[str]:
     """What is missing.
 
     Args:
         trials: Rows of `store.read_trials`.
         planned: Ids of all trials of the store's sweeps; empty where unknown.
+        dropped: Ids of those that were removed from the store since.
     """
     finished = set(trial_rows.final(trials)["trial_id"])
     failed = set(trial_rows.failures(trials)["trial_id"]) - finished
-    waiting = set(planned) - finished - failed
+    waiting = set(planned) - finished - failed - set(dropped)
     if waiting:
         yield (
             f"{len(waiting):,} of {strings.counted(len(set(planned)), 'trial')} asked for are not "
-            "there yet: the sweep is running, or was stopped."
+            "there yet, or not any more: the same command runs what is missing."
+        )
+    if gone := set(dropped) - finished - failed:
+        yield (
+            f"{strings.counted(len(gone), 'trial')} asked for were removed (dpbench results "
+            "drop): what choosing costs does not count them."
         )
     if failed:
         failures = strings.counted(len(failed), "trial")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from dpbench import store, strings
+from dpbench import console, store, strings
 from dpbench.analysis.comparison import changes, coverage
 from dpbench.analysis.comparison.stores import Comparison, Verdict
 from dpbench.measurement import environment
@@ -13,14 +13,14 @@ MOST_ROWS = 40  # of accuracies, or of what is missing, in a terminal
 
 def as_text(found: Comparison, why: str) -> str:
     """What was checked, tables of what changed, what is missing or worse, and the verdict."""
-    parts = [coverage.summary(found.checks)]
+    parts, columns = [coverage.summary(found.checks)], console.columns()
     if (found.versions[["before", "after"]] == "").all().any():  # one side is empty
         return parts[0]
-    parts.append(strings.table(*changes.versions_table(found.versions)))
+    parts.append(strings.table(*changes.versions_table(found.versions), columns))
     ended = found.trials[found.trials["status_before"] != found.trials["status_after"]]
     for (was, now), rows in ended.groupby(["status_before", "status_after"]):
         parts.append(f"{len(rows)} of {len(found.trials)} trials: {was} before, {now} after")
-    parts += [strings.table(header, rows) for header, rows in tables(found) if rows]
+    parts += [strings.table(header, rows, columns) for header, rows in tables(found) if rows]
     parts += notes(found)
     parts += ["\n".join(_missing(found))]
     parts += ["\n".join(f"REGRESSION {line}" for line in found.regressions)]

@@ -86,7 +86,9 @@ def findings(
         facts=_facts(trials, main),
         warnings=[
             *answer_caveats.of_progress(
-                trials, {each for sweep in sweeps for each in sweep.trial_ids} | confirming
+                trials,
+                {each for sweep in sweeps for each in sweep.trial_ids} | confirming,
+                history.dropped(sweeps),
             ),
             *answer_caveats.of_left_out(grid, main),
             *timing_caveats.of_other_timings(read.timings, dataset),

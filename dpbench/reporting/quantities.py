@@ -13,8 +13,8 @@ ACCOUNTANTS = {"pld": "PLD", "prv": "PRV", "rdp": "RDP", "gaussian": "Gaussian"}
 
 
 def short(value: float) -> str:
-    """The number in three digits, with 1e-5 and not 1e-05."""
-    return f"{value:.3g}".replace("e-0", "e-")
+    """The number in three digits, with 1e-5 and 1e6, and not 1e-05 and 1e+06."""
+    return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
 
 
 def setting(chosen: Setting) -> str:

@@ -1,34 +1,35 @@
 """Answers and failures for a terminal or, as JSON, for a script."""
 
-from collections.abc import Iterator, Sequence
+import math
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from dpbench import console, strings
 from dpbench.analysis import trial_rows
-from dpbench.analysis.answers import Answer, Best
+from dpbench.analysis.answers import Accuracy, Answer, Best
 from dpbench.privacy import guarantee
 from dpbench.reporting import text
-from dpbench.reporting.quantities import accuracy, points
 
 if TYPE_CHECKING:
     from dpbench.reporting.store_report import Written
 
 JSON_VERSION = 2
 FAILURES_SHOWN = 30
+_INDENT = "    "
 _HEADER = (
-    "epsilon <=",
-    "accuracy",
+    "epsilon",
+    "accuracy %",
     "points lost",
-    "step time",
+    "step",
     "noise",
     "clip",
     "batch",
     "lr",
     "epochs",
-    "sampling",
 )
 
 
@@ -38,7 +39,9 @@ def as_text(written: "Written") -> str:
     tables = []
     for title, answers in groups:
         head, _, rest = table(answers).partition("\n")
-        tables += [*([title] if len(groups) > 1 else []), console.bold(head), rest]
+        shuffled = any(answer.sampling == "shuffle" for answer in answers)
+        titled = len(groups) > 1 or shuffled
+        tables += [*([title] if titled else []), console.bold(head), rest]
     first = [written.facts, *written.warnings, text.baseline(written.baseline)]
     others = (
         f" (of {strings.counted(written.others, 'other trial')}, too)" if written.others else ""
@@ -63,7 +66,7 @@ def as_json(written: "Written") -> str:
 
 def table(answers: Sequence[Answer]) -> str:
     """The answers as a small table for a terminal."""
-    return strings.table(_HEADER, [_row(answer) for answer in answers])
+    return strings.table(_HEADER, [_row(answer) for answer in answers], console.columns())
 
 
 def by_sampling(answers: Sequence[Answer]) -> list[tuple[str, list[Answer]]]:
@@ -86,24 +89,36 @@ def _row(answer: Answer) -> tuple[str, ...]:
     chosen = best.setting
     return (
         f"{answer.epsilon_at_most:g}",
-        accuracy(best.accuracy, seeds=""),
+        _accuracy_cell(best.accuracy),
         _lost_cell(best),
         f"{best.step_times[0].ratio:.2f} x" if best.step_times else "-",
-        f"{chosen.noise_multiplier:g}",
+        f"{chosen.noise_multiplier:.4g}",
         f"{chosen.max_grad_norm:g}",
         f"{chosen.batch_size}",
         f"{chosen.learning_rate:g}",
         f"{chosen.epochs}",
-        chosen.sampling,
     )
 
 
+def _accuracy_cell(seen: Accuracy) -> str:
+    """Percent with half of the interval's width; with the seeds' range where that says more."""
+    mean = f"{100 * seen.mean:.2f}"
+    if seen.seeds < 2:
+        return mean
+    if math.isnan(seen.low) or seen.low < 0 or seen.high > 1:
+        return f"{mean} ({100 * seen.least:.0f}-{100 * seen.most:.0f})"
+    return f"{mean} ± {100 * (seen.high - seen.mean):.2f}"
+
+
 def _lost_cell(best: Best) -> str:
+    """Points with half of the interval's width, or that they are not told apart from none."""
     if best.loss is None:
         return "-"
     if best.verdict == "loses":
-        return points(best.loss, unit="")
-    return "not told apart" if best.verdict == "not-told-apart" else "none, see below"
+        lost = f"{100 * best.loss.mean:.2f}"
+        half = 100 * (best.loss.high - best.loss.mean)
+        return lost if math.isnan(half) else f"{lost} ± {half:.2f}"
+    return "no clear one" if best.verdict == "not-told-apart" else "none (below)"
 
 
 def unfinished(trials: pd.DataFrame, trial_ids: Sequence[str]) -> Iterator[str]:
@@ -122,11 +137,26 @@ def unfinished(trials: pd.DataFrame, trial_ids: Sequence[str]) -> Iterator[str]:
         yield f"{len(failed)} of {every} failed; their rows have the tracebacks:"
         yield f"{'trial_id':<16}  {'status':<13}  epoch  reason"
     for row in failed.head(FAILURES_SHOWN).to_dict("records"):
-        reason = strings.one_line(row["reason"])
-        yield f"{row['trial_id']:<16}  {row['status']:<13}  {row['epoch']:>5}  {reason}"
+        yield _failure(row)
     if len(failed) > FAILURES_SHOWN:
         yield f"... and {len(failed) - FAILURES_SHOWN} more"
     if len(failed):
         yield "The same command tries crashes again; with --retry-failed, it tries all of them."
     if lost:
         yield f"{lost} of {every} could not be read, of damaged files: run the same command again."
+
+
+def _failure(row: Mapping[Any, Any]) -> str:
+    """A failed trial as a line; as two, where its reason would not fit the terminal."""
+    reason = strings.one_line(row["reason"])
+    line = f"{row['trial_id']:<16}  {row['status']:<13}  {row['epoch']:>5}"
+    if len(line) + 2 + len(reason) <= console.columns():
+        return f"{line}  {reason}"
+    return "\n".join(
+        [
+            line,
+            *textwrap.wrap(
+                reason, console.columns() - 4, initial_indent=_INDENT, subsequent_indent=_INDENT
+            ),
+        ]
+    )

@@ -4,24 +4,13 @@ import math
 
 import pandas as pd
 
-from dpbench import engines, strings
+from dpbench import console, engines, strings
 from dpbench.analysis import step_overhead
 from dpbench.reporting import quantities, timing_caveats
 from dpbench.trial import NON_PRIVATE, TUTORIAL_ARMS
 
 _ORDER = (*engines.names(), *TUTORIAL_ARMS)
-_HEADER = (
-    "engine",
-    "batch",
-    "device",
-    "ratio",
-    "interval",
-    "examples/s",
-    "spread",
-    "memory",
-    "processes",
-    "pairs",
-)
+_HEADER = ("engine", "ratio", "interval", "examples/s", "spread", "memory", "pairs")
 
 
 def as_text(frame: pd.DataFrame, dataset: str) -> str:
@@ -38,10 +27,12 @@ def as_text(frame: pd.DataFrame, dataset: str) -> str:
     )
     lines = [
         f"{dataset}, {where['device_name']}, {where['threads']} thread(s), torch "
-        f"{where['torch_version']}, opacus {where['opacus_version']}; time of a step over the "
-        f"{NON_PRIVATE} step's",
-        strings.table(_HEADER, map(_cells, summary.to_dict("records"))),
+        f"{where['torch_version']}, opacus {where['opacus_version']}",
+        f"time of a step over the {NON_PRIVATE} step's:",
     ]
+    for (device, batch_size), rows in summary.groupby(["device", "batch_size"], sort=False):
+        table = strings.table(_HEADER, map(_cells, rows.to_dict("records")), console.columns())
+        lines += [f"on {device}, batch size {batch_size}:", *table.split("\n")]
     if NON_PRIVATE in set(summary["engine"]):
         lines.append(f"{NON_PRIVATE} against itself is the noise floor.")
     lines += map(str, timing_caveats.of_one_process(summary))
@@ -65,15 +56,12 @@ def _cells(row: "dict[str, float]") -> list[str]:
     )
     return [
         str(row["engine"]),
-        str(row["batch_size"]),
-        str(row["device"]),
         ratio,
         f"[{low}, {high}]",
         f"{row['examples_per_second']:,.0f}",
         f"{100 * row['spread']:.0f} %",
         "-" if math.isnan(memory) else _mebibytes(memory),
-        str(row["processes"]),
-        f"{row['pairs']}{'' if row['alone'] else '*'}",
+        f"{row['pairs']}/{row['processes']}{'' if row['alone'] else '*'}",
     ]
 
 

@@ -13,6 +13,7 @@ from dpbench.store.reader import (
     read_trials,
     states,
 )
+from dpbench.store.removal import drop
 from dpbench.store.schema import (
     SCHEMA_VERSION,
     TIMINGS,
@@ -21,6 +22,7 @@ from dpbench.store.schema import (
     timing_row,
     trial_row,
 )
+from dpbench.store.sources import write as write_sources
 from dpbench.store.writer import create, file_of, set_aside, write_timings, write_trial
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "TRIALS",
     "compact",
     "create",
+    "drop",
     "failed_timing_row",
     "failed_timings",
     "file_of",
@@ -40,6 +43,7 @@ __all__ = [
     "states",
     "timing_row",
     "trial_row",
+    "write_sources",
     "write_timings",
     "write_trial",
 ]

@@ -19,6 +19,7 @@ from dpbench.privacy.budgets import ANSWER_AT
 from dpbench.store import files
 
 _FOLDER = "sweeps"
+_LISTS = ("trial_ids", "confirming", "tuned_in", "dropped")  # of texts
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Sweep:
         confirming: Ids of the trials that ran the settings chosen from the grid again, on seeds
             that no trial of the grid has.
         tuned_in: Stores, as typed, in which settings were tried on the same data before.
+        dropped: Of the trials above, those that were removed from the store since.
     """
 
     command: str
@@ -50,6 +52,18 @@ class Sweep:
     answer_at: tuple[float, ...] = ()
     confirming: tuple[str, ...] = ()
     tuned_in: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+
+def dropped(sweeps: Iterable[Sweep]) -> frozenset[str]:
+    """Ids of the trials that were removed from the store, and that no later sweep asks for."""
+    waited_for: set[str] = set()
+    found: set[str] = set()
+    for sweep in sweeps:
+        gone = set(sweep.dropped)
+        waited_for |= {*sweep.trial_ids, *sweep.confirming} - gone
+        found |= gone
+    return frozenset(found - waited_for)
 
 
 def epsilons(sweeps: Iterable[Sweep]) -> tuple[float, ...]:
@@ -111,13 +125,32 @@ def write(root: Path, sweep: Sweep) -> Sweep:
     before = [old.confirming for old in read(root) if _key(old) == _key(sweep)]
     confirming = dict.fromkeys(each for ids in (*before, sweep.confirming) for each in ids)
     sweep = replace(sweep, confirming=tuple(confirming))
-    path = root / _FOLDER / f"{hashlib.sha256(_key(sweep).encode()).hexdigest()[:16]}.json"
+    path = _path(root, sweep)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_bytes(path, json.dumps(asdict(sweep), indent=1).encode())
     except OSError as error:
         raise StoreError(f"Cannot write {path}: {error.strerror}.") from error
     return sweep
+
+
+def mark_dropped(root: Path, trial_ids: Iterable[str]) -> None:
+    """Writes into the records of the store that these trials were removed from it.
+
+    Raises:
+        OSError: The store's folder cannot be written to.
+    """
+    gone = set(trial_ids)
+    for sweep in read(root):
+        held = gone & {*sweep.trial_ids, *sweep.confirming}
+        if held - set(sweep.dropped):
+            named = tuple(sorted(held | set(sweep.dropped)))
+            content = json.dumps(asdict(replace(sweep, dropped=named)), indent=1)
+            files.write_bytes(_path(root, sweep), content.encode())
+
+
+def _path(root: Path, sweep: Sweep) -> Path:
+    return root / _FOLDER / f"{hashlib.sha256(_key(sweep).encode()).hexdigest()[:16]}.json"
 
 
 def _key(sweep: Sweep) -> str:
@@ -158,7 +191,7 @@ def _sweep(content: Any) -> Sweep:
         for field in fields(Sweep)
         if field.default is MISSING or field.name in content
     }
-    lists = {name: known.get(name, ()) for name in ("trial_ids", "confirming", "tuned_in")}
+    lists = {name: known.get(name, ()) for name in _LISTS}
     texts = [known["command"], known["dpbench_version"], known["started_at"]]
     texts += [each for listed in lists.values() for each in listed]
     texts += [known[name] for name in ("file_name", "file_text") if known[name] is not None]

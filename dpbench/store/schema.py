@@ -11,11 +11,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpbench.errors import StoreError
-from dpbench.trial import TIMED_UNDER, Environment, Epoch, Status, StepTiming, Trial
+from dpbench.trial import (
+    TIMED_UNDER,
+    USER_FIELDS,
+    Environment,
+    Epoch,
+    Status,
+    StepTiming,
+    Trial,
+    Workload,
+)
 
 # 1: without traceback. 2: epsilons by Opacus, without epsilon_pld, noise_derivation,
 # stacked_trials, and status of timings. 3: without optimizer and clipping, which are sgd and flat.
-SCHEMA_VERSION = 4
+# 4: without what identifies a user's data, model and loss: all are built in.
+SCHEMA_VERSION = 5
 
 Row = Mapping[str, Any]
 
@@ -45,17 +55,10 @@ def timing_row(timing: StepTiming, where: Environment) -> dict[str, Any]:
 
 
 def failed_timing_row(
-    where: Environment,
-    *,
-    dataset: str,
-    model: str,
-    engine: str,
-    batch_size: int,
-    status: Status,
-    reason: str,
+    where: Environment, workload: Workload, *, engine: str, status: Status, reason: str
 ) -> dict[str, Any]:
     """The row of a timing that has failed; what was to be measured is None."""
-    known = {"dataset": dataset, "model": model, "engine": engine, "batch_size": batch_size}
+    known = asdict(workload) | {"engine": engine}
     known |= {"schema_version": SCHEMA_VERSION, "pair": 0, "status": status, "reason": reason}
     return dict.fromkeys(TIMINGS.names) | known | asdict(where)
 
@@ -84,6 +87,7 @@ TIMINGS = _schema({"schema_version": int}, StepTiming, Environment)
 TIMING_KEY = (
     "dataset",
     "model",
+    *USER_FIELDS,
     "engine",
     "batch_size",
     *TIMED_UNDER,

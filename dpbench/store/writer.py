@@ -12,6 +12,7 @@ from pathlib import Path
 from dpbench.errors import DamagedFile, StoreError
 from dpbench.store import files, locks, migration, outcomes, reader
 from dpbench.store.schema import SCHEMAS, TIMING_KEY, TIMINGS, TRIALS, Row, table
+from dpbench.trial import USER_FIELDS
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +77,9 @@ def _timing_file(folder: Path, name: str, row: Row) -> tuple[Path, set[str]]:
     The first conditions have the plain name; for others it ends with a hash of them.
     """
     key = tuple(row[each] for each in TIMING_KEY)
-    ending = hashlib.sha256(repr(key).encode()).hexdigest()[:8]
+    # as in stores that are older than the columns of users' code
+    said = tuple(row[each] for each in TIMING_KEY if each not in USER_FIELDS or row[each])
+    ending = hashlib.sha256(repr(said).encode()).hexdigest()[:8]
     plain, other = folder / f"{name}.parquet", folder / f"{name}-{ending}.parquet"
     for path in (plain, other):
         try:

@@ -236,7 +236,8 @@ def evaluate(
         targets: Classes, int64 [M].
         prepare: As `Data.prepare`.
     """
-    loss, correct = torch.zeros((2, 1), dtype=torch.float64, device=targets.device)
+    wide = torch.float32 if targets.device.type == "mps" else torch.float64  # Metal has no float64
+    loss, correct = torch.zeros((2, 1), dtype=wide, device=targets.device)
     logits_of = engines.forward(model)
     with torch.no_grad():
         for part, part_targets in zip(
@@ -274,3 +275,5 @@ def synchronise(device: str) -> None:
     """Waits until the device is idle."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
+    elif device == "mps":
+        torch.mps.synchronize()

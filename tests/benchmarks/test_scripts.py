@@ -1,10 +1,12 @@
 """Every script of bench/ runs, in its shortest form, or says in one line what it needs."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import here as sweeps
 import pytest
 from factories import ROOT
 
@@ -17,15 +19,38 @@ NEEDS = ("CUDA device", "dataset=mnist", "MNIST", "Expected jax", "Expected dask
 WITHOUT_MNIST = ("efficiency", "mnist_grid", "opacus_table", "saturation")  # which run anywhere
 # Their shortest form takes more than ten seconds. What they compute is tested beside this file and
 # by the gate sweep.efficiency; that they start is tested here.
-LONG = ("audit_seeds", "efficiency", "overhead_coverage")
+LONG = ("audit_seeds", "efficiency", "jax_step", "overhead_coverage")
+
+
+def here(
+    script: Path,
+    *arguments: str,
+    folder: Path,
+    patched: pytest.MonkeyPatch,
+    said: pytest.CaptureFixture[str],
+) -> subprocess.CompletedProcess[str]:
+    """Runs the script in this process, which has imported torch already."""
+    patched.chdir(folder)
+    patched.setattr(sys, "argv", [str(script), *arguments])
+    try:
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    except SystemExit as error:
+        code = error.code
+    else:
+        code = 0
+    assert code is None or isinstance(code, int), code
+    printed = said.readouterr()
+    return subprocess.CompletedProcess(arguments, code or 0, printed.out, printed.err)
+
+
+def short(script: Path) -> list[str]:
+    return ["--short"] if '"--short"' in (ROOT / script).read_text(encoding="utf-8") else []
 
 
 def run(script: Path, data_root: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    text = (ROOT / script).read_text(encoding="utf-8")
-    short = ["--short"] if '"--short"' in text else []
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
-        [sys.executable, str(ROOT / script), *short],
+        [sys.executable, str(ROOT / script), *short(script)],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": path, "DPBENCH_DATA": str(data_root)},
         capture_output=True,
@@ -57,25 +82,36 @@ def test_scripts_are_found() -> None:
         for each in SCRIPTS
     ],
 )
-def test_a_script_runs_or_says_what_it_needs(script: Path, tmp_path: Path) -> None:
+def test_a_script_runs_or_says_what_it_needs(
+    script: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """Where there is no MNIST, and none can be had."""
     blocked = tmp_path / "file"
     blocked.touch()  # a data root that cannot be made
-    judge(script, run(script, blocked, tmp_path))
+    monkeypatch.setenv("DPBENCH_DATA", str(blocked))
+    with sweeps.trials_here(), sweeps.blank_figures():
+        done = here(script, *short(script), folder=tmp_path, patched=monkeypatch, said=capsys)
+    judge(script, done)
 
 
-@pytest.mark.parametrize("name", LONG)
-def test_a_long_script_starts(name: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "bench" / f"{name}.py"), "--help"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.mark.parametrize("script", [each for each in SCRIPTS if each.stem in LONG], ids=str)
+def test_a_long_script_starts(
+    script: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    done = here(script, "--help", folder=tmp_path, patched=monkeypatch, said=capsys)
     assert done.returncode == 0, done.stderr
     assert "--short" in done.stdout
+
+
+def test_a_script_is_a_program(tmp_path: Path) -> None:
+    grid = Path("bench/mnist_grid.py")
+    judge(grid, run(grid, tmp_path, tmp_path))
 
 
 def test_without_jax_its_step_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

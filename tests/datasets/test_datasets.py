@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dpbench import datasets, models
-from dpbench.datasets import loading
+from dpbench.datasets import digits, loading
 from dpbench.errors import BadInput
 from dpbench.execution import grid
 
@@ -38,6 +38,14 @@ def test_files_are_found_packed_or_unpacked(tmp_path: Path) -> None:
     (raw / names[3]).touch()
     assert datasets.present("mnist", tmp_path)
     assert datasets.present("digits", tmp_path / "nowhere")
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    from sklearn.datasets import load_digits
+
+    rows, (images, labels) = digits._rows(), load_digits(return_X_y=True)
+    assert (rows[:, :64] == images).all()
+    assert (rows[:, 64] == labels).all()
 
 
 @every_dataset

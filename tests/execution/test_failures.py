@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import here
 import pandas as pd
 import pytest
 from factories import TESTS
+
+from dpbench import sweep as sweep_command
 
 FAILURES = (
     "1=raise 2=memory 3=segfault 4=once 5=hang",
@@ -27,17 +30,14 @@ EXPECTED = {
 def sweep(folder: Path, *arguments: str, faults: str = "") -> subprocess.CompletedProcess[str]:
     grid = "--dataset digits --engine fused --noise-multiplier 1 --max-grad-norm 1 --batch-size 64"
     path = os.pathsep.join([str(TESTS / "faults"), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "dpbench.sweep", *grid.split(), "--epochs", "2"),
-            *("--no-baseline", "--no-timing", "--jobs", "2", *arguments),
-        ],
-        cwd=folder,
-        env=os.environ | {"FAULTS": faults, "FAULTS_FOLDER": str(folder), "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with here.blank_figures():
+        return here.run(
+            sweep_command.main,
+            *(*grid.split(), "--epochs", "2", "--no-baseline", "--no-timing", "--jobs", "2"),
+            *arguments,
+            cwd=folder,
+            environment={"FAULTS": faults, "FAULTS_FOLDER": str(folder), "PYTHONPATH": path},
+        )
 
 
 @pytest.mark.parametrize("faults", FAILURES)
@@ -72,7 +72,8 @@ def test_failed_trials_are_recorded_and_the_others_go_on(tmp_path: Path, faults:
     assert f"{passing} to run into" in again.stdout
     again = sweep(tmp_path, *seeds, "--dry-run", "--no-retry-failed")
     assert "0 to run into" in again.stdout
-    again = sweep(tmp_path, *seeds, "--retry-failed")
+    with here.trials_here():  # where no fault is
+        again = sweep(tmp_path, *seeds, "--retry-failed")
     assert again.returncode == 0, again.stderr
     assert f": {failed} to run" in again.stderr
     assert (pd.read_parquet(tmp_path / name / "trials")["status"] == "ok").all()

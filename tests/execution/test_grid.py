@@ -91,7 +91,10 @@ def test_clip_only_and_baseline_only() -> None:
         ({"batch_size": []}, r"batch_size to hold at least one value"),
         ({"seed": [1, 2, 1]}, r"each seed once, not 1 twice"),
         ({"noise_multiplier": [1, 1.0]}, r"each noise_multiplier once, not 1.0 twice"),
-        ({"noise_multiplier": 1, "target_epsilon": 1}, r"and both is given"),
+        (
+            {"noise_multiplier": 1, "target_epsilon": 1},
+            r"or target_epsilon, not both: the noise is solved for",
+        ),
         ({"batch_size": 64.5}, r"batch_size=64.5 to be a whole number"),
         ({"epochs": "ten"}, r"epochs='ten' to be a whole number"),
         ({"baseline": 1}, r"baseline=1 to be true or false"),
@@ -124,8 +127,17 @@ def test_a_sweep_file_may_tie_axes(tmp_path: Path) -> None:
     [
         ("nois_multiplier = 1", r"'nois_multiplier' in .*: did you mean noise_multiplier\?"),
         ("[[grid]]\nbatch-size = 1", r"'batch-size' in .*: did you mean batch_size\?"),
-        ("[[grid]]\nconfirm = 1", r"Unknown key 'confirm'"),
-        ("zzz = 1", r"'zzz' in .*: use one of dataset"),
+        (
+            "[[grid]]\nconfirm = 1",
+            r"'confirm' in a \[\[grid\]\] of .*: .* above the first \[\[grid\]\]",
+        ),
+        ("seed = 1\nseeds = 2", r"Expected seed or seeds in .*, not both"),
+        ("[[grid]]\nl2_norm_clip = 1", r"TensorFlow Privacy's name for max_grad_norm"),
+        (
+            "epochs = [1, 2]",
+            r"one value of epochs, not 1, 2: for several, give each a \[\[grid\]\]",
+        ),
+        ("zzz = 1", r"'zzz' in .*; the keys are the flags of `dpbench sweep --help-all`"),
         ("epochs = ", r"is not TOML"),
         ("grid = 3", r"one or more \[\[grid\]\] tables"),
     ],
@@ -134,7 +146,7 @@ def test_a_bad_sweep_file_is_named(tmp_path: Path, text: str, message: str) -> N
     path = tmp_path / "bad.toml"
     path.write_text(text)
     with pytest.raises(BadInput, match=message):
-        sweep_file.read(path)
+        sweep_file.read(path).grids({})
 
 
 def test_a_sweep_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 import platform
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,13 +31,23 @@ def numbers(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     return [{k: v for k, v in row.items() if k not in WHERE_COLUMNS} for row in rows]
 
 
+Run = Callable[[list[Trial], backend.Workers], list[list[dict[str, Any]]]]
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """Runs trials as `local.run`, in worker processes that all tests here share."""
+    with local.worker_pool(workers()) as pool:
+        yield lambda trials, how: list(local.run_in_pool(pool, trials, how))
+
+
 @pytest.fixture(scope="module")
 def trials() -> list[Trial]:
     return [make_trial("non-private"), make_trial(), make_trial(seed=1)]
 
 
-def test_in_parallel_or_alone_the_numbers_are_the_same_bits(trials: list[Trial]) -> None:
-    together = {rows[0]["trial_id"]: rows for rows in local.run(trials, workers())}
+def test_in_parallel_or_alone_the_numbers_are_the_same_bits(trials: list[Trial], run: Run) -> None:
+    together = {rows[0]["trial_id"]: rows for rows in run(trials, workers())}
     assert set(together) == {trial.trial_id for trial in trials}
     for trial in trials:
         alone = list(trial_task.run_trial(trial, workers(), concurrent=0))
@@ -43,14 +55,12 @@ def test_in_parallel_or_alone_the_numbers_are_the_same_bits(trials: list[Trial])
 
 
 def test_a_trial_that_fails_is_a_row_and_the_others_go_on(
-    trials: list[Trial], tmp_path: Path
+    trials: list[Trial], tmp_path: Path, run: Run
 ) -> None:
     diverging = make_trial("non-private", learning_rate=1e9, epochs=2)
     missing = make_trial(dataset="kmnist")
     empty = replace(workers(), data_root=tmp_path)  # where the missing data's folder is made
-    results = {
-        rows[0]["trial_id"]: rows for rows in local.run([diverging, missing, trials[0]], empty)
-    }
+    results = {rows[0]["trial_id"]: rows for rows in run([diverging, missing, trials[0]], empty)}
     assert [row["status"] for row in results[trials[0].trial_id]] == ["ok"]
     (row,) = results[diverging.trial_id]
     assert (row["status"], row["epoch"], row["test_accuracy"]) == ("failed", 1, None)
@@ -60,9 +70,9 @@ def test_a_trial_that_fails_is_a_row_and_the_others_go_on(
     assert "Cannot load dataset=kmnist" in str(row["reason"])
 
 
-def test_a_row_says_how_many_ran_beside_it(trials: list[Trial]) -> None:
+def test_a_row_says_how_many_ran_beside_it(trials: list[Trial], run: Run) -> None:
     for jobs, count in ((2, 3), (2, 1)):
-        (rows, *_) = local.run(trials[:count], workers(jobs))
+        (rows, *_) = run(trials[:count], workers(jobs))
         assert rows[0]["workers_beside"] == min(jobs, count) - 1
         assert rows[0]["threads"] == 1
 
@@ -83,7 +93,7 @@ def test_a_trial_lost_on_a_gpu_is_a_row_where_there_is_none() -> None:
 
 
 @pytest.mark.parametrize("stack", [1, 2])
-def test_a_trial_of_an_unknown_model_is_a_failure_with_its_name(stack: int) -> None:
+def test_a_trial_of_an_unknown_model_is_a_failure_with_its_name(stack: int, run: Run) -> None:
     asked = [make_trial("fused", model="resnet-50", seed=1, learning_rate=x) for x in (0.1, 0.2)]
     how = backend.Workers(
         data_root=Path("unused"),
@@ -93,6 +103,6 @@ def test_a_trial_of_an_unknown_model_is_a_failure_with_its_name(stack: int) -> N
         physical_batch_size=None,
         stack=stack,
     )
-    found = [row for rows in local.run(asked, how) for row in rows]
+    found = [row for rows in run(asked, how) for row in rows]
     assert [row["status"] for row in found] == ["failed"] * 2
     assert all("Unknown model 'resnet-50'" in row["reason"] for row in found)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import here
 import pandas as pd
 import pytest
 import torch
@@ -143,7 +144,8 @@ def test_one_that_diverges_does_not_stop_the_others(digits: Data) -> None:
 def test_a_sweep_of_stacks_gives_each_trial_its_rows() -> None:
     trials = [trial for seed in (0, 1) for trial in arms(epochs=2, seed=seed)]
     trials.append(replace(trials[4], learning_rate=1e6))  # diverges
-    rows = [row for rows in local.run(trials, workers(64, jobs=2)) for row in rows]
+    with here.trials_here():
+        rows = [row for rows in local.run(trials, workers(64, jobs=2)) for row in rows]
     frame = schema.table(rows, schema.TRIALS).to_pandas()
     assert set(frame["implementation"]) == {"stacked"}
     ends = frame.sort_values("epoch").groupby("trial_id").tail(1).set_index("trial_id")
@@ -161,7 +163,7 @@ def test_a_sweep_of_stacks_gives_each_trial_its_rows() -> None:
 def test_a_stacks_time_is_shared_out_among_its_trials(said: bool, tmp_path: Path) -> None:
     """By rows that hold the column, and by those of before."""
     trials = [trial for trial in arms(epochs=3) if trial.engine == "fused"]
-    rows = trial_task.run_stack(tuple(trials), workers(64), concurrent=0)
+    rows = list(trial_task.run_stack(tuple(trials), workers(64), concurrent=0))
     assert {row["stacked_trials"] for row in rows} == {len(trials)}
     store.create(tmp_path)
     for trial in trials:
@@ -201,7 +203,7 @@ def test_why_trials_are_not_trained_at_once_is_said(
 
     monkeypatch.setattr(loop, "train_stack", refuse)
     trials = arms()[:2]
-    rows = trial_task.run_stack(tuple(trials), workers(2), concurrent=0)
+    rows = list(trial_task.run_stack(tuple(trials), workers(2), concurrent=0))
     assert [row["status"] for row in rows] == ["ok"] * 2
     assert "2 trials could not be trained at once" in caplog.text
     assert "RuntimeError: no stack today" in caplog.text

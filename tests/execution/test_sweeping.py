@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import here
 import pytest
 from factories import WHERE, make_trial, make_workload
 from remote_work import out_of_memory
@@ -210,12 +211,10 @@ def test_a_timing_that_fails_is_recorded_and_tried_again(
     (line,) = timing_sweep.run_timings(trials, place, tmp_path, quiet=False)
     why = "opacus-ew batch 64 on cpu: failed: RuntimeError: no such kernel"
     assert line == f"The timing of {why}"
-    said = capsys.readouterr().err.splitlines()
-    assert [each.split("]")[1].strip() for each in said] == [
-        why,
-        "fused batch 64 on cpu: 1.00 x non-private",
-    ]
-    assert said[-1].startswith("[2/2 timings, 1 failed, 0 s left]")
+    (said,) = capsys.readouterr().err.splitlines()
+    processes = f"{2 * timing_task.TIMED_PROCESSES}/{2 * timing_task.TIMED_PROCESSES}"
+    assert said.startswith(f"[2/2 timings, 1 failed, {processes} processes (100 %), 0 s left]")
+    assert said.endswith(f"failed: {why}")
     assert set(store.read_timings(tmp_path)["engine"]) == {"fused"}  # no ratio is read off it
     (row,) = store.failed_timings(tmp_path).to_dict("records")
     assert (row["engine"], row["status"]) == ("opacus-ew", "failed")
@@ -245,7 +244,7 @@ def test_engines_are_timed_in_fresh_processes_and_a_dead_one_takes_no_other_with
     engines: tuple[str, ...] = ("bookkeeping", "opacus-ew", "fused")
     monkeypatch.setattr(timing_task, "_task", with_its_number)  # the processes have the old one
     found = list(
-        timing_task.time_engines(engines, make_workload(), timer().workers, processes=3, pairs=2)
+        timing_task.time_engines(engines, make_workload(), timer().workers, processes=2, pairs=2)
     )
     assert [(rows[0]["engine"], rows[0]["status"]) for rows in found] == [
         ("bookkeeping", "out-of-memory"),
@@ -253,14 +252,13 @@ def test_engines_are_timed_in_fresh_processes_and_a_dead_one_takes_no_other_with
         ("fused", "ok"),
         ("opacus-ew", "crashed"),
         ("fused", "ok"),
-        ("fused", "ok"),
     ]
     assert found[3][0]["reason"] == "the process that timed it died: killed by SIGKILL"
     fused = [row for rows in found for row in rows if row["engine"] == "fused"]
     assert [(row["process"], row["pair"]) for row in fused] == [
-        (process, pair) for process in range(3) for pair in range(2)
+        (process, pair) for process in range(2) for pair in range(2)
     ]
-    assert len({row["steps"] for row in fused}) == 3
+    assert len({row["steps"] for row in fused}) == 2
     assert os.getpid() not in {row["steps"] for row in fused}
     assert len({row["started_at"] for row in fused}) == 1  # one timing, for `timed_alike`
     assert len({row["peak_memory_bytes"] for row in fused}) == 1
@@ -279,7 +277,8 @@ def test_a_sweep_whose_timings_fail_has_a_report_and_exit_code_1(
     monkeypatch.setattr(timing_task, "_task", out_of_memory)
     typed = "--dataset digits --batch-size 64 --noise-multiplier 1 --max-grad-norm 1 --epochs 1"
     typed += f" --no-baseline --device cpu --jobs 1 --out {tmp_path}"
-    assert sweep.main(typed.split()) == 1
+    with here.trials_here(), here.blank_figures():  # its timings are taken in other processes
+        assert sweep.main(typed.split()) == 1
     said = capsys.readouterr()
     assert (tmp_path / "report.html").is_file()
     assert "The timing of fused batch 64 on cpu: out-of-memory: MemoryError" in said.err

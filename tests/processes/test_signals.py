@@ -7,10 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+import here
 import psutil
 import pytest
 
-from dpbench import store
+from dpbench import store, sweep
 
 SWEEP = [
     *[sys.executable, "-m", "dpbench.sweep", "--dataset", "digits", "--noise-multiplier", "1"],
@@ -65,19 +66,21 @@ def test_a_driver_that_dies_while_it_measures_memory_leaves_no_process() -> None
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
-def test_a_sweep_goes_on_where_nobody_can_read_what_it_says(tmp_path: Path) -> None:
+def test_a_sweep_goes_on_where_nobody_can_read_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = "--epochs 1 --seeds 0 1 --jobs 1".split()
     with Path("/dev/full").open("w", encoding="ascii") as full:
-        done = subprocess.run(
-            [*SWEEP, str(tmp_path / "store"), "--epochs", "1", "--seeds", "0", "1", "--quiet"],
-            stderr=full,
-            check=False,
-        )
         loud = subprocess.run(
-            [*SWEEP, str(tmp_path / "loud"), "--epochs", "1", "--seeds", "0", "1"],
+            [*SWEEP, str(tmp_path / "loud"), *flags],
             stderr=full,
             stdout=subprocess.DEVNULL,
             check=False,
         )
-    assert (done.returncode, loud.returncode) == (0, 0)
-    for name in ("store", "loud"):
+        monkeypatch.setattr(sys, "stderr", full)
+        with here.trials_here(), here.blank_figures():
+            quiet = sweep.main([*SWEEP[3:], str(tmp_path / "quiet"), *flags, "--quiet"])
+        monkeypatch.undo()
+    assert (quiet, loud.returncode) == (0, 0)
+    for name in ("quiet", "loud"):
         assert len(store.read_trials(tmp_path / name)) == 2 * 4  # and the baseline at three rates

@@ -42,7 +42,8 @@ def test_the_columns_are_those_of_the_design() -> None:
     assert (
         store.TRIALS.names
         == (
-            "schema_version trial_id dataset model engine sampling noise_multiplier "
+            "schema_version trial_id dataset data_hash model model_args model_hash loss loss_hash "
+            "engine sampling noise_multiplier "
             "max_grad_norm clipping batch_size optimizer learning_rate momentum epochs "
             "validation_examples seed delta noise_source epoch steps sample_rate examples_seen "
             "train_loss test_loss "

@@ -268,6 +268,7 @@ def test_evaluation_is_over_the_whole_test_set() -> None:
     assert loss == pytest.approx(log_sum - 0.6 * 2.0, rel=1e-6)
 
 
+@pytest.mark.slow  # test_sweep trains on MNIST for one epoch
 def test_the_tutorials_setting_reaches_its_accuracy(mnist_root: Path) -> None:
     # Opacus' MNIST tutorial after ten epochs; a prototype reached 92.5 %.
     trial = make_trial(

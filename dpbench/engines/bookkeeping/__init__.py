@@ -1,4 +1,4 @@
-"""DP-SGD in one backward pass, for any model of Conv2d and Linear layers.
+"""DP-SGD in one backward pass, for any model that does not mix examples.
 
 Bu, Wang, Zha and Karypis, "Differentially Private Optimization on Large Model at Small Cost", ICML
 2023.
@@ -19,15 +19,17 @@ if TYPE_CHECKING:
 
 
 def supports(trial: Trial, device: str | None) -> str | None:
-    """Any optimizer and clipping rule; the model must have layers that it knows.
+    """Any optimizer and clipping rule; a model that does not mix examples.
 
     Where the device is known the model is there, and `refuses` looks at that.
     """
-    return _unknown(trial.model, trial.dataset) if device is None else None
+    if device is not None:
+        return None
+    return _unknown(trial.model, trial.dataset, (trial.model_hash, trial.data_hash))
 
 
 @cache
-def _unknown(model: str, dataset: str) -> str | None:
+def _unknown(model: str, dataset: str, _version: tuple[str | None, ...]) -> str | None:
     from dpbench import models
 
     try:

@@ -1,183 +1,200 @@
-"""The layers that bookkeeping knows: their gradients by example, with norms and weighted sums."""
+"""Layers whose gradients by example follow from what they are given and the gradient by outputs.
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+`by_parameter` has the formula of each kind. All others are differentiated as functions of their
+inputs and parameters (`functions`).
+"""
+
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
-from dpbench.engines import backward
-from dpbench.engines.update import row_norms
-from dpbench.errors import BadInput
+from dpbench.engines.backward import has_hooks
+from dpbench.engines.bookkeeping import convolutions
+from dpbench.engines.bookkeeping.gradients import Formed, Gradients, OuterProducts, Rows
 
-# On a CPU
-STRIP_BYTES = 2**19  # of patches at a time: some of the second-level cache is the code's
-LINE = 16  # numbers that are copied at once
+ByName = dict[str, Gradients]
+_Rule = Callable[[nn.Module, Sequence[Tensor], Tensor], ByName]
 
 
 def refuses(model: nn.Module) -> str | None:
-    """Why bookkeeping cannot train the model, as the end of a sentence; None where it can."""
-    known = backward.with_parameters(model)
-    reasons = [_mixes(layer) for layer in model.modules()] + [_unknown(layer) for layer in known]
-    own = sum(len(list(layer.parameters(recurse=False))) for layer in known)
-    if own != len(list(model.parameters())):
-        reasons.append("knows no parameter that two layers share")
+    """Why bookkeeping cannot train the model, as the end of a sentence; None where it can.
+
+    By its layers. How the model uses them is known when it is used.
+    """
+    reasons = (_refusal(name, layer) for name, layer in model.named_modules())
     return next(filter(None, reasons), None)
 
 
-def _mixes(layer: nn.Module) -> str | None:
-    if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-        return f"bounds what one example does, and {layer} mixes examples; GroupNorm does not"
-    return None
+def _refusal(name: str, layer: nn.Module) -> str | None:
+    at = f"{layer} at {name}" if name else str(layer)
+    if isinstance(layer, _BatchNorm):
+        return f"bounds what one example does, and {at} mixes examples; use GroupNorm"
+    if isinstance(layer, _InstanceNorm) and layer.track_running_stats:
+        return f"bounds what one example does, and {at} keeps statistics of all; leave them out"
+    if isinstance(layer, nn.RNNBase):
+        return f"cannot see into {at}; use opacus.layers.DP{type(layer).__name__}"
+    if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+        return _table_refusal(at, layer)
+    trained = any(each.requires_grad for each in layer.parameters(recurse=False))
+    return f"knows no layer with hooks, like {at}" if trained and has_hooks(layer) else None
 
 
-def _unknown(layer: nn.Module) -> str | None:
-    if not all(parameter.requires_grad for parameter in layer.parameters()):
-        return f"trains every layer, and this one is frozen: {layer}"
-    if backward.has_hooks(layer):
-        return f"knows no layer with hooks, like this one: {layer}"
-    plain_conv = (
-        isinstance(layer, nn.Conv2d)
-        and layer.groups == 1
-        and not isinstance(layer.padding, str)
-        and layer.padding_mode == "zeros"
-    )
-    if plain_conv or isinstance(layer, nn.Linear):
-        return None
-    return (
-        f"knows Linear and ungrouped, zero-padded Conv2d, not {layer}; use an opacus engine for "
-        "this model"
-    )
+def _table_refusal(at: str, layer: nn.Embedding | nn.EmbeddingBag) -> str | None:
+    if layer.max_norm is not None:
+        return f"knows no layer that changes its weights, like {at}; leave max_norm out"
+    if layer.scale_grad_by_freq:
+        return f"bounds what one example does: leave scale_grad_by_freq out of {at}"
+    return f"knows no layer with hooks, like {at}" if has_hooks(layer) else None
 
 
-@dataclass(frozen=True, slots=True)
-class Formed:
-    """A convolution's gradients: with kernels this small cheaper than patches' Gram matrices.
-
-    Args:
-        layer: The convolution.
-        weight: [B, O k k I].
-        bias: [B, O].
-    """
-
-    layer: nn.Conv2d
-    weight: Tensor
-    bias: Tensor
-
-    def norms(self) -> Tensor:
-        """[B]: of each example's gradient by the layer's parameters."""
-        weight = row_norms(self.weight)
-        return weight if self.layer.bias is None else torch.hypot(weight, row_norms(self.bias))
-
-    def weighted_sums(self, factors: Tensor) -> list[Tensor]:
-        """The sums of the examples' gradients times their factors [B]: the weight's, the bias'."""
-        return as_parameters(self.layer, factors @ self.weight, factors @ self.bias)
+def known(layer: nn.Module) -> bool:
+    """Whether `by_parameter` has a formula for the layer."""
+    if type(layer).forward not in _RULES:
+        return False
+    if isinstance(layer, nn.EmbeddingBag):
+        return layer.mode != "max" and not layer.include_last_offset
+    return True
 
 
-@dataclass(frozen=True, slots=True)
-class OuterProducts:
-    """A linear layer's gradients by their factors.
+def by_parameter(layer: nn.Module, inputs: Sequence[Tensor], back: Tensor) -> ByName:
+    """The examples' gradients by each of the layer's own parameters that is trained.
 
     Args:
-        layer: The linear layer.
-        inputs: [B, I].
-        back: [B, O].
+        layer: One that is `known`.
+        inputs: What it was given, [B, ...].
+        back: The gradients of the examples' losses by what it gave, [B, ...].
     """
-
-    layer: nn.Linear
-    inputs: Tensor
-    back: Tensor
-
-    def norms(self) -> Tensor:
-        """See `Formed`."""
-        bias = row_norms(self.back)
-        weight = row_norms(self.inputs) * bias
-        return weight if self.layer.bias is None else torch.hypot(weight, bias)
-
-    def weighted_sums(self, factors: Tensor) -> list[Tensor]:
-        """See `Formed`."""
-        scaled = self.back * factors[:, None]  # [B, O]
-        weight = scaled.T @ self.inputs
-        return [weight] if self.layer.bias is None else [weight, scaled.sum(0)]
+    return _RULES[type(layer).forward](layer, inputs, back)
 
 
-def part(layer: nn.Module, inputs: Tensor, back: Tensor) -> Formed | OuterProducts:
-    """The layer's gradients, in the form that is cheapest."""
-    if isinstance(layer, nn.Linear):
-        if inputs.dim() != 2:
-            raise BadInput(f"The bookkeeping engine knows Linear on [B, features], not {layer}.")
-        return OuterProducts(layer, inputs, back)
-    assert isinstance(layer, nn.Conv2d)
-    weight = back.new_empty(len(back), layer.weight.numel())
-    for _ in conv_gradients(layer, inputs, back, weight):
-        pass
-    return Formed(layer, weight, back.sum((2, 3)))
+def _trained(layer: nn.Module, name: str) -> bool:
+    parameter = layer._parameters.get(name)
+    return parameter is not None and parameter.requires_grad
 
 
-def conv_gradients(
-    layer: nn.Conv2d, inputs: Tensor, back: Tensor, out: Tensor | None = None
-) -> Iterator[Tensor]:
-    """Some examples after the others: their gradients of the weight [b, O k k I].
-
-    They are views of `out` [B, O k k I] or, without it, of memory that the next will use again.
-    """
-    flat = back.flatten(2)  # [B, O, L]
-    examples, channels, places = flat.shape
-    weights = layer.weight[0].numel()
-    windows = _windows(layer, inputs, *back.shape[2:])
-    on_cpu = flat.device.type == "cpu"
-    size = _strip(examples, places * weights * flat.element_size()) if on_cpu else examples
-    strip = windows.new_empty(min(size, examples), *windows.shape[1:])
-    memory = flat.new_empty(len(strip), channels * weights) if out is None else out
-    rows = memory.split(size)
-    for index, (some, seen) in enumerate(zip(flat.split(size), windows.split(size), strict=True)):
-        gradients = rows[0][: len(some)] if out is None else rows[index]
-        patches = strip[: len(some)].copy_(seen).view(len(some), places, weights)
-        torch.bmm(some, patches, out=gradients.view(len(some), channels, weights))
-        yield gradients
+def _linear(layer: nn.Module, inputs: Sequence[Tensor], back: Tensor) -> ByName:
+    given = inputs[0].reshape(len(back), -1, inputs[0].shape[-1])  # [B, T, I]
+    rows = back.reshape(len(back), -1, back.shape[-1])  # [B, T, O]
+    found: ByName = {}
+    if _trained(layer, "weight"):
+        found["weight"] = OuterProducts(given, rows)
+    if _trained(layer, "bias"):
+        found["bias"] = Formed(rows[:, 0] if rows.shape[1] == 1 else rows.sum(1))
+    return found
 
 
-def _strip(examples: int, example_bytes: int) -> int:
-    """Of so many examples those whose patches stay in the cache together, in even strips."""
-    strips = math.ceil(examples / max(1, STRIP_BYTES // example_bytes))
-    return math.ceil(examples / strips)
+def _convolution(layer: nn.Module, inputs: Sequence[Tensor], back: Tensor) -> ByName:
+    found: ByName = {}
+    if _trained(layer, "weight"):
+        gradients = (
+            convolutions.transposed_weight_gradients
+            if isinstance(layer, convolutions.Transposed)
+            else convolutions.weight_gradients
+        )
+        found["weight"] = Formed(gradients(layer, inputs[0], back))  # type: ignore[arg-type]
+    if _trained(layer, "bias"):
+        found["bias"] = Formed(back.flatten(2).sum(2))
+    return found
 
 
-def _windows(layer: nn.Conv2d, inputs: Tensor, height: int, width: int) -> Tensor:
-    """A view of what each output sees, channels innermost: [B, I, H, W] -> [B, h, w, k, k, I].
+def _embedding(layer: nn.Module, inputs: Sequence[Tensor], back: Tensor) -> ByName:
+    assert isinstance(layer, nn.Embedding)
+    return _rows(layer, inputs[0].flatten(1) if inputs[0].dim() > 1 else inputs[0][:, None], back)
 
-    `F.unfold` copies number by number. A copy of this copies runs: k I numbers, or where these are
-    few, k k I, from an unfolding along the width that is in memory.
+
+def _embedding_bag(layer: nn.Module, inputs: Sequence[Tensor], back: Tensor) -> ByName:
+    """[B, T] ids -> [B, d], their sum or mean, maybe by weights [B, T]."""
+    assert isinstance(layer, nn.EmbeddingBag)
+    ids = inputs[0]
+    each = back[:, None].expand(-1, ids.shape[1], -1)
+    if layer.mode == "mean":
+        counted = torch.ones_like(ids) if layer.padding_idx is None else ids != layer.padding_idx
+        each = each / counted.sum(1).clamp(min=1)[:, None, None]
+    if len(inputs) > 1:
+        each = each * inputs[1][..., None]
+    return _rows(layer, ids, each)
+
+
+def _rows(layer: nn.Embedding | nn.EmbeddingBag, ids: Tensor, back: Tensor) -> ByName:
+    rows = back.reshape(*ids.shape, -1)
+    if layer.padding_idx is not None:
+        rows = rows.masked_fill((ids == layer.padding_idx)[..., None], 0.0)
+    return {"weight": Rows(ids.long(), rows, layer.weight)}
+
+
+def _norm(layer: nn.Module, normalised: Tensor, back: Tensor, axes: tuple[int, ...]) -> ByName:
+    """Of a layer that scales normalised inputs and shifts them.
 
     Args:
-        layer: The convolution.
-        inputs: [B, I, H, W], in any layout.
-        height: h, of the output.
-        width: w, of the output.
+        layer: With weight and bias, or one or none of them.
+        normalised: [B, ...].
+        back: Likewise.
+        axes: That a number of the weight is used along.
     """
-    assert not isinstance(layer.padding, str)
-    if any(layer.padding):
-        tall, wide = layer.padding
-        inputs = F.pad(inputs, (wide, wide, tall, tall))
-    examples, channels, rows, _ = inputs.shape
-    example, channel, row, column = inputs.stride()
-    (down, right), (tall, wide) = layer.stride, layer.kernel_size
-    along = right * column  # from one output to the next
-    within = layer.dilation[1] * column  # from one tap of the kernel to the next
-    if wide * channels < LINE:
-        inputs = inputs.as_strided(
-            (examples, width, rows, wide, channels), (example, along, row, within, channel)
-        ).contiguous()
-        example, along, row, within, channel = inputs.stride()
-    return inputs.as_strided(
-        (examples, height, width, tall, wide, channels),
-        (example, down * row, along, layer.dilation[0] * row, within, channel),
-    )
+    found: ByName = {}
+    if _trained(layer, "weight"):
+        product = back * normalised
+        found["weight"] = Formed(product.sum(axes) if axes else product)
+    if _trained(layer, "bias"):
+        found["bias"] = Formed(back.sum(axes) if axes else back)
+    return found
 
 
-def as_parameters(layer: nn.Conv2d, weight: Tensor, bias: Tensor) -> list[Tensor]:
-    """Sums of gradients, the weight's [O k k I], in the shapes of the layer's parameters."""
-    kernels = weight.view(layer.out_channels, *layer.kernel_size, -1).permute(0, 3, 1, 2)
-    return [kernels] if layer.bias is None else [kernels, bias]
+def _group_norm(layer: nn.Module, inputs: Sequence[Tensor], back: Tensor) -> ByName:
+    assert isinstance(layer, nn.GroupNorm)
+    (given,) = inputs
+    places = tuple(range(2, given.dim()))
+    return _norm(layer, F.group_norm(given, layer.num_groups, eps=layer.eps), back, places)
+
+
+def _instance_norm(layer: nn.Module, inputs: Sequence[Tensor], back: Tensor) -> ByName:
+    assert isinstance(layer, _InstanceNorm)
+    (given,) = inputs
+    return _norm(layer, F.instance_norm(given, eps=layer.eps), back, tuple(range(2, given.dim())))
+
+
+def _layer_norm(layer: nn.Module, inputs: Sequence[Tensor], back: Tensor) -> ByName:
+    assert isinstance(layer, nn.LayerNorm)
+    (given,) = inputs
+    places = tuple(range(1, given.dim() - len(layer.normalized_shape)))
+    normalised = F.layer_norm(given, layer.normalized_shape, eps=layer.eps)
+    return _norm(layer, normalised, back, places)
+
+
+def _rms_norm(layer: nn.Module, inputs: Sequence[Tensor], back: Tensor) -> ByName:
+    assert isinstance(layer, nn.RMSNorm)
+    (given,) = inputs
+    places = tuple(range(1, given.dim() - len(layer.normalized_shape)))
+    shape = list(layer.normalized_shape)
+    return _norm(layer, F.rms_norm(given, shape, eps=layer.eps), back, places)
+
+
+def _prelu(layer: nn.Module, inputs: Sequence[Tensor], back: Tensor) -> ByName:
+    assert isinstance(layer, nn.PReLU)
+    (given,) = inputs
+    product = back * given.clamp(max=0)  # [B, C, ...]
+    shared = layer.num_parameters == 1
+    whole = product.flatten(1).sum(1, keepdim=True) if shared else product
+    return {"weight": Formed(whole.flatten(2).sum(2) if whole.dim() > 2 else whole)}
+
+
+_RULES: dict[Callable[..., object], _Rule] = {
+    nn.Linear.forward: _linear,
+    nn.Conv1d.forward: _convolution,
+    nn.Conv2d.forward: _convolution,
+    nn.Conv3d.forward: _convolution,
+    nn.ConvTranspose1d.forward: _convolution,
+    nn.ConvTranspose2d.forward: _convolution,
+    nn.ConvTranspose3d.forward: _convolution,
+    nn.Embedding.forward: _embedding,
+    nn.EmbeddingBag.forward: _embedding_bag,
+    nn.GroupNorm.forward: _group_norm,
+    nn.LayerNorm.forward: _layer_norm,
+    nn.RMSNorm.forward: _rms_norm,
+    nn.PReLU.forward: _prelu,
+    _InstanceNorm.forward: _instance_norm,
+}

@@ -1,4 +1,4 @@
-"""DP-SGD in one backward pass for models of Conv2d and Linear layers.
+"""DP-SGD in one backward pass.
 
 Bu, Wang, Zha and Karypis, "Differentially Private Optimization on Large Model at Small Cost", ICML
 2023: one backward pass to the layers' outputs, the examples' squared gradient norms from inputs and
@@ -6,27 +6,36 @@ output gradients, then one weighted sum.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dpbench import clipping
-from dpbench.engines import backward
-from dpbench.engines.bookkeeping import layers
+from dpbench.engines.bookkeeping import functions, layers, plan
+from dpbench.engines.bookkeeping.calls import Call, Loss, Recorder
+from dpbench.engines.bookkeeping.gradients import Gradients, added_up
 from dpbench.engines.protocol import physical_batches
-from dpbench.engines.update import Update, add_up, noisy_mean, row_norms
+from dpbench.engines.update import Update, add_up, noisy_mean
+from dpbench.errors import BadInput
 from dpbench.trial import Trial
 
+_Backs = dict[Call, list[Tensor | None]]
 CHUNK = 144  # examples at a time on a CPU: fewer leave convolutions idle, more leave the cache
 
 
+def cross_entropies(output: Tensor, target: Tensor) -> Tensor:
+    """[B], of logits; 0 where the target is `NO_LABEL`."""
+    return F.cross_entropy(output, target, reduction="none")
+
+
 class Bookkeeping:
-    """No weight gradient is computed by autograd, and no example's dense gradient at all.
+    """No gradient of the batch is computed by autograd.
 
     Args:
         trial: The privacy parameters, clipping rule and optimizer.
-        model: Conv2d and Linear layers, each used once and trained, with layers between that have
-            no parameters and do not mix examples; trained in place.
+        model: Does not mix examples; trained in place.
         noise: Source of the noise, on the model's device.
         physical_batch_size: Most examples in one pass.
+        loss: Of the model's outputs, one number for an example.
     """
 
     def __init__(
@@ -36,14 +45,13 @@ class Bookkeeping:
         *,
         noise: torch.Generator,
         physical_batch_size: int | None,
+        loss: Loss = cross_entropies,
     ) -> None:
-        self._layers = backward.with_parameters(model)
-        convolutions = [layer for layer in self._layers if isinstance(layer, nn.Conv2d)]
-        self._largest = max(convolutions, key=lambda layer: layer.weight.numel(), default=None)
+        self._model, self._loss = model, loss
         self._trial = trial
         self._noise = noise
-        self._passes = backward.Passes(model)
-        self._parameters = list(model.parameters())
+        self._parameters = [each for each in model.parameters() if each.requires_grad]
+        self._units: list[plan.Unit] | None = None  # looked for in the first batch
         assert trial.max_grad_norm is not None
         # a tensor is divided by the norms in one operation, a number in two
         self._bound = self._parameters[0].new_tensor(trial.max_grad_norm)
@@ -60,7 +68,7 @@ class Bookkeeping:
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """See `Engine.step`."""
-        total, sums = images.new_zeros(()), list[Tensor]()
+        total, sums = self._bound.new_zeros(()), list[Tensor]()
         for part in physical_batches(images, labels, self._physical_batch_size):
             loss, clipped = self._clipped_sums(*part[:2])
             total += loss
@@ -71,53 +79,75 @@ class Bookkeeping:
     def _clipped_sums(self, images: Tensor, labels: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The sum of the examples' losses, and of their clipped gradients by each parameter."""
         if not len(labels):
-            return images.new_zeros(()), [torch.zeros_like(each) for each in self._parameters]
-        loss, found = self._passes(images, labels)
+            return self._bound.new_zeros(()), [torch.zeros_like(each) for each in self._parameters]
+        loss, found = self._gradients(images, labels)
         with torch.no_grad():
-            parts = {
-                layer: layers.part(layer, *ends)
-                for layer, ends in found.items()
-                if layer is not self._largest
-            }
-            norms = [part.norms() for part in parts.values()] or [images.new_zeros(len(labels))]
+            norms = [each.norms() for each in found.values()]
             together: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)  # [B]
-            added: dict[nn.Module, list[Tensor]] = {}
-            if self._largest is None:
-                factors = self._factors(together)
-            else:
-                factors, added[self._largest] = self._clip(
-                    self._largest, *found[self._largest], together
-                )
-            for layer, part in parts.items():
-                added[layer] = part.weighted_sums(factors)
-        return loss, [each for layer in self._layers for each in added[layer]]
+            factors = self._factors_of(together, self._bound)
+            return loss, [
+                found[place].weighted_sum(factors) if place in found else torch.zeros_like(each)
+                for place, each in enumerate(self._parameters)
+            ]
 
-    def _clip(
-        self, layer: nn.Conv2d, inputs: Tensor, back: Tensor, others: Tensor
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Every example's factor [B], and this layer's weighted sums.
+    def _gradients(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[int, Gradients]]:
+        """The sum of the losses, and the examples' gradients by the parameters of these places."""
+        if self._units is None:
+            self._units = plan.units(self._model, self._loss, images, labels)
+            self._recorder = Recorder(unit.layer for unit in self._units)
+        with torch.enable_grad(), self._recorder.listening():
+            losses = self._loss(self._model(images), labels)
+        calls = self._recorder.calls
+        for call in calls:
+            call.check()
+        edges = [edge for call in calls for edge in call.edges]
+        backs = iter(torch.autograd.grad(losses.sum(), edges, allow_unused=True))
+        given: _Backs = {call: [next(backs) for _ in call.edges] for call in calls}
+        found: dict[int, list[Gradients]] = {}
+        with torch.no_grad():
+            for unit in self._units:
+                for place, each in _of_unit(unit, given, losses):
+                    found.setdefault(place, []).append(each)
+            return losses.detach().sum(), {
+                place: added_up(several) for place, several in found.items()
+            }
 
-        Its examples' gradients are formed, measured, weighted and forgotten while in the cache.
 
-        Args:
-            layer: The last whose part of the norms is not known.
-            inputs: [B, I, H, W].
-            back: [B, O, h, w].
-            others: [B]: the norms of the other layers' gradients.
-        """
-        bias = back.sum((2, 3))  # [B, O]
-        if layer.bias is not None:
-            others = torch.hypot(others, row_norms(bias))
-        total = back.new_zeros(layer.weight.numel())  # [O k k I]
-        factors = []
-        done = 0
-        for gradients in layers.conv_gradients(layer, inputs, back):
-            some = others[done : (done := done + len(gradients))]
-            factors.append(self._factors(torch.hypot(row_norms(gradients), some)))
-            total.addmv_(gradients.T, factors[-1])
-        together = torch.cat(factors)
-        return together, layers.as_parameters(layer, total, together @ bias)
+def _of_unit(unit: plan.Unit, given: _Backs, losses: Tensor) -> list[tuple[int, Gradients]]:
+    """The gradients that a unit's calls give, and the places of the parameters.
 
-    def _factors(self, norms: Tensor) -> Tensor:
-        """[B]: what gradients of these norms [B] are multiplied by."""
-        return self._factors_of(norms, self._bound)
+    Args:
+        unit: A unit.
+        given: All calls, and the gradients of the losses by their outputs.
+        losses: Of the examples, [B].
+
+    Raises:
+        BadInput: The calls are not those that were planned.
+    """
+    examples = len(losses)
+    calls = [call for call in given if call.layer is unit.layer]
+    found: list[tuple[int, Gradients]] = []
+    if len(calls) != len(unit.led):
+        raise BadInput(
+            f"The bookkeeping engine knows no model that calls {unit.layer} more often for one "
+            "batch than for another."
+        )
+    for call, led in zip(calls, unit.led, strict=True):
+        sizes = [len(each) for each, first in zip(call.inputs, led, strict=True) if first]
+        if any(size != examples for size in sizes):
+            raise BadInput(f"Expected {unit.layer} to be given {examples} examples, not {sizes}.")
+        backs = given[call]
+        if all(back is None for back in backs):
+            continue
+        filled = [
+            losses.new_zeros(shape) if back is None else back
+            for back, shape in zip(backs, call.shapes, strict=True)
+        ]
+        if unit.by_formula:
+            of_layer = layers.by_parameter(unit.layer, call.inputs, filled[0])
+            found += [(place, of_layer[name]) for name, place in unit.by_formula.items()]
+        if unit.as_function:
+            parameters = {name: unit.layer.get_parameter(name) for name in unit.as_function}
+            of_function = functions.by_parameter(call, filled, parameters, led)
+            found += [(place, of_function[name]) for name, place in unit.as_function.items()]
+    return found

@@ -30,7 +30,7 @@ class NonPrivate:
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """See `Engine.step`."""
-        total, sums = torch.zeros((), device=images.device), list[Tensor]()
+        total, sums = self._parameters[0].new_zeros(()), list[Tensor]()
         for part_images, part_labels, _ in physical_batches(
             images, labels, self._physical_batch_size
         ):

@@ -47,7 +47,7 @@ class Ghost:
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """See `Engine.step`."""
-        total = torch.zeros((), device=images.device)
+        total = torch.zeros((), device=images.device)  # images may be ids
         for part_images, part_labels, more in physical_batches(
             images, labels, self._physical_batch_size
         ):

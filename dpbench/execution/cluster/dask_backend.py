@@ -78,7 +78,12 @@ class DaskBackend:
         """As `DaskWorkers.check`."""
         self._there.check()
 
-    def run(self, trials: Sequence[Trial], claims: Claims | None = None) -> Generator[list[Row]]:
+    def run(
+        self,
+        trials: Sequence[Trial],
+        claims: Claims | None = None,
+        _on_row: Callable[[Row], None] = lambda _: None,
+    ) -> Generator[list[Row]]:
         """As `Backend.run`.
 
         A trial whose worker dies goes to another, as often as the scheduler allows. If those die,

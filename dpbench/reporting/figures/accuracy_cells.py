@@ -43,7 +43,8 @@ def draw(frames: TrialFrames, cells: pd.DataFrame) -> Figure:
     """Accuracy in percent for each noise multiplier and clipping norm, a panel a batch size."""
     batch_sizes = sorted(cells["batch_size"].unique())
     most = 100 * cells["test_accuracy"].max()
-    scale = Normalize(min(100 * cells["test_accuracy"].min(), most - _LEAST_SPAN), most)
+    least = max(100 * cells["test_accuracy"].min(), parts.floor(cells["test_accuracy"]))
+    scale = Normalize(min(least, most - _LEAST_SPAN), most, clip=True)
     noises = max(3, cells.groupby("batch_size")["noise_multiplier"].nunique().max())
     with parts.style():
         figure, panels = parts.panels(
@@ -90,7 +91,8 @@ def _row_label(row: pd.DataFrame) -> str:
     noise = quantities.short(row["noise_multiplier"].iloc[0])
     if np.isinf(row["epsilon"]).any() or row["epsilon"].nunique() > 1:
         return noise
-    return f"{noise} (eps {row['epsilon'].iloc[0]:.2g})"
+    epsilon = quantities.short(float(f"{row['epsilon'].iloc[0]:.2g}"))
+    return f"{noise} (eps {epsilon})"
 
 
 def alternative(frames: TrialFrames, cells: pd.DataFrame) -> str:
@@ -124,7 +126,7 @@ SPEC = FigureSpec(
     title="Accuracy over noise and clipping",
     caption="Test accuracy in percent at the last epoch, a cell for each noise multiplier and "
     "clipping norm: the best setting there, of those with Poisson batches where there are any. "
-    "Noise 0 clips only.",
+    "Noise 0 clips only. All cells far below the better half have the darkest colour.",
     missing="Nothing to draw: no private trial has finished.",
     numbers=numbers,
     draw=draw,

@@ -87,7 +87,7 @@ def draw(frames: TrialFrames, points: pd.DataFrame) -> Figure:
         panel.xaxis.set_minor_locator(NullLocator())
         panel.set_xlabel(f"seconds of training steps\n({engine_lines.hardware(frames.timings)})")
         panel.set_ylabel(f"test accuracy on {parts.names(frames.trials['dataset'])} (%)")
-        parts.percent_axis([panel])
+        parts.percent_axis([panel], [points["test_accuracy"]], "epoch")
         parts.name_lines(figure, [panel])
     return figure
 

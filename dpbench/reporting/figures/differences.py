@@ -1,9 +1,9 @@
 """What changed between two stores: accuracies, overhead ratios, epsilons."""
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -13,7 +13,8 @@ from dpbench.reporting.figures import parts
 
 LINE_INCHES, WIDTH_INCHES = 0.28, 11.0
 MOST_LINES = 40  # in a panel: more, and no screen holds it
-_SAME, _WORSE = sns.color_palette("colorblind")[0], sns.color_palette("colorblind")[3]
+_CHANGES = ("difference", "growth", "rise")  # columns of accuracies, overhead ratios, epsilons
+_SAME, _WORSE = parts.COLOURS[0], parts.COLOURS[3]
 
 
 def numbers(frames: ComparisonFrames) -> pd.DataFrame:
@@ -32,6 +33,8 @@ def draw(frames: ComparisonFrames, rows: pd.DataFrame) -> Figure:
     every = frames.accuracy, frames.overhead, frames.epsilon
     accuracy, overhead, epsilon = (changes.worst(frame, MOST_LINES) for frame in every)
     lines = max(3, len(accuracy), len(overhead), len(epsilon))
+    if all(_unchanged(frame, by) for frame, by in zip(every, _CHANGES, strict=True)):
+        return _nothing_changed(every)
     with parts.style():
         figure = Figure(
             figsize=(1.6 * WIDTH_INCHES, 1.2 + LINE_INCHES * lines), layout="constrained", dpi=100
@@ -49,13 +52,39 @@ def draw(frames: ComparisonFrames, rows: pd.DataFrame) -> Figure:
         if len(epsilon):
             _draw_lines(epsilons, epsilon, 100 * epsilon["rise"], None)
         epsilons.set_xlabel("epsilon, change (%)")
-        panels, columns = (points, ratios, epsilons), ("difference", "growth", "rise")
-        for panel, frame, by in zip(panels, every, columns, strict=True):
+        for panel, frame, by in zip((points, ratios, epsilons), every, _CHANGES, strict=True):
             panel.axvline(0, color=parts.GREY, linestyle="--")
             panel.set_title(_title(frame, by))
             if frame.empty:
                 panel.set_yticks([])
     return figure
+
+
+def _nothing_changed(every: Sequence[pd.DataFrame]) -> Figure:
+    """A sentence for each panel that would have held nothing but points at zero."""
+    with parts.style():
+        figure = Figure(figsize=(WIDTH_INCHES, 2.0), layout="constrained", dpi=100)
+        compared = any(len(frame) for frame in every)
+        figure.suptitle("Nothing changed" if compared else "Nothing to compare", fontsize=13)
+        for panel, frame, by, name in zip(
+            figure.subplots(1, 3),
+            every,
+            _CHANGES,
+            ("accuracies", "overhead ratios", "epsilons"),
+            strict=True,
+        ):
+            panel.set_title(_title(frame, by))
+            panel.set_xticks([])
+            panel.set_yticks([])
+            panel.text(0.5, 0.5, name, transform=panel.transAxes, ha="center", va="center")
+    return figure
+
+
+def _unchanged(frame: pd.DataFrame, by: str) -> bool:
+    """Whether the panel would hold nothing but points at zero."""
+    if frame.empty:
+        return True
+    return not frame["regression"].any() and bool((frame[by] == (1 if by == "growth" else 0)).all())
 
 
 def _title(frame: pd.DataFrame, by: str) -> str:
@@ -67,8 +96,9 @@ def _title(frame: pd.DataFrame, by: str) -> str:
     worse = int(frame["regression"].sum())
     if worse:
         return f"{worse} of {len(frame)} got worse"
-    same = (frame[by] == (1 if by == "growth" else 0)).all()
-    return f"all {len(frame)} as before" if same else f"none of {len(frame)} got worse"
+    if _unchanged(frame, by):
+        return f"all {len(frame)} as before"
+    return f"none of {len(frame)} got worse"
 
 
 def _draw_lines(
@@ -100,6 +130,9 @@ def _draw_lines(
 
 def alternative(frames: ComparisonFrames, rows: pd.DataFrame) -> str:
     """How many lines got worse."""
+    every = zip((frames.accuracy, frames.overhead, frames.epsilon), _CHANGES, strict=True)
+    if all(_unchanged(frame, by) for frame, by in every):
+        return f"None of {len(rows)} differs."
     return f"{int(rows['regression'].sum())} of {len(rows)} differences are regressions."
 
 

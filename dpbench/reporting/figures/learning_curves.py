@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 from dpbench.analysis import arm_means, frontier, trial_rows
 from dpbench.reporting import figure_caveats, quantities
@@ -42,6 +43,7 @@ def draw(frames: TrialFrames, curves: pd.DataFrame) -> Figure:
     Shuffled batches are dashed and hollow.
     """
     epsilons = curves["epsilon"].min(), curves["epsilon"].max()
+    floor = parts.floor(curves["test_accuracy"])
     batch_sizes = sorted(curves["batch_size"].unique())
     with parts.style():
         figure, panels = parts.panels(len(batch_sizes), height=1.1)
@@ -53,11 +55,13 @@ def draw(frames: TrialFrames, curves: pd.DataFrame) -> Figure:
                 _draw_line(
                     panel, line, colours[noise], markers[noise], shuffled=sampling == "shuffle"
                 )
+                _name_line(panel, line, colours[noise], floor)
             panel.set_title(f"batch size {batch_size:,}")
             parts.epsilon_axis(panel, curves, *epsilons, frames.epsilons)
         for panel in panels[:: parts.COLUMNS]:
             panel.set_ylabel(f"test accuracy on {parts.names(frames.trials['dataset'])} (%)")
-        parts.percent_axis(panels)
+        by_panel = [here["test_accuracy"] for _, here in curves.groupby("batch_size")]
+        parts.percent_axis(panels, by_panel, "epoch")
         plain: dict[str, Any] = {"color": "0.3", "marker": "o"}
         handles = [
             Line2D([], [], label="an epoch", **plain),
@@ -73,18 +77,6 @@ def draw(frames: TrialFrames, curves: pd.DataFrame) -> Figure:
 def _draw_line(
     panel: Axes, line: pd.DataFrame, colour: Any, marker: str, *, shuffled: bool
 ) -> None:
-    panel.plot(
-        line["epsilon"],
-        100 * line["test_accuracy"],
-        color=colour,
-        marker=marker,
-        markersize=4,
-        markerfacecolor="white" if shuffled else colour,
-        linestyle="--" if shuffled else "-",
-    )
-    start = line.iloc[0]
-    at = (start["epsilon"], 100 * start["test_accuracy"])
-    parts.label_point(panel, quantities.short(start["noise_multiplier"]), at, (0, -5), colour)
     if (line["seeds"] > 1).all():
         panel.fill_between(
             line["epsilon"],
@@ -93,7 +85,28 @@ def _draw_line(
             color=colour,
             alpha=0.12,
             lw=0,
+            zorder=1,
         )
+    panel.plot(  # over all bands, and with a white edge
+        line["epsilon"],
+        100 * line["test_accuracy"],
+        color=colour,
+        marker=marker,
+        markersize=4,
+        markerfacecolor="white" if shuffled else colour,
+        linestyle="--" if shuffled else "-",
+        path_effects=[withStroke(linewidth=3, foreground="white")],
+        zorder=3,
+    )
+
+
+def _name_line(panel: Axes, line: pd.DataFrame, colour: Any, floor: float) -> None:
+    """Its noise multiplier, below the first epoch that is on the axis."""
+    seen = line[100 * line["test_accuracy"] >= floor]
+    if len(seen):
+        start = seen.iloc[0]
+        at = (start["epsilon"], 100 * start["test_accuracy"])
+        parts.label_point(panel, quantities.short(start["noise_multiplier"]), at, (0, -5), colour)
 
 
 def alternative(frames: TrialFrames, curves: pd.DataFrame) -> str:
@@ -122,7 +135,8 @@ SPEC = FigureSpec(
     title="Learning curves",
     caption="Test accuracy as training goes on and epsilon is spent: each marker is an epoch, each "
     "line a noise multiplier with the setting that ends best, its band the 95 % t interval. A "
-    "curve that has gone flat spends epsilon for nothing.",
+    "curve that has gone flat spends epsilon for nothing. Epochs far below the better half are "
+    "counted below their panel.",
     missing="Nothing to draw: no private trial has finished an epoch and spent an epsilon above 0.",
     numbers=numbers,
     draw=draw,

@@ -1,19 +1,19 @@
 """What the figures share: sizes, panels, a style for each level, labels at the ends of lines."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
 import matplotlib as mpl
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import NullLocator
 
+from dpbench import strings
 from dpbench.analysis import trial_rows
 from dpbench.privacy.budgets import ANSWER_AT
 from dpbench.reporting import quantities
@@ -23,24 +23,40 @@ COLUMNS = 3  # of panels: more, and a figure is not readable at half its width
 MOST_LINES = 6  # in a panel
 GREY = "0.35"
 MARKERS = "osD^vPX*"
-COLOURS: Sequence[Any] = sns.color_palette("colorblind")[:6]  # the others are too pale on white
+# seaborn's colour-blind palette (its others are too pale on white) and its style `whitegrid`, whose
+# import takes a report half a second
+COLOURS: Sequence[Any] = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161")
+_WHITEGRID: Mapping[str, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": ".8",
+    "axes.grid": True,
+    "axes.labelcolor": ".15",
+    "font.sans-serif": ["Arial", "DejaVu Sans", "Liberation Sans", "sans-serif"],
+    "grid.color": ".8",
+    "lines.solid_capstyle": "round",
+    "patch.edgecolor": "w",
+    "patch.force_edgecolor": True,
+    "text.color": ".15",
+    "xtick.bottom": False,
+    "xtick.color": ".15",
+    "ytick.color": ".15",
+    "ytick.left": False,
+}
 
 _T = TypeVar("_T")
 _LABEL_POINTS = 11.0  # between two labels at the ends of lines
-_TICKS = sorted(  # of epsilon: what is answered for by default, and powers of ten of 1 and 3
-    ({part * 10.0**power for power in range(-9, 10) for part in (1, 3)} | {*ANSWER_AT})
-    - {10.0}  # too near 8
-)
-_MOST_TICKS = 7
+_TICKS = sorted({part * 10.0**power for power in range(-9, 16) for part in (1, 3)} | {*ANSWER_AT})
+_MOST_DECADES = 6  # that an axis of epsilon names
+_LEAST_GAP = 0.12  # between two ticks, of the axis
+_LEAST_SPAN = 10.0  # points of accuracy below the best that are always drawn
 
 
 @contextmanager
 def style() -> Iterator[None]:
     """White panels with a grid; a dollar sign in a name is a dollar sign."""
-    with (
-        sns.axes_style("whitegrid"),
-        mpl.rc_context({"text.parse_math": False, "axes.titlesize": 11, "font.size": 11}),
-    ):
+    own: dict[str, Any] = {"text.parse_math": False, "axes.titlesize": 11, "font.size": 11}
+    changed: Any = {**_WHITEGRID, **own}
+    with mpl.rc_context(changed):
         yield
 
 
@@ -121,12 +137,10 @@ def epsilon_axis(
     """
     low = max((tick for tick in _TICKS if tick < least), default=least)
     high = min((tick for tick in _TICKS if tick > most), default=most)
-    ticks = [tick for tick in _TICKS if low <= tick <= high]
-    if len(ticks) > _MOST_TICKS:  # those of 3 are left out
-        ticks = [t for t in ticks if t in ANSWER_AT or math.log10(t) % 1 < 0.1]
+    ticks = _epsilon_ticks(0.8 * low, 1.25 * high, at)
     panel.set_xscale("log")
     panel.set_xlim(0.8 * low, 1.25 * high)
-    panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    panel.set_xticks(ticks, [_epsilon_text(tick) for tick in ticks])
     panel.xaxis.set_minor_locator(NullLocator())
     panel.set_xlabel(epsilon_label(rows))
     for epsilon in at:
@@ -134,16 +148,63 @@ def epsilon_axis(
             panel.axvline(epsilon, color="0.6", linestyle=(0, (1, 2)), linewidth=1.2, zorder=0.6)
 
 
-def percent_axis(panels: Sequence[Axes]) -> None:
+def _epsilon_ticks(low: float, high: float, at: Sequence[float]) -> list[float]:
+    """As many as can be read: powers of ten, what is answered for, and powers of ten times 3."""
+    span = math.log10(high / low)
+    decades = [power for power in range(-12, 16) if low <= 10.0**power <= high]
+    every = max(1, math.ceil(len(decades) / _MOST_DECADES))
+    wanted = [10.0**power for power in decades if power % every == 0]
+    if every == 1:
+        wanted = [*at, *wanted, *_TICKS]
+    ticks: list[float] = []
+    for tick in wanted:
+        if low <= tick <= high and all(
+            abs(math.log10(tick / other)) >= _LEAST_GAP * span for other in ticks
+        ):
+            ticks.append(tick)
+    return sorted(ticks)
+
+
+def _epsilon_text(tick: float) -> str:
+    """The tick's number: 0.001, 30, 10,000, 1e6."""
+    if 1e-3 <= tick < 1e5:
+        return f"{tick:,g}"
+    return quantities.short(tick)
+
+
+def floor(accuracies: "pd.Series[float]") -> float:
+    """In percent, where an axis may begin: what decides lies above it.
+
+    The better half of the accuracies, as much below it again as it spans, and at least ten points.
+    """
+    percents = 100 * accuracies
+    best, median = percents.max(), percents.median()
+    return float(min(best - _LEAST_SPAN, 2 * median - best))
+
+
+def percent_axis(
+    panels: Sequence[Axes], drawn: "Sequence[pd.Series[float]]" = (), what: str = "marker"
+) -> None:
     """No accuracy below 0 % or far above 100; some height where there is no spread, and at the top.
 
     Args:
         panels: That share their y axis.
+        drawn: Accuracies in each panel. The axis begins above those that are far below the others,
+            and the title of the x axis, which is set, says how many these are.
+        what: One of them is.
     """
     low, high = panels[0].get_ylim()
     low, high = max(0.0, min(low, high - 2)), min(100.0, max(high, low + 2))
+    if drawn:
+        low = max(low, floor(pd.concat(list(drawn))))
     margin = 0.08 * (high - low)  # of a text over the highest line
     panels[0].set_ylim(low - margin / 4, high + margin)
+    for panel, accuracies in zip(panels, drawn, strict=bool(drawn)):
+        hidden = accuracies[100 * accuracies < low - margin / 4]
+        if len(hidden):
+            counted = strings.counted(len(hidden), what)
+            below = f"(below: {counted}, to {100 * hidden.min():.1f} %)"
+            panel.set_xlabel(f"{panel.get_xlabel()}\n{below}")
 
 
 def label_point(

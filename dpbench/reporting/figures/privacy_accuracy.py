@@ -91,7 +91,7 @@ def draw(frames: TrialFrames, points: pd.DataFrame) -> Figure:
             parts.epsilon_axis(panel, points, epsilons.min(), epsilons.max(), at)
         for panel in panels[:: parts.COLUMNS]:
             panel.set_ylabel(f"test accuracy on {parts.names(trials['dataset'])} (%)")
-        parts.percent_axis(panels)
+        parts.percent_axis(panels, [end["test_accuracy"] for _, end in ends.groupby("batch_size")])
         parts.legend(figure, _handles(colours, markers, points, at))
     return figure
 
@@ -181,7 +181,8 @@ SPEC = FigureSpec(
     "of its best setting; up and to the left is better. Bars are 95 % t intervals over seeds, dots "
     "the seeds. The grey step is the frontier: the best accuracy of any epoch that spends no more; "
     "dashed, that of shuffled batches. Rings are the settings of the answers; one without a marker "
-    "is of an earlier epoch.",
+    "is of an earlier epoch. An accuracy far below the better half is "
+    "counted below its panel.",
     missing="Nothing to draw: no private trial has finished an epoch and spent an epsilon above 0.",
     numbers=numbers,
     draw=draw,

@@ -7,15 +7,17 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import here
 import pandas as pd
 import psutil
 import pytest
 import torch
-from clusters import Processes, sweep, wait_for
+from clusters import SMALL, Processes, sweep, wait_for
 from factories import make_trial, make_workload
 from remote_work import out_of_memory, time_slowly, unfit_by_name, wait_a_while
 
@@ -43,6 +45,18 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
         yield started
 
 
+def swept(
+    out: Path, *flags: str, meanwhile: Callable[[], object] = lambda: None
+) -> tuple[int, str]:
+    """Exit code and stderr of a sweep of small trials, driven from this process."""
+    with ThreadPoolExecutor(max_workers=1) as thread, here.blank_figures():
+        acting = thread.submit(meanwhile)
+        done = here.run(sweep_command.main, *SMALL, "--out", str(out), *flags, cwd=out.parent)
+        acting.result()
+    print(done.stderr)
+    return done.returncode, done.stderr
+
+
 def ended(process: "subprocess.Popen[str]", seconds: float = 240) -> tuple[int, str]:
     _, errors = process.communicate(timeout=seconds)
     print(errors)
@@ -64,13 +78,16 @@ def test_a_worker_dies_another_joins_and_a_poisonous_trial_is_recorded(
 ) -> None:
     processes.scheduler()
     first, _ = processes.worker(), processes.worker()
+    wait_for_workers(processes, 2)
     out = tmp_path / "out"
     flags = ("--scheduler-file", str(processes.file), "--epochs", "6", "--no-timing")
-    with sweep(out, "--seeds", *SEEDS, *flags) as running:
+
+    def replace_a_worker() -> None:
         wait_for(lambda: files(out) > 0)
         first.kill()  # midway in a trial
         processes.worker()
-        code, errors = ended(running)
+
+    code, errors = swept(out, "--seeds", *SEEDS, *flags, meanwhile=replace_a_worker)
     assert code == 1
     assert "8 trials on digits: 8 to run" in errors
     found = rows(out)
@@ -79,19 +96,19 @@ def test_a_worker_dies_another_joins_and_a_poisonous_trial_is_recorded(
     assert "killed by SIGSEGV" in found[poisonous]["reason"].iloc[-1]
     assert found[~poisonous].groupby("seed").size().tolist() == [6] * 7
 
-    with sweep(tmp_path / "here", "--seeds", *SEEDS, "--epochs", "6", "--no-timing") as running:
-        code, _ = ended(running)
+    code, _ = swept(tmp_path / "here", "--seeds", *SEEDS, "--epochs", "6", "--no-timing")
     assert code == 0  # here is no fault
-    here = rows(tmp_path / "here")
+    alone = rows(tmp_path / "here")
     same = ["trial_id", "epoch", "test_accuracy", "test_loss", "epsilon", "steps", "examples_seen"]
-    here = here[here["seed"] != 3]
+    alone = alone[alone["seed"] != 3]
     pd.testing.assert_frame_equal(
         found[~poisonous][same].reset_index(drop=True),
-        here[same].reset_index(drop=True),
+        alone[same].reset_index(drop=True),
         check_dtype=False,  # a crashed trial's row has no steps
     )
 
 
+@pytest.mark.slow  # above, a poisonous trial is told from others; here it has one beside it
 def test_a_trial_is_blamed_only_with_nothing_beside_it(
     processes: Processes, tmp_path: Path
 ) -> None:
@@ -100,8 +117,7 @@ def test_a_trial_is_blamed_only_with_nothing_beside_it(
     out = tmp_path / "out"
     flags = ("--scheduler-file", str(processes.file), *QUICK)
     wait_for_workers(processes, 1)
-    with sweep(out, "--seeds", "2", "3", "4", *flags) as running:
-        code, _ = ended(running)
+    code, _ = swept(out, "--seeds", "2", "3", "4", *flags)
     assert code == 1
     found = rows(out)
     crashed = found[found["status"] == "crashed"]
@@ -164,15 +180,19 @@ def test_the_scheduler_starts_again(processes: Processes, tmp_path: Path) -> Non
     old = processes.scheduler()
     address = json.loads(processes.file.read_text())["address"]
     processes.worker()
+    wait_for_workers(processes, 1)
     out = tmp_path / "out"
-    with sweep(out, "--seeds", "0", "1", "2", "4", "--scheduler", address, *LONGER) as running:
+
+    def start_again() -> None:
         wait_for(lambda: files(out) > 0)
         assert files(out) < 4
         old.kill()
         old.wait()
         processes.scheduler(port=int(address.rsplit(":", 1)[1]))
         processes.worker()
-        code, _ = ended(running)
+
+    flags = ("--seeds", "0", "1", "2", "4", "--scheduler", address, *LONGER)
+    code, _ = swept(out, *flags, meanwhile=start_again)
     assert code == 0
     assert rows(out).groupby("seed").size().tolist() == [20] * 4
 
@@ -180,15 +200,18 @@ def test_the_scheduler_starts_again(processes: Processes, tmp_path: Path) -> Non
 def test_a_worker_that_stalls_is_passed_over(processes: Processes, tmp_path: Path) -> None:
     processes.scheduler()
     stalled, _ = processes.worker(), processes.worker()
+    wait_for_workers(processes, 2)
     out = tmp_path / "out"
     flags = ("--scheduler-file", str(processes.file), *LONGER)
-    with sweep(out, "--seeds", "0", "1", "2", "4", "5", "6", *flags) as running:
+
+    def stall() -> None:
         wait_for(lambda: files(out) > 0)
         assert files(out) < 5
         stalled.send_signal(signal.SIGSTOP)
         wait_for(lambda: files(out) >= 5, seconds=120)
         stalled.send_signal(signal.SIGCONT)  # it comes back with what nobody waits for
-        code, _ = ended(running)
+
+    code, _ = swept(out, "--seeds", "0", "1", "2", "4", "5", "6", *flags, meanwhile=stall)
     assert code == 0
     assert rows(out).groupby("seed").size().tolist() == [20] * 6
 
@@ -223,8 +246,7 @@ def test_what_workers_lack_is_said_at_once(
         assert {name: timed[0][name] for name in TIMED_UNDER} == place.conditions()
         store.create(tmp_path / "timed")
         store.write_timings(tmp_path / "timed", "fused", timed)
-    with sweep(tmp_path / "out", *flags) as running:
-        code, errors = ended(running)
+    code, errors = swept(tmp_path / "out", *flags)
     assert code == cli.EXIT_USAGE
     assert "cannot run this sweep: mnist is not under its data root" in errors
     assert len(errors.splitlines()) == 1
@@ -426,8 +448,12 @@ def test_tls_is_passed_through(tmp_path: Path) -> None:
         processes.worker()
         address = json.loads(processes.file.read_text())["address"]
         assert address.startswith("tls://")
-        with sweep(tmp_path / "out", *QUICK, "--scheduler", address, *tls) as running:
-            code, _ = ended(running)
+        there = cluster.Address(
+            scheduler=address, tls_ca_file=certificate, tls_cert=certificate, tls_key=key
+        )
+        with cluster.connected(there) as client:
+            client.wait_for_workers(1, timeout=60)
+        code, _ = swept(tmp_path / "out", *QUICK, "--scheduler", address, *tls)
     assert code == 0
     assert len(rows(tmp_path / "out")) == 2
 

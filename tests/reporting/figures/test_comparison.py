@@ -66,6 +66,20 @@ def test_a_panel_says_whether_anything_changed() -> None:
         assert panel.get_title() == title
 
 
+def test_where_nothing_changed_the_figure_says_so() -> None:
+    accuracy = pd.DataFrame(
+        {"label": ["a"], "difference": [0.0], "low": [0.0], "high": [0.0], "regression": [False]}
+    )
+    overhead = pd.DataFrame({"label": ["c"], "growth": [1.0], "regression": [False]})
+    epsilon = pd.DataFrame({"label": ["d"], "rise": [0.0], "regression": [False]})
+    same = differences(accuracy, overhead, epsilon)
+    assert same.get_suptitle() == "Nothing changed"
+    assert [panel.get_title() for panel in same.axes] == ["all 1 as before"] * 3
+    moved = differences(accuracy.assign(difference=0.01, high=0.02), overhead, epsilon)
+    assert moved.get_suptitle() == ""
+    assert points(moved.axes[0]) == [[pytest.approx(1.0)], []]
+
+
 def test_of_very_many_arms_the_worst_are_drawn() -> None:
     """All of them were more pixels than an image can hold."""
     many = 5_000

@@ -142,6 +142,55 @@ def test_no_tick_label_lies_over_another(name: str) -> None:
     assert overlaps(panel.get_xticklabels())  # the test can fail
 
 
+@pytest.mark.parametrize(
+    ("least", "most", "at", "labels"),
+    [
+        (0.012, 6e6, (1, 3, 8), "0.01 1 100 10,000 1e6"),
+        (0.02, 9.0, (1, 3, 8), "0.01 0.03 0.1 0.3 1 3 8"),
+        (0.5, 4.0, (1, 3, 8), "0.3 1 3 8"),
+        (0.5, 4.0, (2, 4), "0.3 1 2 4 10"),
+        (1e-6, 1e-5, (1,), "3e-7 1e-6 3e-6 1e-5 3e-5"),
+    ],
+)
+def test_an_axis_of_epsilon_has_ticks_that_can_be_read(
+    least: float, most: float, at: Sequence[float], labels: str
+) -> None:
+    with parts.style():
+        figure, (panel,) = parts.panels(1)
+    rows = pd.DataFrame({"accountant": ["pld"], "delta": [1e-5]})
+    parts.epsilon_axis(panel, rows, least, most, at)
+    figure.draw_without_rendering()
+    assert not overlaps(panel.get_xticklabels())
+    assert [text.get_text() for text in panel.get_xticklabels()] == labels.split()
+
+
+def test_the_axis_of_accuracy_is_on_what_decides_and_the_rest_is_said() -> None:
+    def drawn(*accuracies: float) -> tuple[float, str]:
+        rows = frame(
+            *(
+                (make_trial(noise_multiplier=1.0 + index), 1, accuracy, 4.0 - index / 2)
+                for index, accuracy in enumerate(accuracies)
+            )
+        )
+        (panel,) = draw("privacy_accuracy", rows).axes
+        return panel.get_ylim()[0], panel.get_xlabel().split("\n")[-1]
+
+    low, said = drawn(0.97, 0.96, 0.95, 0.94, 0.1)
+    assert 80 < low < 94
+    assert said == "(below: 1 marker, to 10.0 %)"
+    low, said = drawn(0.97, 0.96, 0.12, 0.11, 0.1)  # most are low: they are the result
+    assert low < 10
+    assert said == "by PLD"
+
+
+def test_the_lines_of_learning_curves_lie_over_their_bands() -> None:
+    for panel in draw("learning_curves", privacy_frame(3)).axes:
+        bands = [band.get_zorder() for band in panel.collections]
+        curves = [line.get_zorder() for line in panel.get_lines() if line.get_marker() != "None"]
+        assert len(bands) == len(curves) == 2
+        assert max(bands) < min(curves)
+
+
 def test_rows_of_cells_say_their_own_panels_noise_and_epsilon() -> None:
     figure = draw("accuracy_cells", wide_frame())
     noises = [text.get_text() for text in figure.axes[0].get_yticklabels()]

@@ -1,0 +1,148 @@
+"""Every engine on one model: whether it is right, and the time of its step."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from dpbench import engines
+from dpbench.errors import BadInput
+from dpbench.trial import NON_PRIVATE, Trial, Workload
+
+if TYPE_CHECKING:
+    from dpbench.datasets import Data
+    from dpbench.engines.preflight import Preflight
+
+PAIRS = 3  # of blocks, of the engine's steps and of the non-private ones
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineCheck:
+    """What the preflight says of an engine.
+
+    Attributes:
+        engine: Its name.
+        right: Whether it computes what it claims on the model.
+        reason: Why it is not used; None where it is.
+        layer: Path of the layer that the reason names; None where it names none.
+        remedy: What to do about it; None where nothing is known.
+        replaced_by: The engine that takes its place for this model, whose step is not timed twice.
+        seconds_per_step: None where the step was not timed.
+        overhead: The step's time over the non-private one's, as the median over alternated pairs.
+    """
+
+    engine: str
+    right: bool
+    reason: str | None = None
+    layer: str | None = None
+    remedy: str | None = None
+    replaced_by: str | None = None
+    seconds_per_step: float | None = None
+    overhead: float | None = None
+
+
+def preflight(workload: Workload, data: "Data") -> "Preflight":
+    """The preflight of the workload's model on the first training examples.
+
+    Raises:
+        BadInput: The model does not fit the data.
+    """
+    import torch
+
+    from dpbench import datasets, models
+    from dpbench.engines.preflight import Preflight, checks
+
+    few = torch.arange(min(checks.EXAMPLES, data.train_examples), device=data.device)
+    return Preflight(
+        lambda: models.build(workload.model, workload.dataset, seed=0, device=data.device),
+        *data.batch(few),
+        classes=datasets.spec(workload.dataset).classes,
+    )
+
+
+def refuse(trials: Iterable[Trial], data_root: Path) -> None:
+    """Raises BadInput where an engine is not right for a model that no test of dpbench covers.
+
+    Each model, dataset, engine and clipping rule is checked once, on the CPU. Built-in models on
+    built-in datasets are left out: tests hold every engine against them.
+    """
+    from dpbench import datasets, models
+    from dpbench.datasets import loading
+    from dpbench.engines import preflight as preflights
+
+    checks: dict[Workload, dict[tuple[str, str], Trial]] = {}
+    for trial in trials:
+        if trial.model in models.names() and trial.dataset in datasets.names():
+            continue
+        combination = (trial.engine, trial.clipping)
+        checks.setdefault(_workload(trial), {}).setdefault(combination, trial)
+    for workload, combinations in checks.items():
+        checked = preflight(workload, loading.load(workload.dataset, data_root, "cpu"))
+        for trial in combinations.values():
+            preflights.refuse(trial, checked)
+
+
+def check(
+    workload: Workload, data: "Data", *, said: Callable[[str], None] = lambda _: None
+) -> list[EngineCheck]:
+    """Of every engine, in their order.
+
+    Args:
+        workload: The model, the dataset and the batch size that steps are timed at.
+        data: The dataset, on the device to compute on.
+        said: Is given the name of each engine before it is checked.
+
+    Raises:
+        BadInput: The model does not fit the data.
+    """
+    checked = preflight(workload, data)
+    found = []
+    for name in engines.names():
+        said(name)
+        found.append(_check(engines.timing_trial(name, workload), checked, workload, data))
+    return found
+
+
+def _check(trial: Trial, checked: "Preflight", workload: Workload, data: "Data") -> EngineCheck:
+    name = trial.engine
+    try:
+        computes = checked.implementation(trial)
+    except BadInput:  # the refusal says the same
+        computes = name
+    if computes != name:
+        return EngineCheck(engine=name, right=False, replaced_by=computes)
+    refusal = checked.refusal(trial)
+    if refusal is not None:
+        return EngineCheck(
+            engine=name,
+            right=False,
+            reason=refusal.reason,
+            layer=refusal.layer,
+            remedy=refusal.remedy,
+        )
+    seconds, overhead = _timed(name, workload, data)
+    return EngineCheck(engine=name, right=True, seconds_per_step=seconds, overhead=overhead)
+
+
+def _timed(engine: str, workload: Workload, data: "Data") -> tuple[float, float]:
+    """The median time of a step in seconds, and its ratio to the non-private step."""
+    from dpbench.measurement import step_timing
+
+    pairs = step_timing.measure(engine, workload, data, pairs=PAIRS)
+    return (
+        median(each.seconds_per_step for each in pairs),
+        1.0
+        if engine == NON_PRIVATE
+        else median(each.seconds_per_step / each.baseline_seconds_per_step for each in pairs),
+    )
+
+
+def _workload(trial: Trial) -> Workload:
+    return Workload(dataset=trial.dataset, model=trial.model, batch_size=1)
+
+
+def fastest(checks: Iterable[EngineCheck]) -> EngineCheck | None:
+    """The private engine that is right and takes the least time; None where there is none."""
+    right = [each for each in checks if each.right and engines.spec(each.engine).private]
+    return min(right, key=lambda each: each.overhead or 0, default=None)
