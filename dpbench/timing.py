@@ -36,6 +36,8 @@ def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
         given.engine,
         dataset=given.dataset,
         model=given.model,
+        model_args=given.model_args,
+        loss=given.loss,
         batch_size=given.batch_size,
         device=given.device,
         threads=given.threads,
@@ -116,12 +118,20 @@ def _parser(prog: str) -> cli.Parser:
         "--dataset",
         default=datasets.AUTO,
         metavar="NAME",
-        help=f"{datasets.AUTO} or one of {', '.join(datasets.names())}",
+        help=f"{datasets.AUTO}, one of {', '.join(datasets.names())}, or a function of yours, "
+        "FILE.py:load",
     )
     parser.add_argument(
         "--model",
         metavar="NAME",
-        help=f"of {', '.join(models.names())} (default: the dataset's)",
+        help=f"of {', '.join(models.names())}, or a function of yours, FILE.py:make (default: the "
+        "dataset's)",
+    )
+    parser.add_argument(
+        "--model-args", nargs="+", metavar="NAME=VALUE", help="arguments of your function"
+    )
+    parser.add_argument(
+        "--loss", metavar="NAME", help="a function of yours, FILE.py:loss (default: cross entropy)"
     )
     parser.add_argument(
         "--data-root",

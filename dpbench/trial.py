@@ -21,6 +21,9 @@ from dpbench.errors import BadInput
 DEFAULT_MODEL = "tutorial-cnn"
 NON_PRIVATE = "non-private"  # the engine of the baseline
 
+# Names of users' code and data, each with the field that tells one version of the name from another
+USER_VERSIONS = (("model", "model_hash"), ("dataset", "data_hash"), ("loss", "loss_hash"))
+
 # Fields that tell one version of a user's data, model or loss from another; None of built-in ones
 USER_FIELDS = ("data_hash", "model_args", "model_hash", "loss", "loss_hash")
 

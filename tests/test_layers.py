@@ -19,7 +19,7 @@ LAYERS = (
     ("measurement",),
     ("analysis", "training"),
     ("engines",),
-    ("clipping", "models", "optimizers"),
+    ("clipping", "losses", "models", "optimizers"),
     ("cli", "store"),
     ("command_parser",),
     ("datasets", "privacy", "processes"),

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dpbench.errors import BadInput
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    Examples = tuple[Tensor, Tensor]  # inputs [N, ...] and targets [N]
+    # Inputs [N, ...] and targets [N]. Tensors; a user's function may return arrays, or a map-style
+    # Dataset in place of the tuple, which are turned into tensors when they are loaded.
+    Examples = Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -62,7 +64,7 @@ class Data:
         """What the model takes of raw inputs."""
         return inputs if self.prepare is None else self.prepare(inputs)
 
-    def batch(self, indices: "Tensor") -> "Examples":
+    def batch(self, indices: "Tensor") -> "tuple[Tensor, Tensor]":
         """The training examples of these indices [B]: prepared inputs [B, ...] and targets [B]."""
         inputs, targets = self.train
         # index_select copies whole examples, where indexing copies number by number

@@ -1,10 +1,12 @@
 """Where dataset files are, and which dataset `auto` is."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from dpbench import console, datasets, plugins, user_code
 from dpbench.datasets import user_data
+from dpbench.datasets.data import Data
 from dpbench.errors import BadInput
 
 
@@ -18,7 +20,11 @@ def data_root(folder: Path | None) -> Path:
 
 
 def dataset(
-    name: str, data_root: Path, *, dry_run: bool = False, folder: Path | None = None
+    name: str | Callable[[Path], Data],
+    data_root: Path,
+    *,
+    dry_run: bool = False,
+    folder: Path | None = None,
 ) -> str:
     """The dataset's name; `auto` is the default one, or its stand-in where it cannot be had.
 
@@ -28,7 +34,7 @@ def dataset(
 
     Args:
         name: A dataset, in any case and with or without dashes, `auto`, or a function of the
-            user's.
+            user's, or its name.
         data_root: Where its files are.
         dry_run: Do not download anything; `auto` is then the default one.
         folder: That the path of a user's function starts from; None for the current one.
@@ -36,6 +42,7 @@ def dataset(
     Raises:
         BadInput: There is no such dataset.
     """
+    name = user_code.named(name)
     if user_code.is_reference(name):
         return user_data.introduce(name, data_root, folder).code.name
     name = plugins.known_name(name, [datasets.AUTO, *datasets.names()])

@@ -35,6 +35,7 @@ class UserDataset:
         input_shape: Of one example, as the model is given it.
         classes: Targets are 0 to classes - 1; 1 where they are numbers.
         numbers: Whether targets are numbers and no classes.
+        vocabulary: Inputs are token ids from 0 to vocabulary - 1; None where they are numbers.
     """
 
     code: Code
@@ -45,6 +46,7 @@ class UserDataset:
     input_shape: Shape
     classes: int
     numbers: bool
+    vocabulary: int | None
 
     @property
     def spec(self) -> DatasetSpec:
@@ -55,9 +57,8 @@ class UserDataset:
             test_examples=self.test_examples,
             input_shape=self.input_shape,
             classes=self.classes,
-            mean=(),
-            std=(),
-            origin="",
+            kind="features" if self.vocabulary is None else "tokens",
+            vocabulary=self.vocabulary,
             model="",
             sweep=_sweep(self.train_examples),
             source=_Function(self.code),
@@ -179,19 +180,25 @@ def data_hash(data: Data, code: Code) -> str:
 
 
 def _described(data: Data, code: Code, digest: str) -> UserDataset:
+    import torch
+
     targets = data.train[1]
     numbers = targets.is_floating_point() or targets.dim() > 1
     highest = max(int(part[1].max()) for part in _parts(data)) if not numbers else 0
-    prepared = user_code.calling(code, data.prepared, data.train[0][:2])
+    prepared = _prepared(user_code.calling(code, data.prepared, data.train[0][:2]), code)
+    # ids only where nothing changes them, since of others the largest is not known
+    tokens = prepared.dtype == data.train[0].dtype == torch.int64 and data.prepare is None
+    largest = max(int(part[0].max()) for part in _parts(data)) if tokens else 0
     return UserDataset(
         code=code,
         hash=digest,
         train_examples=data.train_examples,
         test_examples=len(data.test[1]),
         validation_examples=0 if data.validation is None else len(data.validation[1]),
-        input_shape=tuple(_prepared(prepared, code).shape[1:]),
+        input_shape=tuple(prepared.shape[1:]),
         classes=highest + 1,
         numbers=numbers,
+        vocabulary=largest + 1 if tokens and prepared.dim() == 2 else None,
     )
 
 

@@ -94,6 +94,8 @@ class Axis:
             if not isinstance(value, bool):
                 raise BadInput(f"Expected {self.name}={value!r} to be true or false.")
             return value
+        if self.references and callable(value):
+            return user_code.named(value)
         if self.kind is str:
             if self.references and isinstance(value, str) and user_code.is_reference(value):
                 return value

@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dpbench import store, user_code
-from dpbench.trial import Trial
-
-_FIELDS = (("model", "model_hash"), ("dataset", "data_hash"), ("loss", "loss_hash"))
+from dpbench.trial import USER_VERSIONS, Trial
 
 
 def notices(trials: Sequence[Trial], out: Path) -> list[str]:
@@ -17,10 +15,10 @@ def notices(trials: Sequence[Trial], out: Path) -> list[str]:
     """
     if not any(trial.model_hash or trial.data_hash or trial.loss_hash for trial in trials):
         return []
-    columns = [*(name for pair in _FIELDS for name in pair), "started_at"]
+    columns = [*(name for pair in USER_VERSIONS for name in pair), "started_at"]
     rows = store.load(out, "trials", columns, on_damage=lambda *_: None).to_pylist()
     found: dict[str, None] = {}
-    for name, field in _FIELDS:
+    for name, field in USER_VERSIONS:
         known: dict[str, dict[str, Any]] = {}
         for row in rows:
             if row[name] is not None and row[field] is not None:

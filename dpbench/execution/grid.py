@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from dpbench import clipping, datasets, engines, models, optimizers, user_code
+from dpbench import clipping, datasets, engines, losses, models, optimizers, user_code
 from dpbench.errors import BadInput
 from dpbench.execution.axes import Axis, axes, axis
 from dpbench.models import user_models
@@ -87,6 +87,15 @@ class Grid:
         choices=SAMPLINGS,
     )
     epochs: int | None = axis(int, "of each trial (default: the dataset's)", many=False)
+    loss: str = axis(
+        str,
+        f"what is trained on: {losses.DEFAULT}, or a function of yours, FILE.py:loss, of outputs "
+        f"and targets, one number an example (default: {losses.DEFAULT})",
+        many=False,
+        default=losses.DEFAULT,
+        choices=(losses.DEFAULT,),
+        references=True,
+    )
     delta: float = axis(float, "of (epsilon, delta)-DP (default: 1e-5)", many=False, default=1e-5)
     validation_examples: float = axis(
         int,
@@ -133,7 +142,14 @@ class Grid:
             )
 
     def __repr__(self) -> str:
-        values = ((each.name, each.default, getattr(self, each.name)) for each in fields(self))
+        values = [(each.name, each.default, getattr(self, each.name)) for each in fields(self)]
+        if self.model is not None:  # no folder of this machine
+            models = tuple(map(user_code.shown, self.model))
+            values = [("model", None, models) if v[0] == "model" else v for v in values]
+        values = [
+            (name, default, user_code.shown(value) if name == "loss" else value)
+            for name, default, value in values
+        ]
         given = [f"{name}={_brief(value)}" for name, default, value in values if value != default]
         return f"Grid({', '.join(given)})"
 
@@ -156,6 +172,8 @@ class Grid:
 
 def _brief(value: Any) -> str:
     """The value as Python; a tuple as a list, or as its only value."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key!r}: {_brief(each)}' for key, each in value.items())}}}"
     if not isinstance(value, tuple):
         return repr(value)
     return repr(value[0] if len(value) == 1 else list(value))
@@ -210,7 +228,8 @@ def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
     assert grid.batch_size is not None
     assert grid.max_grad_norm is not None
     assert grid.epochs is not None
-    every_model = list(_models(grid, dataset))
+    loss = losses.introduce(grid.loss) if user_code.is_reference(grid.loss) else None
+    every_model = list(models_of(grid, dataset))
     for of_model in every_model:
         models.refuse(of_model["model"], dataset)
     for of_model, sampling, batch_size, optimizer, momentum, seed in itertools.product(
@@ -226,6 +245,8 @@ def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
             dataset=dataset,
             data_hash=datasets.data_hash(dataset),
             **of_model,
+            loss=None if loss is None else loss.name,
+            loss_hash=None if loss is None else loss.hash,
             sampling=sampling,
             batch_size=batch_size,
             optimizer=optimizer,
@@ -264,7 +285,7 @@ def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
             )
 
 
-def _models(grid: Grid, dataset: str) -> Iterable[Mapping[str, Any]]:
+def models_of(grid: Grid, dataset: str) -> Iterable[Mapping[str, Any]]:
     """The fields of trials that say which model: a product of each function's arguments.
 
     Raises:

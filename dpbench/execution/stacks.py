@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from dpbench import engines, optimizers
+from dpbench import engines, optimizers, user_code
 from dpbench.trial import Trial
 
 AUTO_ON_GPU = 64  # trials of the tutorial's model keep one GPU busy, and fit its memory many times
@@ -30,10 +30,13 @@ def stackable(trial: Trial) -> bool:
     """Whether the trial may be trained at once with others of its key.
 
     The same mathematics is computed by another program, so only where engine and optimizer allow
-    it. Trials with fresh noise draw batches of their own.
+    it. Trials with fresh noise draw batches of their own. Users' models and losses are trained one
+    at a time.
     """
     return (
         engines.spec(trial.engine).stackable
+        and not user_code.is_reference(trial.model)
+        and trial.loss is None
         and optimizers.spec(trial.optimizer).stackable
         and trial.noise_source is None
     )

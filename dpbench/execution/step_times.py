@@ -1,10 +1,10 @@
 """Exclusive, interleaved timings of engines against the non-private step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dpbench import console, datasets, store
 from dpbench.analysis import step_overhead
@@ -17,13 +17,18 @@ from dpbench.store import history
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor, nn
+
+    from dpbench.datasets import Data
 
 
 def time_steps(
     engines: str | Sequence[str] | None = None,
     *,
-    dataset: str = datasets.AUTO,
-    model: str | None = None,
+    dataset: "str | Callable[[Path], Data]" = datasets.AUTO,
+    model: "str | Callable[..., nn.Module] | None" = None,
+    model_args: Mapping[str, Any] | None = None,
+    loss: "str | Callable[..., Tensor] | None" = None,
     batch_size: int | Sequence[int] | None = None,
     device: str | Sequence[str] = "auto",
     threads: int = 1,
@@ -45,7 +50,10 @@ def time_steps(
     Args:
         engines: None for all but `fused-non-private`.
         dataset: A dataset, or `auto`.
-        model: What is trained; None for the dataset's default model.
+        model: What is trained, a name or a function that returns an `nn.Module`; None for the
+            dataset's default model.
+        model_args: Of that function, one value each.
+        loss: A function (outputs, targets) -> losses [B], or its name; None for cross entropy.
         batch_size: Expected sizes of Poisson batches; None for those of the default sweep.
         device: `auto`, `cpu`, `cuda`, or several; each is measured in its turn.
         threads: Of each process.
@@ -67,6 +75,8 @@ def time_steps(
         [engines] if isinstance(engines, str) else engines,
         dataset=dataset,
         model=model,
+        model_args=model_args,
+        loss=loss,
         batch_size=[batch_size] if isinstance(batch_size, int) else batch_size,
         device=[device] if isinstance(device, str) else device,
         threads=threads,

@@ -14,7 +14,11 @@ from dpbench.execution.grid import Grid
 
 SETTINGS = ("dataset", "answer_at", "confirm", "tuned_in")  # what a plan takes beside the axes
 
-_REFERENCES = {"dataset", "model"}  # whose files are relative to the folder of the sweep file
+_REFERENCES = {
+    "dataset",
+    "loss",
+    "model",
+}  # whose files are relative to the folder of the sweep file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

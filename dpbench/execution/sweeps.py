@@ -1,12 +1,12 @@
 """`dpbench.run_sweep`."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dpbench import console, datasets
+from dpbench import console, datasets, user_code
 from dpbench.datasets import resolution
 from dpbench.errors import BadInput
 from dpbench.execution.grid import Grid
@@ -17,12 +17,18 @@ from dpbench.store import history
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import nn
+
+    from dpbench.datasets import Data
+
+    Model = str | Callable[..., nn.Module]
 
 
 def run_sweep(
     grids: Grid | Sequence[Grid] | None = None,
     *,
-    dataset: str = datasets.AUTO,
+    dataset: "str | Callable[[Path], Data]" = datasets.AUTO,
+    model: "Model | Sequence[Model] | None" = None,
     out: str | Path | None = None,
     data_root: str | Path | None = None,
     answer_at: float | Sequence[float] | None = None,
@@ -43,13 +49,18 @@ def run_sweep(
 
     Called again, it runs only what is missing. Defaults are those of `dpbench sweep`. Workers are
     processes of their own that do not import the caller's module, so a script needs no
-    `if __name__ == "__main__":`.
+    `if __name__ == "__main__":`, unless it holds the model or the data itself: workers import the
+    file of a function that they are given.
 
         frame = dpbench.run_sweep(dpbench.Grid(noise_multiplier=[1, 2], epochs=5), dataset="digits")
+        frame = dpbench.run_sweep(model=mine.make, dataset=mine.load)
 
     Args:
         grids: Whose trials are run, each once; None for the dataset's default grid.
-        dataset: A dataset, or `auto`: MNIST, or the embedded digits where MNIST cannot be had.
+        dataset: A dataset, or `auto`: MNIST, or the embedded digits where MNIST cannot be had. Or
+            your own: a function (folder of the data) -> `Data`, or its name `FILE.py:function`.
+        model: What is trained, of grids that do not say it: names, or functions that return an
+            `nn.Module`.
         out: The store; None for results/DATASET-sweep.
         data_root: Where the dataset's files are; None for DPBENCH_DATA, or the user's cache.
         answer_at: The report names the best setting within each of these epsilons; None for the
@@ -77,7 +88,11 @@ def run_sweep(
         BadInput: An argument is not valid, or the store cannot be written to.
     """
     arguments = {name: value for name, value in locals().items() if name != "grids"}
+    user_code.refuse_nested("dpbench.run_sweep")
     every = [grids] if isinstance(grids, Grid) else list([Grid()] if grids is None else grids)
+    if model is not None:
+        given = Grid(model=model).model  # type: ignore[arg-type]  # a Grid takes functions
+        every = [each if each.model else replace(each, model=given) for each in every]
     command = _call(grids, arguments)
     root = resolution.data_root(None if data_root is None else Path(data_root))
     plan = plan_sweep(
@@ -111,12 +126,21 @@ def run_sweep(
     return result.trials
 
 
+def _said(value: Any) -> str:
+    """The value as Python, without folders of functions' files."""
+    if isinstance(value, list | tuple) and any(map(callable, value)):
+        return f"[{', '.join(map(_said, value))}]"
+    if callable(value):
+        return repr(user_code.shown(user_code.named(value)))
+    return str(value) if isinstance(value, Path) else repr(value)
+
+
 def _call(grids: Grid | Sequence[Grid] | None, arguments: dict[str, Any]) -> str:
     """The call as Python, without the arguments that have their default."""
     parameters = inspect.signature(run_sweep).parameters
     given = [] if grids is None else [repr(grids if isinstance(grids, Grid) else list(grids))]
     given += [
-        f"{name}={str(value) if isinstance(value, Path) else value!r}"
+        f"{name}={_said(value)}"
         for name, value in arguments.items()
         if value != parameters[name].default
     ]

@@ -1,14 +1,15 @@
 """Timings before they are measured: engines, workloads and devices."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpbench import datasets, engines, models, user_code
+from dpbench import datasets, engines, losses, models, strings, user_code
 from dpbench.datasets import resolution
 from dpbench.errors import BadInput
 from dpbench.execution import grid
+from dpbench.execution.grid import Grid
 from dpbench.execution.timing_task import TIMED_PAIRS, TIMED_PROCESSES
 from dpbench.measurement import devices
 from dpbench.models import user_models
@@ -27,6 +28,7 @@ class TimingPlan:
         engines: Each once, in the order of NAMES.
         dataset: Its name, not `auto`.
         model: What is trained.
+        loss: Of a user's, as `Trial.loss`.
         data_root: Where the dataset's files are.
         batch_sizes: Expected sizes of Poisson batches.
         devices: As typed; each is measured in its turn.
@@ -44,6 +46,7 @@ class TimingPlan:
     engines: Sequence[str]
     dataset: str
     model: str
+    loss: str | None
     data_root: Path
     batch_sizes: Sequence[int]
     devices: Sequence[str]
@@ -88,14 +91,16 @@ class TimingPlan:
 
     def workload(self, batch_size: int) -> Workload:
         """What steps are timed on, at that batch size."""
-        return _workload(self.dataset, self.model, batch_size)
+        return _workload(self.dataset, self.model, self.loss, batch_size)
 
 
 def plan_timings(
     names: Sequence[str] | None = None,
     *,
-    dataset: str = datasets.AUTO,
-    model: str | None = None,
+    dataset: str | Callable[[Path], datasets.Data] = datasets.AUTO,
+    model: str | Callable[..., Any] | None = None,
+    model_args: Any = None,
+    loss: str | Callable[..., Any] | None = None,
     batch_size: Sequence[int] | None = None,
     device: Sequence[str] = ("auto",),
     threads: int = 1,
@@ -112,14 +117,15 @@ def plan_timings(
     """
     root = resolution.data_root(data_root)
     name = resolution.dataset(dataset, root)
-    model = model or datasets.spec(name).model
+    model = _model(model or datasets.spec(name).model, model_args, name)
     batch_sizes = batch_size or grid.defaults(name)["batch_size"]
-    workload = _workload(name, model, max(1, batch_sizes[0]))
+    of_loss = None if loss is None else losses.introduce(user_code.named(loss)).name
+    workload = _workload(name, model, of_loss, max(1, batch_sizes[0]))
     usual = [
         each
         for each in DEFAULT
         if (
-            model == DEFAULT_MODEL
+            model == DEFAULT_MODEL and loss is None
             if each in TUTORIAL_ARMS
             else engines.has_own_step(each, workload)
         )
@@ -128,6 +134,7 @@ def plan_timings(
         engines=names or usual,
         dataset=name,
         model=model,
+        loss=of_loss,
         data_root=root,
         batch_sizes=batch_sizes,
         devices=device,
@@ -135,11 +142,24 @@ def plan_timings(
         processes=processes,
         pairs=pairs,
         physical_batch_size=physical_batch_size,
-        out=out or Path("results") / f"{name}-timing",
+        out=out or Path("results") / f"{strings.file_name(name)}-timing",
     )
 
 
-def _workload(dataset: str, model: str, batch_size: int) -> Workload:
+def _model(named: str | Callable[..., Any], model_args: Any, dataset: str) -> str:
+    """The model's name; a user's is found, and must take the one value of each argument.
+
+    Raises:
+        BadInput: There is no such model, or it does not take the arguments.
+    """
+    every = Grid(model=named or None, model_args=model_args)  # type: ignore[arg-type]
+    found = [fields["model"] for fields in grid.models_of(every, dataset)]
+    if len(found) > 1:
+        raise BadInput(f"Expected one model to time, not {', '.join(found)}.")
+    return str(found[0])
+
+
+def _workload(dataset: str, model: str, loss: str | None, batch_size: int) -> Workload:
     of_model: dict[str, Any] = (
         user_models.known(model).fields if user_code.is_reference(model) else {}
     )
@@ -147,5 +167,7 @@ def _workload(dataset: str, model: str, batch_size: int) -> Workload:
         **({"model": model} | of_model),
         dataset=dataset,
         data_hash=datasets.data_hash(dataset),
+        loss=loss,
+        loss_hash=None if loss is None else losses.known(loss).hash,
         batch_size=batch_size,
     )

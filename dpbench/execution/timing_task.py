@@ -7,13 +7,19 @@ more than repeating it within one of them shows.
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
-from dpbench import engines
+from dpbench import engines, user_code
 from dpbench.execution import provenance, trial_task
 from dpbench.execution.backend import Workers
 from dpbench.execution.schedule import Row
+from dpbench.execution.user_work import NONE
 from dpbench.processes.worker_pool import Death, WorkerPool
 from dpbench.trial import TUTORIAL_ARMS, Epoch, Trial, Workload
+
+if TYPE_CHECKING:
+    from dpbench.datasets import Data
+    from dpbench.measurement import memory
 
 TIMED_PROCESSES = 6  # of each timing: the range of six medians is an interval of 96.9 %
 TIMED_PAIRS = 3  # in each process
@@ -102,7 +108,9 @@ def _task(timing: Timing, process: int) -> Iterator[Row]:
             *asked, data, pairs=timing.pairs, physical_batch_size=physical
         )
         if device.startswith("cuda") and process == 0:
-            held = memory.allocated_growth(*asked, device, physical_batch_size=physical)
+            held = memory.allocated_growth(
+                *asked, device, physical_batch_size=physical, examples=_examples(timing)
+            )
     except Exception as error:  # of any kind: it is this timing's result
         yield failed_row(timing, trial_task.failure(0, error))
         return
@@ -126,10 +134,28 @@ def _with_memory(sent: list[Row] | Death, timing: Timing, process: int) -> list[
             timing.workload,
             threads=workers.threads,
             physical_batch_size=workers.physical_batch_size,
+            examples=_examples(timing),
         )
     except Exception as error:  # of any kind: it is this timing's result
         return [failed_row(timing, trial_task.failure(0, error))]
     return [row | {"peak_memory_bytes": held} for row in sent]
+
+
+def _examples(timing: Timing) -> "memory.Examples | None":
+    """What the step's memory is measured on: users' data, or None where all is built in."""
+    if timing.workers.user == NONE:
+        return None
+    return partial(_users_examples, timing.workers, timing.workload.dataset)
+
+
+def _users_examples(workers: Workers, dataset: str, count: int, device: str) -> "Data":
+    """All examples of a user's dataset, or random ones, in a process that knows the user's code."""
+    from dpbench.datasets import loading
+
+    workers.user.admit()
+    if user_code.is_reference(dataset):
+        return loading.load(dataset, workers.data_root, device)
+    return loading.random(dataset, count, device)
 
 
 def _asked(timing: Timing) -> Trial | str:

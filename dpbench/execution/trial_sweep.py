@@ -130,4 +130,6 @@ def _outcome(row: Mapping[str, Any]) -> str:
     if row["status"] != "ok":
         return f"{row['status']} in epoch {row['epoch']}: {strings.one_line(row['reason'])}"
     spent = "" if row["epsilon"] is None else f" at epsilon {row['epsilon']:.3g}"
+    if row["test_accuracy"] is None:
+        return f"loss {row['test_loss']:.4g}{spent}"
     return f"{100 * row['test_accuracy']:.2f} %{spent}"

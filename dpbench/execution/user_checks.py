@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpbench import datasets, models, user_code
+from dpbench import datasets, losses, models, user_code
 from dpbench.errors import BadInput, UserCodeError
 from dpbench.models import user_models
 from dpbench.trial import Trial
-from dpbench.user_code import importing
+from dpbench.user_code import Code, importing
 
 if TYPE_CHECKING:
     import torch
@@ -29,13 +29,18 @@ def check(trials: Sequence[Trial], data_root: Path) -> None:
     tried = {
         (trial.model, trial.dataset): trial
         for trial in trials
-        if user_code.is_reference(trial.model) or user_code.is_reference(trial.dataset)
+        if user_code.is_reference(trial.model)
+        or user_code.is_reference(trial.dataset)
+        or trial.loss is not None
     }
     for trial in tried.values():
         inputs, targets = _examples(trial.dataset, data_root)
         model = _built(trial)
         outputs = _outputs(trial, model, inputs)
-        _refuse_outputs(trial, outputs, targets)
+        if trial.loss is None:
+            _refuse_outputs(trial, outputs, targets)
+        else:
+            _refuse_losses(losses.known(trial.loss), outputs, targets)
 
 
 def _examples(dataset: str, data_root: Path) -> "tuple[Tensor, Tensor]":
@@ -110,7 +115,7 @@ def _refuse_outputs(trial: Trial, outputs: "Tensor", targets: "Tensor") -> None:
     if targets.is_floating_point() or targets.dim() > 1:
         raise BadInput(
             f"Expected the targets of {trial.dataset} to be classes, int64 [N], not "
-            f"{_said(targets)}: cross entropy takes no others."
+            f"{_said(targets)}: cross entropy takes no others; give a loss of your own with --loss."
         )
     batch = len(targets)
     if outputs.dim() != 2 or len(outputs) != batch or not outputs.is_floating_point():
@@ -123,6 +128,22 @@ def _refuse_outputs(trial: Trial, outputs: "Tensor", targets: "Tensor") -> None:
             f"Expected {trial.model} to return logits of {data.classes} classes, since targets of "
             f"{trial.dataset} go up to {data.classes - 1}, not of {outputs.shape[1]}."
         )
+
+
+def _refuse_losses(code: Code, outputs: "Tensor", targets: "Tensor") -> None:
+    """Raises BadInput unless the user's loss is one number an example."""
+    import torch
+
+    found = user_code.call(code, outputs, targets)
+    if not isinstance(found, torch.Tensor):
+        raise BadInput(f"Expected {code.name} to return a tensor, not {type(found).__name__}.")
+    if found.shape != (len(targets),) or not found.is_floating_point():
+        raise BadInput(
+            f"Expected {code.name} to return one number an example, [{len(targets)}], not "
+            f"{_said(found)}: leave out the mean over the batch, and average the rest."
+        )
+    if not torch.isfinite(found).all():
+        raise BadInput(f"Expected {code.name} to return finite numbers, not {found.tolist()}.")
 
 
 def _said(tensor: "torch.Tensor") -> str:

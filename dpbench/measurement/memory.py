@@ -3,9 +3,11 @@
 import ctypes
 import multiprocessing
 import os
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,6 +17,8 @@ from dpbench.datasets import Data, loading
 from dpbench.measurement import step_timing
 from dpbench.processes import signals, worker
 from dpbench.trial import Workload
+
+Examples = Callable[[int, str], Data]
 
 STEPS = 5
 SMALL_BATCH = 8
@@ -28,6 +32,7 @@ def resident_growth(
     *,
     threads: int,
     physical_batch_size: int | None,
+    examples: Examples | None = None,
 ) -> int | None:
     """Bytes that training steps of this batch size add to a process' resident memory at most.
 
@@ -35,7 +40,15 @@ def resident_growth(
     size just before the first. By then the libraries, the model, the batches and the optimizer are
     in memory, and steps on eight examples have loaded the code that a step runs. So it is what the
     steps themselves hold: activations, per-example gradients, workspaces and the allocator's slack;
-    for a tutorial's arm also its loader's batches. Images are random; their values do not matter.
+    for a tutorial's arm also its loader's batches.
+
+    Args:
+        engine: Whose steps.
+        workload: On what.
+        threads: Of the process.
+        physical_batch_size: Most examples in one forward pass.
+        examples: Called in that process, with the least number of them and the device. None for
+            random ones of the dataset's shape; their values do not matter.
 
     None where the system does not tell (it needs Linux' /proc), or where the process was killed.
     """
@@ -50,7 +63,9 @@ def resident_growth(
             1, mp_context=context, initializer=worker.end_with, initargs=(os.getpid(),)
         ) as pool:
             with signals.blocked():
-                growth = pool.submit(_grown, engine, workload, threads, physical_batch_size)
+                growth = pool.submit(
+                    _grown, engine, workload, threads, physical_batch_size, examples
+                )
             return growth.result()
     except BrokenProcessPool:
         return None
@@ -62,6 +77,7 @@ def allocated_growth(
     device: str,
     *,
     physical_batch_size: int | None,
+    examples: Examples | None = None,
 ) -> int | None:
     """Bytes that training steps of this batch size add to what is allocated on the GPU at most.
 
@@ -73,7 +89,7 @@ def allocated_growth(
     noise = torch.Generator(device).manual_seed(0)
     trial = engines.timing_trial(engine, workload)
     stepper = step_timing.build(trial, noise, physical_batch_size)
-    inputs, targets = _random(workload, device).batch(
+    inputs, targets = _data(workload, device, examples).batch(
         torch.arange(workload.batch_size, device=device)
     )
     for _ in range(step_timing.WARM_UP_STEPS):
@@ -85,17 +101,22 @@ def allocated_growth(
     return torch.cuda.max_memory_allocated(device) - before
 
 
-def _random(workload: Workload, device: str) -> Data:
-    """Random examples of the dataset's shape, as the model takes them, for a few batches."""
-    data = loading.random(workload.dataset, 4 * workload.batch_size + 64, device)
+def _data(workload: Workload, device: str, examples: Examples | None) -> Data:
+    """Examples of the dataset's shape, as the model takes them, enough for a few batches."""
+    count = 4 * workload.batch_size + 64
+    data = (examples or partial(loading.random, workload.dataset))(count, device)
     return models.taken(workload.model, data)
 
 
 def _grown(
-    engine: str, workload: Workload, threads: int, physical_batch_size: int | None
+    engine: str,
+    workload: Workload,
+    threads: int,
+    physical_batch_size: int | None,
+    examples: Examples | None = None,
 ) -> int | None:
     torch.set_num_threads(threads)
-    data = _random(workload, "cpu")
+    data = _data(workload, "cpu", examples)
     small, whole = (
         step_timing.arm(engine, each, data, STEPS, physical_batch_size=physical_batch_size)
         for each in (replace(workload, batch_size=SMALL_BATCH), workload)

@@ -46,9 +46,15 @@ class UserModel:
     @property
     def spec(self) -> ModelSpec:
         """As of a built-in model."""
-        return ModelSpec(title=self.name, layers=self._layers)
+        return ModelSpec(title=self.name, layers=self._layers, token_layers=self._token_layers)
+
+    def _token_layers(self, _length: int, _vocabulary: int, _classes: int) -> "nn.Module":
+        return self._made()
 
     def _layers(self, _input_shape: Shape, _classes: int) -> "nn.Module":
+        return self._made()
+
+    def _made(self) -> "nn.Module":
         """Calls the user's function.
 
         Raises:

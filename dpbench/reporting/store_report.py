@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from dpbench import store
-from dpbench.analysis import comparability, step_overhead, trial_rows
+from dpbench.analysis import comparability, step_overhead, trial_rows, user_versions
 from dpbench.analysis.answers import Answer, Baseline
 from dpbench.privacy import accounting
 from dpbench.reporting import figure_files, figure_specs, findings, page
@@ -65,9 +65,16 @@ def write_report(
     trials, timings = store.read_trials(root), store.read_timings(root)
     if trials.empty and timings.empty:
         return None
-    trials = accounting.by_one_accountant(trials)
+    every = accounting.by_one_accountant(trials)
+    trials = user_versions.current(every, [] if own is None else own.trial_ids)
     sweeps = history.read(root)
     tuning, unread = findings.tuning(root, trials, sweeps)
+    earlier = every[~every["trial_id"].isin(set(trials["trial_id"]))]
+    if len(earlier):
+        unread = [*unread, user_versions.left_out(earlier)]
+        # the same data was tried with them, which has its price
+        same = earlier["data_hash"].isin(set(trials["data_hash"]))
+        tuning = pd.concat([tuning, earlier[same]])
     read = findings.Store(trials=trials, timings=timings, tuning=tuning)
     found = findings.findings(read, trials, sweeps, answer_at)
     path = root / "report.html"

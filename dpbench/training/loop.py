@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpbench import engines, models
+from dpbench import engines, losses, models
 from dpbench.datasets import Data
 from dpbench.errors import BadInput, TrainingError
 from dpbench.privacy import sampling
@@ -192,7 +192,7 @@ def _epochs(
             try:
                 if disagreement:
                     raise TrainingError(f"no epsilon holds: {disagreement}")
-                whole.append(_evaluated(counted, model, data))
+                whole.append(_evaluated(trial, counted, model, data))
             except TrainingError as error:
                 stopped[trial.trial_id] = error
                 whole.append(error)
@@ -201,17 +201,18 @@ def _epochs(
             return
 
 
-def _evaluated(counted: Epoch, model: nn.Module, data: Data) -> Epoch:
+def _evaluated(trial: Trial, counted: Epoch, model: nn.Module, data: Data) -> Epoch:
     """The epoch with the model's losses and accuracies.
 
     Raises:
         TrainingError: A loss is not finite.
     """
-    test_loss, test_accuracy = evaluate(model, *data.test, prepare=data.prepared)
+    loss = None if trial.loss is None else losses.of(trial)
+    test_loss, test_accuracy = evaluate(model, *data.test, prepare=data.prepared, loss=loss)
     validation_loss, validation_accuracy = None, None
     if data.validation is not None:
         validation_loss, validation_accuracy = evaluate(
-            model, *data.validation, prepare=data.prepared
+            model, *data.validation, prepare=data.prepared, loss=loss
         )
     assert counted.train_loss is not None
     if not (math.isfinite(counted.train_loss) and math.isfinite(test_loss)):
@@ -226,27 +227,39 @@ def _evaluated(counted: Epoch, model: nn.Module, data: Data) -> Epoch:
 
 
 def evaluate(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, prepare: Callable[[Tensor], Tensor]
-) -> tuple[float, float]:
-    """(mean cross entropy in nats, accuracy as a fraction) over all of the examples.
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    prepare: Callable[[Tensor], Tensor],
+    loss: losses.Loss | None = None,
+) -> tuple[float, float | None]:
+    """(mean loss, accuracy as a fraction) over all of the examples.
+
+    The loss is cross entropy in nats, or the user's; then there is no accuracy, and None is.
 
     Args:
-        model: Prepared inputs [B, ...] -> logits [B, classes].
+        model: Prepared inputs [B, ...] -> logits [B, classes], or what the user's loss takes.
         inputs: Raw, [M, ...].
-        targets: Classes, int64 [M].
+        targets: Classes, int64 [M], or what the user's loss takes.
         prepare: As `Data.prepare`.
+        loss: The user's; None for cross entropy.
     """
     wide = torch.float32 if targets.device.type == "mps" else torch.float64  # Metal has no float64
-    loss, correct = torch.zeros((2, 1), dtype=wide, device=targets.device)
+    total, correct = torch.zeros((2, 1), dtype=wide, device=targets.device)
     logits_of = engines.forward(model)
     with torch.no_grad():
         for part, part_targets in zip(
             inputs.split(EVALUATION_BATCH), targets.split(EVALUATION_BATCH), strict=True
         ):
             logits = logits_of(prepare(part))  # [B, classes]
-            loss += F.cross_entropy(logits, part_targets, reduction="sum")
+            if loss is not None:
+                total += loss(logits, part_targets).sum()
+                continue
+            total += F.cross_entropy(logits, part_targets, reduction="sum")
             correct += (logits.argmax(dim=1) == part_targets).sum()
-    return float(loss) / len(targets), float(correct) / len(targets)
+    accuracy = float(correct) / len(targets) if loss is None else None
+    return float(total) / len(targets), accuracy
 
 
 @contextmanager

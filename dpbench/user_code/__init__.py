@@ -10,7 +10,18 @@ names such as `mine.py:make(width=16)`, without folders; `model_args` is a JSON 
 """
 
 from dpbench.user_code.code import Code, find
-from dpbench.user_code.importing import call, calling, function
-from dpbench.user_code.reference import is_reference, placed
+from dpbench.user_code.importing import call, calling, function, refuse_nested
+from dpbench.user_code.reference import is_reference, named, placed, shown
 
-__all__ = ["Code", "call", "calling", "find", "function", "is_reference", "placed"]
+__all__ = [
+    "Code",
+    "call",
+    "calling",
+    "find",
+    "function",
+    "is_reference",
+    "named",
+    "placed",
+    "refuse_nested",
+    "shown",
+]

@@ -20,6 +20,8 @@ from dpbench.user_code.code import Code
 
 _OWN = Path(__file__).parents[1]
 
+_written: list[tempfile.TemporaryDirectory[str]] = []  # removed when this process ends
+_importing: list[str] = []  # files that are being run
 _own_modules: dict[str, dict[str, ModuleType]] = {}  # by `Code.key`: what it imported beside it
 
 
@@ -87,7 +89,9 @@ def _placed(code: Code) -> Code:
         BadInput: The files are not there, or not as they were when the code was found.
     """
     if code.sources and not _same(code):
-        root = Path(tempfile.mkdtemp(prefix="dpbench-sources-"))
+        folder = tempfile.TemporaryDirectory(prefix="dpbench-sources-")
+        _written.append(folder)
+        root = Path(folder.name)
         for path, text in code.sources:
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_text(text, encoding="utf-8")
@@ -111,6 +115,7 @@ def _same(code: Code) -> bool:
 @cache
 def _module(code: Code) -> ModuleType:
     """The module that defines the function, run once in this process."""
+    _importing.append(code.file.name)
     with _importable(code):
         try:
             if code.module is not None:
@@ -118,6 +123,8 @@ def _module(code: Code) -> ModuleType:
             return _run_file(code)
         except Exception as error:
             raise UserCodeError(raised(code, error)) from error
+        finally:
+            _importing.pop()
 
 
 def _run_file(code: Code) -> ModuleType:
@@ -134,6 +141,15 @@ def _run_file(code: Code) -> ModuleType:
     # the text and never what is compiled on disk, which may be of an older text
     exec(compile(text, str(code.file), "exec"), vars(module))  # noqa: S102  # the user's own file
     return module
+
+
+def refuse_nested(what: str) -> None:
+    """Raises BadInput while a file of the user's is imported, which must not begin a sweep."""
+    if _importing:
+        raise BadInput(
+            f"{what} is called while {_importing[-1]} is imported: put the call below if __name__ "
+            '== "__main__":.'
+        )
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import sys
 import sysconfig
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -55,6 +56,38 @@ def placed(value: Any, folder: Path) -> Any:
         return value
     place, _, function = value.rpartition(":")
     return f"{folder / Path(place).expanduser()}:{function}" if place.endswith(".py") else value
+
+
+def shown(text: str) -> str:
+    """The name without the folders of a file."""
+    place, colon, function = text.rpartition(":")
+    return (
+        f"{Path(place).name}:{function}" if place.endswith(".py") else f"{place}{colon}{function}"
+    )
+
+
+def named(function: str | Callable[..., Any]) -> str:
+    """The name by which another process finds the function; a name stays as it is.
+
+    Raises:
+        BadInput: There is none: it is a lambda, is defined inside another function or a notebook,
+            or its module holds another of its name.
+    """
+    if isinstance(function, str):
+        return function
+    name = getattr(function, "__qualname__", type(function).__name__)
+    module = sys.modules.get(str(getattr(function, "__module__", None)))
+    file = getattr(module, "__file__", None)
+    if not name.isidentifier() or file is None or getattr(module, name, None) is not function:
+        raise BadInput(
+            f"Expected {name} to be defined at the top of a file, since workers import it by its "
+            "name: write it into a file, such as mine.py, and give it, or 'mine.py:function' (in a "
+            "notebook, %%writefile mine.py does it)."
+        )
+    assert module is not None
+    if module.__package__ and module.__name__ != "__main__":
+        return f"{module.__name__}:{name}"
+    return f"{Path(file).absolute()}:{name}"
 
 
 def locate(text: str, folder: Path | None = None) -> Located:

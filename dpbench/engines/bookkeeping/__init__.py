@@ -7,6 +7,7 @@ Bu, Wang, Zha and Karypis, "Differentially Private Optimization on Large Model a
 from functools import cache
 from typing import TYPE_CHECKING
 
+from dpbench import losses, user_code
 from dpbench.engines import EngineSpec
 from dpbench.errors import BadInput
 from dpbench.trial import Trial
@@ -35,6 +36,8 @@ def _unknown(model: str, dataset: str, _version: tuple[str | None, ...]) -> str 
     try:
         built = models.build(model, dataset, seed=0, device="cpu")
     except BadInput as error:
+        if user_code.is_reference(model):
+            raise  # no engine can
         return f"cannot build the model ({error})"
     return refuses(built)
 
@@ -52,7 +55,13 @@ def build(
     """See `EngineSpec.build`."""
     from dpbench.engines.bookkeeping.step import Bookkeeping
 
-    return Bookkeeping(trial, model, noise=noise, physical_batch_size=physical_batch_size)
+    return Bookkeeping(
+        trial,
+        model,
+        noise=noise,
+        physical_batch_size=physical_batch_size,
+        loss=losses.of(trial),
+    )
 
 
 SPEC = EngineSpec(

@@ -6,7 +6,6 @@ output gradients, then one weighted sum.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dpbench import clipping
@@ -16,15 +15,11 @@ from dpbench.engines.bookkeeping.gradients import Gradients, added_up
 from dpbench.engines.protocol import physical_batches
 from dpbench.engines.update import Update, add_up, noisy_mean
 from dpbench.errors import BadInput
+from dpbench.losses import cross_entropy
 from dpbench.trial import Trial
 
 _Backs = dict[Call, list[Tensor | None]]
 CHUNK = 144  # examples at a time on a CPU: fewer leave convolutions idle, more leave the cache
-
-
-def cross_entropies(output: Tensor, target: Tensor) -> Tensor:
-    """[B], of logits; 0 where the target is `NO_LABEL`."""
-    return F.cross_entropy(output, target, reduction="none")
 
 
 class Bookkeeping:
@@ -45,7 +40,7 @@ class Bookkeeping:
         *,
         noise: torch.Generator,
         physical_batch_size: int | None,
-        loss: Loss = cross_entropies,
+        loss: Loss = cross_entropy,
     ) -> None:
         self._model, self._loss = model, loss
         self._trial = trial

@@ -20,6 +20,8 @@ def supports(trial: Trial, device: str | None) -> str | None:
     """The tutorial's CNN on a CPU, by flat clipping and any optimizer."""
     if trial.model != "tutorial-cnn":
         return "knows the model tutorial-cnn alone"
+    if trial.loss is not None:
+        return "knows cross entropy alone"
     if trial.clipping != "flat":
         return "clips by the flat rule alone"
     if device is not None and importlib.util.find_spec("numba") is None:

@@ -1,9 +1,9 @@
 """The plain step, by autograd."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dpbench import losses
 from dpbench.engines.protocol import physical_batches
 from dpbench.engines.update import Update, add_up
 from dpbench.trial import Trial
@@ -15,7 +15,7 @@ class NonPrivate:
     """The step without clipping and noise; batches and divisor are those of private engines."""
 
     def __init__(self, trial: Trial, model: nn.Module, *, physical_batch_size: int | None) -> None:
-        self._model = model
+        self._model, self._loss = model, losses.total(trial)
         self._parameters = [each for each in model.parameters() if each.requires_grad]
         self._update = Update(self._parameters, trial)
         self._batch_size = trial.batch_size
@@ -34,7 +34,7 @@ class NonPrivate:
         for part_images, part_labels, _ in physical_batches(
             images, labels, self._physical_batch_size
         ):
-            loss = F.cross_entropy(self._model(part_images), part_labels, reduction="sum")
+            loss = self._loss(self._model(part_images), part_labels)
             gradients = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
             total += loss.detach()
             sums = add_up(sums, list(gradients))

@@ -6,7 +6,7 @@ from opacus.optimizers.optimizer_fast_gradient_clipping import DPOptimizerFastGr
 from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
 from torch import Tensor, nn
 
-from dpbench import optimizers
+from dpbench import losses, optimizers
 from dpbench.engines.protocol import no_hook_warning, physical_batches
 from dpbench.trial import Trial
 
@@ -41,7 +41,7 @@ class Ghost:
             generator=noise,
         )
         self._criterion = DPLossFastGradientClipping(
-            self._model, self._optimizer, nn.CrossEntropyLoss(reduction="mean"), "mean"
+            self._model, self._optimizer, _Criterion(losses.of(trial)), "mean"
         )
         self._physical_batch_size = physical_batch_size
 
@@ -63,3 +63,18 @@ class Ghost:
             self._optimizer.signal_skip_step(do_skip=more)
             self._optimizer.step()
         return total
+
+
+class _Criterion:
+    """A loss as Opacus takes it: it has the losses of examples averaged by none but itself.
+
+    Args:
+        loss: One number an example.
+    """
+
+    def __init__(self, loss: losses.Loss) -> None:
+        self.reduction = "mean"  # which Opacus sets to "none"
+        self._loss = loss
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        return self._loss(output, target)

@@ -1,12 +1,11 @@
 """Opacus with per-example gradients: its hooks, functorch and expanded-weights modes."""
 
 import torch
-import torch.nn.functional as F
 from opacus.grad_sample.utils import wrap_model
 from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
-from dpbench import optimizers
+from dpbench import losses, optimizers
 from dpbench.engines.protocol import no_hook_warning, physical_batches
 from dpbench.trial import Trial
 
@@ -45,6 +44,7 @@ class GradSample:
             loss_reduction="mean",  # divides the noisy sum by expected_batch_size
             generator=noise,
         )
+        self._loss = losses.total(trial)
         self._physical_batch_size = physical_batch_size
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class GradSample:
         ):
             self._optimizer.zero_grad(set_to_none=True)
             if len(part_labels):
-                loss = F.cross_entropy(self._model(part_images), part_labels, reduction="sum")
+                loss = self._loss(self._model(part_images), part_labels)
                 self._backward(loss)
                 total += loss.detach()
             else:  # functorch and ew refuse an empty batch; no example has no gradient

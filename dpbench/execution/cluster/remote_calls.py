@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
-from dpbench import __version__, datasets
+from dpbench import __version__, datasets, user_code
 from dpbench.datasets import resolution
 from dpbench.errors import BadInput
 from dpbench.execution import local, timing_task
@@ -32,7 +32,7 @@ class Requirements:
     """What a worker must have.
 
     Attributes:
-        dataset: Which it must find under its own data root.
+        dataset: Which it must find under its own data root, unless it is a user's.
         versions: Of packages; None if any will do.
         device: What trials run on.
     """
@@ -73,6 +73,8 @@ def lacks(requirements: Requirements) -> str | None:
         if not torch.cuda.is_available():
             return "it has no CUDA device"
     dataset = requirements.dataset
+    if user_code.is_reference(dataset):  # its function travels with the trials, and says what lacks
+        return None
     try:
         if not datasets.present(dataset, root):
             return f"{dataset} is not under its data root {root} (DPBENCH_DATA names another)"

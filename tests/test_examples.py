@@ -1,0 +1,70 @@
+"""Users' models and data of several kinds, and those of the READMEs, on a few examples."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from factories import ROOT, TESTS
+
+from dpbench import Grid, user_code
+from dpbench.datasets import loading, user_data
+from dpbench.execution import grid, user_checks
+from dpbench.measurement import step_timing
+from dpbench.training import loop
+from dpbench.trial import Trial, Workload
+
+EXAMPLES = TESTS / "examples"
+
+
+def trials(dataset: str, model: str, **axes: Any) -> list[Trial]:
+    asked: dict[str, Any] = {
+        **{"noise_multiplier": 0.5, "max_grad_norm": 1.0, "batch_size": 30, "epochs": 2},
+        # a transformer without warm-up learns nothing at the rates of the others
+        **{"learning_rate": 0.05 if model == "transformer" else 0.5, "model": model},
+    }
+    return grid.trials([Grid(**(asked | axes))], dataset)
+
+
+@pytest.mark.parametrize(
+    ("data", "model", "arguments", "engine"),
+    [
+        ("tabular.py:load", "tabular.py:make", {"width": 8}, "bookkeeping"),
+        ("text.py:load", "text.py:Classifier", {}, "bookkeeping"),
+        ("text.py:load", "transformer", {}, "bookkeeping"),
+        ("digits.py:load", "resnet.py:make", {"blocks": 1}, "bookkeeping"),
+        ("digits.py:load", "lstm.py:RowsClassifier", {}, "bookkeeping"),
+    ],
+)
+def test_an_example_trains_with_and_without_privacy(
+    data: str, model: str, arguments: Mapping[str, Any], engine: str
+) -> None:
+    dataset = user_data.introduce(data, EXAMPLES, EXAMPLES).code.name
+    named = f"{EXAMPLES}/{model}" if user_code.is_reference(model) else model
+    asked = trials(dataset, named, model_args=arguments or None)
+    user_checks.check(asked, EXAMPLES)
+    baseline, private = asked
+    assert private.engine == engine
+    read = loading.load(dataset, EXAMPLES, "cpu")
+    for trial in (baseline, private):
+        first, last = loop.train(trial, read, physical_batch_size=16)
+        assert first.train_loss is not None
+        assert last.train_loss is not None
+        assert last.train_loss < first.train_loss
+    timed = step_timing.measure(private.engine, Workload.of(private), read, pairs=1)
+    assert timed[0].model == private.model
+    assert timed[0].model_hash == private.model_hash
+
+
+@pytest.mark.parametrize("room", ["models", "datasets"])
+def test_the_examples_of_a_readme_run(room: str, tmp_path: Path) -> None:
+    page = (ROOT / "dpbench" / room / "README.md").read_text(encoding="utf-8")
+    for name, content in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", page, re.DOTALL):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    dataset = user_data.introduce("mine.py:load", tmp_path, tmp_path).code.name
+    model = f"{tmp_path}/mine.py:make" if room == "models" else "resnet-gn"
+    user_checks.check(trials(dataset, model), tmp_path)
+    if room == "models":
+        loss = user_code.find("losses.py:squared", tmp_path)
+        assert loss.parameters == ("output", "target")
