@@ -9,8 +9,8 @@ processes (`timing_task.time_engines`), since the ratio differs between processe
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from typing import Protocol
 
@@ -182,20 +182,8 @@ def arm(
     engine = engines.graphed(
         build(engines.timing_trial(name, workload), noise, physical_batch_size), noise=[noise]
     )
-    return EngineArm(engine, batches(workload.batch_size, steps, _taken(workload, data)))
-
-
-def _taken(workload: Workload, data: Data) -> Data:
-    """The data as the model takes it; of features so many as batches repeat without harm."""
-    if models.spec(workload.model).features is None:
-        return data
-    return models.taken(workload.model, _head(data, 4 * workload.batch_size))
-
-
-@lru_cache(maxsize=2)  # so that features are computed once
-def _head(data: Data, examples: int) -> Data:
-    inputs, targets = data.train
-    return replace(data, train=(inputs[:examples], targets[:examples]))
+    taken = models.taken(workload.model, data, examples=4 * workload.batch_size)
+    return EngineArm(engine, batches(workload.batch_size, steps, taken))
 
 
 class EngineArm:

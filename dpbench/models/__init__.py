@@ -54,19 +54,20 @@ def build(model: str, dataset: str, *, seed: int, device: str) -> "nn.Module":
     )
 
 
-def taken(model: str, data: "Data") -> "Data":
+def taken(model: str, data: "Data", *, examples: int | None = None) -> "Data":
     """The data as the model takes it: with its features, where it is trained on some.
 
     Args:
-        model: One of `names`.
+        model: As of `spec`.
         data: Of a dataset.
+        examples: Of features those of the first so many training examples alone; None for all.
     """
     found = spec(model)
     if found.features is None:
         return data
     from dpbench.models import features
 
-    return features.of(found, data)
+    return features.of(found, data, examples)
 
 
 def refuse(model: str, dataset: str) -> None:

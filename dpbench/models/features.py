@@ -13,7 +13,7 @@ CHUNK = 1_000  # examples that are prepared at once
 
 
 @lru_cache(maxsize=2)
-def of(model: ModelSpec, data: Data) -> Data:
+def of(model: ModelSpec, data: Data, examples: int | None) -> Data:
     """The data with features in place of inputs, computed once in this process.
 
     They are kept in half precision, which rounds each number by a two-thousandth of itself at most.
@@ -21,7 +21,14 @@ def of(model: ModelSpec, data: Data) -> Data:
     Args:
         model: Has `features`.
         data: Of the dataset.
+        examples: Of its training set the first so many alone, and no other set; None for all.
     """
+    inputs, targets = data.train
+    if examples is not None:
+        empty = inputs[:0], targets[:0]
+        data = replace(
+            data, train=(inputs[:examples], targets[:examples]), test=empty, validation=None
+        )
     return replace(
         data,
         train=_computed(model, data, *data.train),

@@ -1,6 +1,6 @@
 """What the file of a model says of it. No torch until a model is built."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,6 +50,8 @@ class ModelSpec:
         features: Prepared inputs [B, ...] -> what the model takes, float32 [B, ...]: a fixed map
             that learns nothing and treats each example by itself, so that it costs no privacy. It
             is computed once and not in each step. None where the model takes the inputs.
+        metrics: Returns the model's own metrics: names, and functions (outputs [M, ...], targets
+            [M, ...]) -> a number, of all examples of a set.
         refusal: (input_shape, classes) -> why the model cannot take such inputs, as the end of a
             sentence; None if it can. `refuses` is the whole answer.
     """
@@ -59,6 +61,7 @@ class ModelSpec:
     token_layers: "Callable[[int, int, int], nn.Module] | None" = None
     multiply_adds: Callable[[Shape, int], int] | None = None
     features: "Callable[[Tensor], Tensor] | None" = None
+    metrics: "Callable[[], Mapping[str, Callable[[Tensor, Tensor], float]]]" = dict
     refusal: Callable[[Shape, int], str | None] = takes_any
 
     def refuses(
