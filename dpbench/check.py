@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from dpbench import cli, datasets, models, strings
-from dpbench.datasets import resolution
+from dpbench import cli, datasets, engines, models, strings
 from dpbench.errors import BadInput
-from dpbench.execution import engine_checks
+from dpbench.execution import engine_checks, timing_plan, user_checks
 from dpbench.execution.engine_checks import EngineCheck
-from dpbench.trial import Workload
+from dpbench.trial import NON_PRIVATE, Workload
 
 COLUMNS = 80
 BATCH_SIZE = 64
@@ -36,16 +35,19 @@ def _check(given: argparse.Namespace) -> int:
     from dpbench.datasets import loading
 
     torch.set_num_threads(given.threads)
-    root = resolution.data_root(given.data_root)
-    dataset = resolution.dataset(given.dataset, root)
-    workload = Workload(
-        dataset=dataset,
-        model=given.model or datasets.spec(dataset).model,
-        batch_size=given.batch_size,
+    plan = timing_plan.plan_timings(
+        dataset=given.dataset,
+        model=given.model,
+        model_args=given.model_args,
+        loss=given.loss,
+        batch_size=[given.batch_size],
+        threads=given.threads,
+        data_root=given.data_root,
     )
-    models.refuse(workload.model, dataset)
-    datasets.steps_per_epoch(dataset, given.batch_size)
-    found = engine_checks.check(workload, loading.load(dataset, root, "cpu"))
+    workload = plan.workload(given.batch_size)
+    datasets.steps_per_epoch(workload.dataset, given.batch_size)
+    user_checks.check([engines.timing_trial(NON_PRIVATE, workload)], plan.data_root)
+    found = engine_checks.check(workload, loading.load(workload.dataset, plan.data_root, "cpu"))
     fastest = engine_checks.fastest(found)
     if given.json:
         print(
@@ -95,17 +97,33 @@ def _cells(check: EngineCheck) -> tuple[str, str, str, str]:
 
 
 def _parser(prog: str) -> cli.Parser:
-    parser = cli.Parser(prog, __doc__, "0 a private engine is right; 1 none is; 2 bad input")
+    summary, _, details = str(__doc__).partition("\n\n")
+    parser = cli.Parser(
+        prog,
+        summary,
+        "0 a private engine is right; 1 none is; 2 bad input",
+        examples=("--dataset digits", "mlp --dataset digits --threads 2"),
+        details=details,
+    )
     parser.add_argument(
         "model",
         nargs="?",
         metavar="MODEL",
-        help=f"one of {', '.join(models.names())} (default: the dataset's)",
+        help=f"one of {', '.join(models.names())}, or a function of yours, FILE.py:make (default: "
+        "the dataset's)",
+    )
+    parser.add_argument(
+        "--model-args", nargs="+", metavar="NAME=VALUE", help="arguments of your function"
+    )
+    parser.add_argument(
+        "--loss", metavar="NAME", help="a function of yours, FILE.py:loss (default: cross entropy)"
     )
     parser.add_argument(
         "--dataset",
         default=datasets.AUTO,
-        help=f"{datasets.AUTO} or one of {', '.join(datasets.names())}",
+        metavar="NAME",
+        help=f"{datasets.AUTO}, one of {', '.join(datasets.names())}, or a function of yours, "
+        "FILE.py:load",
     )
     parser.add_argument(
         "--batch-size",
@@ -115,7 +133,9 @@ def _parser(prog: str) -> cli.Parser:
         help="that steps are timed at (default: %(default)s)",
     )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="default: 1")
-    parser.add_argument("--data-root", type=Path, metavar="DIR", help="as the sweep's")
+    parser.add_argument(
+        "--data-root", type=Path, metavar="DIR", help="default: DPBENCH_DATA, or the cache"
+    )
     parser.add_argument("--json", action="store_true", help="one object on stdout, no table")
     return parser
 

@@ -105,10 +105,6 @@ def _dry_run(plan: SweepPlan, resources: Resources, given: argparse.Namespace) -
     from dpbench.measurement import devices
 
     refuse_other_dataset(plan)
-    warnings = [*plan.warnings, *resources.warnings]
-    if not given.quiet:
-        for line in warnings:
-            console.say(f"Warning: {line}")
     with open_backend(
         resources,
         dataset=plan.dataset,
@@ -124,8 +120,11 @@ def _dry_run(plan: SweepPlan, resources: Resources, given: argparse.Namespace) -
             timed=() if given.no_timing else plan.timed,
             stacked=resources.stacked(backend.device) > 1,
             confirming=plan.confirming_seeds,
-            warnings=warnings,
+            warnings=[*plan.warnings, *resources.warnings],
         )
+    if not given.quiet:
+        for line in planned.warnings:
+            console.say(f"Warning: {line}")
     print(dry_run.one_object(planned) if given.json else dry_run.text(planned))
     return 0
 

@@ -2,16 +2,15 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import here
 import pandas as pd
 import pytest
 import stores
 from factories import ROOT
 
-from bench import selection_bias
+from bench import mnist_grid, opacus_table, selection_bias
 from dpbench import engines, store
 from dpbench.analysis import step_overhead, trial_rows
 from dpbench.execution import grid, sweep_file
@@ -63,9 +62,9 @@ def test_its_steps_and_rates_are_those_of_60_000_examples(trials: pd.DataFrame) 
 def test_its_curves_have_their_true_shape(trials: pd.DataFrame) -> None:
     """Less noise is better, no noise is best, and the narrowest clip bears the most noise best."""
     last = trial_rows.final(trials)
-    for _, here in last.groupby("batch_size"):
-        baseline = trial_rows.non_private(here)["test_accuracy"].item()
-        private = trial_rows.private(here)
+    for _, alike in last.groupby("batch_size"):
+        baseline = trial_rows.non_private(alike)["test_accuracy"].item()
+        private = trial_rows.private(alike)
         by_noise = private.groupby("noise_multiplier")["test_accuracy"].max()
         assert by_noise.is_monotonic_decreasing
         assert by_noise.max() < baseline
@@ -118,15 +117,13 @@ def test_a_store_is_the_whole_of_its_sweep_file(name: str) -> None:
     assert not rows["dpbench_commit"].str.contains("dirty").any()
 
 
-def test_the_learning_rates_of_mnist_are_those_that_the_tuning_gives() -> None:
-    done = subprocess.run(
-        [sys.executable, "bench/mnist_grid.py"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
+def test_the_learning_rates_of_mnist_are_those_that_the_tuning_gives(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert mnist_grid.main() == 0
+    assert capsys.readouterr().out == (ROOT / "results" / "mnist" / "sweep.toml").read_text(
+        encoding="utf-8"
     )
-    assert done.stdout == (ROOT / "results" / "mnist" / "sweep.toml").read_text(encoding="utf-8")
 
 
 def test_mnist_counts_its_tuning_in_what_choosing_costs() -> None:
@@ -182,16 +179,29 @@ def test_mnist_says_what_its_readme_says() -> None:
         assert " ".join(sentence.split()) in flat
 
 
-def test_opacus_tables_readme_says_what_its_script_prints() -> None:
-    done = subprocess.run(
-        [sys.executable, "bench/opacus_table.py", "--short"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+def test_the_answers_in_the_readme_are_those_of_the_grid() -> None:
+    rows = []
+    for sentence in stores.sentences(ROOT / "results" / "mnist"):
+        found = re.search(
+            r"epsilon at most ([\d.]+) .*noise multiplier ([\d.]+), clipping norm ([\d.]+), "
+            r"batch size (\d+), learning rate ([\d.]+) and (\d+) epochs: it reaches (.* %) "
+            r"\(3 seeds\).*loses ([\d.]+) points (\(.*?\))",
+            " ".join(sentence.split()),
+        )
+        assert found is not None
+        *cells, lost, interval = found.groups()
+        rows.append(f"| {' | '.join(cells)} | {lost} {interval} |")
+    assert len(rows) == 3
+    assert "\n".join(rows) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_opacus_tables_readme_says_what_its_script_prints(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with here.blank_figures():
+        assert opacus_table.main(["--short"]) == 0
     readme = (TABLE / "README.md").read_text(encoding="utf-8")
-    tables = done.stdout.split("\n\n")
+    tables = capsys.readouterr().out.split("\n\n")
     assert len(tables) == 2
     assert all(table.strip() in readme for table in tables)
 

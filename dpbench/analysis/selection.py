@@ -31,7 +31,7 @@ def _equal(there: Any, value: Any) -> bool:
         return False
     if isinstance(value, str):
         return plugins.known_name(value, [str(there)]) == str(there)
-    return math.isclose(there, value, rel_tol=_AS_SHOWN)
+    return math.isclose(float(there), float(value), rel_tol=_AS_SHOWN)
 
 
 def arms(trials: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """The axes of a grid: one definition for the field, the flag and the key of a sweep file."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -50,7 +51,7 @@ class Axis:
         """The value of the field from that of a caller, a flag or a key; one stands for a list.
 
         Text holds numbers as they are typed (see `number_lists`), or names with commas between
-        them. A name with `:` is a reference, and stays as it is.
+        them. A name with `:` is a reference, and one with `=` an argument: each stays as it is.
 
         Raises:
             BadInput: A value is of the wrong type, no choice or repeated, or there is none.
@@ -82,7 +83,7 @@ class Axis:
         if not isinstance(value, str) or self.kind is bool:
             return [value]
         if self.kind is str:
-            return [value] if ":" in value else value.split(",")
+            return [value] if re.search("[:=]", value) else value.split(",")
         if self.share and value.endswith("%"):
             return [each / 100 for each in number_lists.parsed(self.name, value[:-1], float)]
         kind = float if self.share and "." in value else self.kind

@@ -9,7 +9,7 @@ from dpbench import datasets, store, strings
 from dpbench.execution import estimate
 from dpbench.execution.backend import Backend
 from dpbench.execution.local import LocalBackend
-from dpbench.execution.plan import missing, untimed
+from dpbench.execution.plan import missing, starting_anew, untimed
 from dpbench.execution.progress import duration
 from dpbench.privacy import accounting
 from dpbench.trial import Trial, Workload
@@ -83,6 +83,7 @@ def plan(
         timings=len(timings),
         measured=estimate.measured_rates(out, device=backend.device, stacked=stacked),
     )
+    anew = starting_anew(todo, out)
     return Plan(
         trials=trials,
         epsilons=[_epsilon(trial) for trial in trials],
@@ -95,7 +96,7 @@ def plan(
         out=out,
         seconds=seconds,
         confirming=confirming,
-        warnings=warnings,
+        warnings=[*warnings, *([anew] if anew else [])],
     )
 
 

@@ -1,13 +1,15 @@
 """Every engine on one model: whether it is right, and the time of its step."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 from dpbench import engines
 from dpbench.errors import BadInput
+from dpbench.execution import user_checks
 from dpbench.trial import NON_PRIVATE, Trial, Workload
 
 if TYPE_CHECKING:
@@ -42,6 +44,70 @@ class EngineCheck:
     overhead: float | None = None
 
 
+def fastest_right(trial: Trial, data_root: Path) -> str:
+    """The fastest engine that can train the trial, and is right for its model.
+
+    As `engines.fastest`, and for the user's own models, data and losses after the preflight.
+
+    Raises:
+        BadInput: There is none.
+    """
+    if not _is_users(trial):
+        return engines.fastest(trial)
+    return _fastest_right(_workload(trial), trial.private, trial.clipping, data_root)
+
+
+def refuse(trials: Iterable[Trial], data_root: Path) -> None:
+    """Raises BadInput where an engine is not right for a model that no test of dpbench covers.
+
+    Each of the user's models, datasets and losses is checked once with each engine and clipping
+    rule, on the CPU. Trials of what is built in are left out: tests hold every engine against that.
+    """
+    for trial in trials:
+        if _is_users(trial):
+            _refuse(_workload(trial), trial.engine, trial.clipping, data_root)
+
+
+def refuse_timed(names: Iterable[str], workload: Workload, data_root: Path) -> None:
+    """As `refuse`, of engines that are timed; the tutorial's loops are none."""
+    known = [name for name in names if name in engines.names()]
+    refuse([engines.timing_trial(name, workload) for name in known], data_root)
+
+
+def _is_users(trial: Trial) -> bool:
+    return any(getattr(trial, name) is not None for name in ("model_hash", "data_hash", "loss"))
+
+
+def _workload(trial: Trial) -> Workload:
+    return Workload.of(trial, 1)
+
+
+@cache
+def _fastest_right(workload: Workload, private: bool, clipping: str, data_root: Path) -> str:
+    names = engines.private_names() if private else engines.non_private_names()
+    trial = _trial(workload, names[0], clipping)
+    return _preflight(workload, data_root).fastest(trial)
+
+
+@cache
+def _refuse(workload: Workload, engine: str, clipping: str, data_root: Path) -> None:
+    from dpbench.engines import preflight as preflights
+
+    preflights.refuse(_trial(workload, engine, clipping), _preflight(workload, data_root))
+
+
+def _trial(workload: Workload, engine: str, clipping: str) -> Trial:
+    return replace(engines.timing_trial(engine, workload), clipping=clipping)
+
+
+@lru_cache(maxsize=1)  # it holds the gradients of examples
+def _preflight(workload: Workload, data_root: Path) -> "Preflight":
+    from dpbench.datasets import loading
+
+    user_checks.check([engines.timing_trial(NON_PRIVATE, workload)], data_root)
+    return preflight(workload, loading.load(workload.dataset, data_root, "cpu"))
+
+
 def preflight(workload: Workload, data: "Data") -> "Preflight":
     """The preflight of the workload's model on the first training examples.
 
@@ -50,7 +116,7 @@ def preflight(workload: Workload, data: "Data") -> "Preflight":
     """
     import torch
 
-    from dpbench import datasets, models
+    from dpbench import datasets, losses, models
     from dpbench.engines.preflight import Preflight, checks
 
     count = min(checks.EXAMPLES, data.train_examples)
@@ -59,30 +125,9 @@ def preflight(workload: Workload, data: "Data") -> "Preflight":
     return Preflight(
         lambda: models.build(workload.model, workload.dataset, seed=0, device=data.device),
         *data.batch(few),
+        loss=losses.of(engines.timing_trial(NON_PRIVATE, workload)),
         classes=datasets.spec(workload.dataset).classes,
     )
-
-
-def refuse(trials: Iterable[Trial], data_root: Path) -> None:
-    """Raises BadInput where an engine is not right for a model that no test of dpbench covers.
-
-    Each model, dataset, engine and clipping rule is checked once, on the CPU. Built-in models on
-    built-in datasets are left out: tests hold every engine against them.
-    """
-    from dpbench import datasets, models
-    from dpbench.datasets import loading
-    from dpbench.engines import preflight as preflights
-
-    checks: dict[Workload, dict[tuple[str, str], Trial]] = {}
-    for trial in trials:
-        if trial.model in models.names() and trial.dataset in datasets.names():
-            continue
-        combination = (trial.engine, trial.clipping)
-        checks.setdefault(_workload(trial), {}).setdefault(combination, trial)
-    for workload, combinations in checks.items():
-        checked = preflight(workload, loading.load(workload.dataset, data_root, "cpu"))
-        for trial in combinations.values():
-            preflights.refuse(trial, checked)
 
 
 def check(
@@ -138,10 +183,6 @@ def _timed(engine: str, workload: Workload, data: "Data") -> tuple[float, float]
         if engine == NON_PRIVATE
         else median(each.seconds_per_step / each.baseline_seconds_per_step for each in pairs),
     )
-
-
-def _workload(trial: Trial) -> Workload:
-    return Workload(dataset=trial.dataset, model=trial.model, batch_size=1)
 
 
 def fastest(checks: Iterable[EngineCheck]) -> EngineCheck | None:

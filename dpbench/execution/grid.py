@@ -3,7 +3,7 @@
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -58,7 +58,9 @@ class Grid:
         references=True,
     )
     model_args: Mapping[str, Sequence[Any]] | None = axis(
-        dict, "arguments of your functions, each with one or more values: width=16,32 depth=2"
+        dict,
+        "arguments of your functions, each with one or more values: width=16,32 depth=2 "
+        "(default: none)",
     )
     optimizer: Sequence[str] = axis(
         str,
@@ -209,14 +211,26 @@ def grid(*layers: Mapping[str, Any]) -> Grid:
     return Grid(**merged)
 
 
-def trials(grids: Iterable[Grid], dataset: str) -> list[Trial]:
+def trials(
+    grids: Iterable[Grid],
+    dataset: str,
+    *,
+    fastest: Callable[[Trial], str] = engines.fastest,
+) -> list[Trial]:
     """The union of the grids' trials, each once, baselines first.
+
+    Args:
+        grids: Their axes.
+        dataset: Its name.
+        fastest: Picks the engine of a trial for which none is named.
 
     Raises:
         BadInput: A value is out of range, a target epsilon cannot be reached, or a model cannot
             take the dataset's inputs.
     """
-    every = [trial for each in grids for trial in _product(each.with_defaults(dataset), dataset)]
+    every = [
+        trial for each in grids for trial in _product(each.with_defaults(dataset), dataset, fastest)
+    ]
     for trial in every:
         datasets.steps_per_epoch(  # raises where the batch is too large
             dataset, trial.batch_size, trial.validation_examples or 0
@@ -224,7 +238,7 @@ def trials(grids: Iterable[Grid], dataset: str) -> list[Trial]:
     return sorted(dict.fromkeys(every), key=lambda trial: trial.private)
 
 
-def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
+def _product(grid: Grid, dataset: str, fastest: Callable[[Trial], str]) -> Iterable[Trial]:
     assert grid.batch_size is not None
     assert grid.max_grad_norm is not None
     assert grid.epochs is not None
@@ -242,6 +256,7 @@ def _product(grid: Grid, dataset: str) -> Iterable[Trial]:
     ):
         shared = functools.partial(
             _trial,
+            fastest=fastest,
             dataset=dataset,
             data_hash=datasets.data_hash(dataset),
             **of_model,
@@ -310,7 +325,13 @@ def models_of(grid: Grid, dataset: str) -> Iterable[Mapping[str, Any]]:
             yield user_models.introduce(name, dict(zip(given, values, strict=True))).fields
 
 
-def _trial(*, engine: str, noise_multiplier: float | None, **fields: Any) -> Trial:
+def _trial(
+    *,
+    fastest: Callable[[Trial], str],
+    engine: str,
+    noise_multiplier: float | None,
+    **fields: Any,
+) -> Trial:
     """The trial by that engine, or by the fastest one that can train it.
 
     Raises:
@@ -320,7 +341,7 @@ def _trial(*, engine: str, noise_multiplier: float | None, **fields: Any) -> Tri
     if engine == AUTO:
         engine = (engines.private_names() if private else engines.non_private_names())[0]
         trial = Trial(engine=engine, noise_multiplier=noise_multiplier, **fields)
-        return replace(trial, engine=engines.fastest(trial))
+        return replace(trial, engine=fastest(trial))
     trial = Trial(engine=engine, noise_multiplier=noise_multiplier, **fields)
     engines.check(trial)
     return trial

@@ -1,12 +1,14 @@
 """What a sweep has to run: the trials and the timings that its store does not hold yet."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpbench import engines
+from dpbench import engines, store, strings
 from dpbench.analysis import trial_rows
 from dpbench.execution.timing_task import TIMED_PROCESSES
+from dpbench.store import outcomes
 from dpbench.trial import (
     FAILURES,
     NON_PRIVATE,
@@ -32,6 +34,34 @@ def missing(
     """
     again = {None: PASSING_FAILURES, True: tuple(FAILURES), False: ()}[retry_failed]
     return [trial for trial in trials if states.get(trial.trial_id) in (None, *again)]
+
+
+def starting_anew(todo: Sequence[Trial], out: Path) -> str | None:
+    """A sentence on the trials that the store holds with fewer epochs; None where there is none.
+
+    Args:
+        todo: Trials to run.
+        out: The store, there or not.
+    """
+    rows = store.load(out, "trials", outcomes.COLUMNS, on_damage=lambda *_: None)
+    shorter = sorted(set(rows["epochs"].to_pylist()))
+    finished = {each for each, state in outcomes.of(rows).items() if state == "ok"}
+    again = [
+        trial
+        for trial in todo
+        if any(
+            replace(trial, epochs=epochs).trial_id in finished
+            for epochs in shorter
+            if epochs < trial.epochs
+        )
+    ]
+    if not again:
+        return None
+    return (
+        f"{strings.counted(len(again), 'trial')} of {out} with fewer epochs "
+        f"{'is' if len(again) == 1 else 'are'} asked for with more, and start"
+        f"{'s' if len(again) == 1 else ''} anew: a store holds rows, and no weights to go on from."
+    )
 
 
 def timed(trials: Sequence[Trial]) -> list[tuple[str, Workload]]:

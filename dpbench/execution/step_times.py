@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpbench import console, datasets, store
 from dpbench.analysis import step_overhead
-from dpbench.execution import timing_sweep, timing_task
+from dpbench.execution import engine_checks, timing_sweep, timing_task
 from dpbench.execution.backend import Workers, usual_physical_batch_size
 from dpbench.execution.timing_plan import TimingPlan, plan_timings
 from dpbench.execution.timing_task import TIMED_PAIRS, TIMED_PROCESSES
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def time_steps(
     engines: str | Sequence[str] | None = None,
     *,
-    dataset: "str | Callable[[Path], Data]" = datasets.AUTO,
+    dataset: "str | Callable[[Path], Data] | Data" = datasets.AUTO,
     model: "str | Callable[..., nn.Module] | None" = None,
     model_args: Mapping[str, Any] | None = None,
     loss: "str | Callable[..., Tensor] | None" = None,
@@ -125,6 +125,8 @@ def measure(plan: TimingPlan, record: history.Sweep, *, quiet: bool = False) -> 
     import pandas as pd
 
     rounds = plan.rounds()
+    for engines, workload, _ in rounds:
+        engine_checks.refuse_timed(engines, workload, plan.data_root)
     store.create(plan.out)
     history.write(plan.out, record)
     rows, failed = [], []

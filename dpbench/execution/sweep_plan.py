@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dpbench import datasets, strings
 from dpbench.errors import BadInput
-from dpbench.execution import grid
+from dpbench.execution import engine_checks, grid
 from dpbench.execution.grid import Grid
 from dpbench.privacy import budgets, guarantee
 from dpbench.trial import NON_PRIVATE, Trial
@@ -85,7 +86,8 @@ def plan_sweep(
     Raises:
         BadInput: A value is of the wrong type or out of range.
     """
-    trials = grid.trials(grids, dataset)
+    fastest = partial(engine_checks.fastest_right, data_root=data_root)
+    trials = grid.trials(grids, dataset, fastest=fastest)
     targets = {epsilon for each in grids for epsilon in each.target_epsilon or ()}
     return SweepPlan(
         grids=tuple(grids),

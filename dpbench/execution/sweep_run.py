@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dpbench import console, datasets, store, strings
 from dpbench.errors import BadInput
-from dpbench.execution import changed_code, timing_sweep, trial_sweep, user_checks
+from dpbench.execution import changed_code, engine_checks, timing_sweep, trial_sweep
 from dpbench.execution.resources import Resources, open_backend
 from dpbench.execution.sweep_plan import SweepPlan
 from dpbench.execution.user_work import UserWork
@@ -70,7 +70,7 @@ def run_planned(
         resources, dataset=plan.dataset, data_root=plan.data_root, user=user
     ) as backend:
         _check_dataset(plan, on_cluster=resources.on_cluster)
-        user_checks.check(plan.trials, plan.data_root)
+        engine_checks.refuse(plan.trials, plan.data_root)
         if not quiet:
             for line in changed_code.notices(plan.trials, plan.out):
                 console.say(line)
@@ -88,8 +88,6 @@ def _run_trials(
     plan: SweepPlan, backend: "Backend", record: "Sweep", *, retry_failed: bool | None, quiet: bool
 ) -> "Sweep":
     """Runs the trials and then the confirmations; returns the record with the latter's ids."""
-    from dpbench.analysis import choice
-
     out = plan.out
     run_missing = partial(
         trial_sweep.run_trials,
@@ -102,6 +100,8 @@ def _run_trials(
     run_missing(plan.trials)
     if not plan.confirming_seeds:
         return record
+    from dpbench.analysis import choice
+
     rows = store.read_trials(out, store.set_aside)
     again = choice.again(plan.trials, rows, plan.answer_at, plan.confirming_seeds)
     record = replace(record, confirming=tuple(trial.trial_id for trial in again))

@@ -47,6 +47,8 @@ def run_trials(
             + (f", {failed} failed before (--retry-failed tries them again)" if failed else "")
             + f": {len(todo)} to run, {backend}; results in {out}"
         )
+        if anew := plan.starting_anew(todo, out):
+            console.say(anew)
     longest_first = sorted(todo, key=lambda trial: -cost[trial.trial_id])
     with (
         Progress(

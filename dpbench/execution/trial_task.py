@@ -146,10 +146,10 @@ def _with_prv(trial: Trial, seen: Epoch) -> Epoch:
         return seen
     if trial.noise_multiplier is None or trial.delta is None or seen.sample_rate is None:
         return seen
-    from dpbench.privacy import prv
+    from dpbench.privacy import prv_cache
 
     assert seen.steps is not None
-    epsilon, note = prv.epsilon(
+    epsilon, note = prv_cache.epsilon(
         noise_multiplier=trial.noise_multiplier,
         sample_rate=seen.sample_rate,
         steps=seen.steps,

@@ -93,19 +93,20 @@ def _outputs(trial: Trial, model: "nn.Module", inputs: "Tensor") -> "Tensor":
     except UserCodeError as error:
         if code is not None and error.__cause__ and importing.frames(code, error.__cause__):
             raise
-        raise _misfit(trial, inputs, error.__cause__ or error) from error
+        raise _misfit(trial, model, inputs, error.__cause__ or error) from error
     except Exception as error:
-        raise _misfit(trial, inputs, error) from error
+        raise _misfit(trial, model, inputs, error) from error
     if not isinstance(outputs, torch.Tensor):
         raise BadInput(f"Expected {trial.model} to return a tensor, not {type(outputs).__name__}.")
     return outputs
 
 
-def _misfit(trial: Trial, inputs: "Tensor", error: BaseException) -> BadInput:
-    why = next(iter(str(error).splitlines()), "")
+def _misfit(trial: Trial, model: "nn.Module", inputs: "Tensor", error: BaseException) -> BadInput:
+    from dpbench.engines.preflight import fit
+
     return BadInput(
         f"{trial.model} does not fit the inputs of {trial.dataset}, {_said(inputs)}: "
-        f"{type(error).__name__}: {why}"
+        f"{fit.where(model, error)}{fit.said(error)}"
     )
 
 

@@ -1,4 +1,7 @@
-"""The signals that end a command: SIGINT (Ctrl-C), SIGTERM, and SIGHUP of a closed terminal."""
+"""The signals that end a command: SIGINT (Ctrl-C), SIGTERM, and SIGHUP of a closed terminal.
+
+A system without one of them, or without masks of signals, as Windows, has the others.
+"""
 
 import signal
 import threading
@@ -7,7 +10,8 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from types import FrameType
 
-_TERMINAL = (signal.SIGINT, signal.SIGHUP)
+_TERMINAL = tuple(getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name))
+_HAS_MASKS = hasattr(signal, "pthread_sigmask")
 _ENDING = (*_TERMINAL, signal.SIGTERM)
 
 
@@ -44,6 +48,9 @@ def blocked() -> Iterator[None]:
 
     A process that is interrupted before it calls `ignored` would print a traceback.
     """
+    if not _HAS_MASKS:
+        yield
+        return
     resource_tracker.ensure_running()  # multiprocessing's start of it would unblock them
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _TERMINAL)
     try:
@@ -56,4 +63,5 @@ def ignored() -> None:
     """Ignores SIGINT and SIGHUP: a terminal sends them to workers, too; the driver handles them."""
     for number in _TERMINAL:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _TERMINAL)
+    if _HAS_MASKS:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _TERMINAL)

@@ -50,14 +50,16 @@ def serve(
         driver: Its process id.
         tasks: Receives the arguments of `work`, and sends a kind, value and stack of each event.
         traceback: Gets the stack when the process dies by a fault of its own, or receives SIGUSR1,
-            even if it is stuck in compiled code.
+            even if it is stuck in compiled code; nothing on Windows.
         prepare: Called before the first task; slow imports.
         work: Runs a task.
     """
     _die_with(driver)
     signals.ignored()
-    faulthandler.enable(traceback.fileno(), all_threads=False)
-    faulthandler.register(signal.SIGUSR1, traceback.fileno(), all_threads=False)
+    if sys.platform != "win32":  # where a pipe has no file descriptor
+        faulthandler.enable(traceback.fileno(), all_threads=False)
+    if hasattr(faulthandler, "register") and hasattr(signal, "SIGUSR1"):
+        faulthandler.register(signal.SIGUSR1, traceback.fileno(), all_threads=False)
     try:
         with startup.without_garbage_collection():
             prepare()

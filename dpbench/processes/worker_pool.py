@@ -7,13 +7,14 @@ its workers share a pipe and a lock. The README of `execution` has the figures.
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from joblib.externals.loky.backend.process import LokyProcess
 
@@ -39,7 +40,7 @@ class Death:
     @property
     def by_sigkill(self) -> bool:
         """Whether SIGKILL ended it, as the kernel does when memory is short."""
-        return self.exit_code == -signal.SIGKILL
+        return hasattr(signal, "SIGKILL") and self.exit_code == -signal.SIGKILL
 
     def __str__(self) -> str:
         if self.exit_code is None:
@@ -174,10 +175,9 @@ class WorkerPool:
         """What has happened, as soon as something has; nothing after the timeout."""
         slots = {worker.tasks: slot for slot, worker in self._workers.items()}
         for ready in wait(list(slots), timeout_seconds):
-            assert isinstance(ready, Connection)
-            slot = slots[ready]
+            slot = slots[cast("Connection", ready)]  # on Windows a class of its own
             try:
-                kind, value, stack = ready.recv()
+                kind, value, stack = self._workers[slot].tasks.recv()
             except (EOFError, OSError):
                 yield self._died(slot)
                 continue
@@ -189,7 +189,7 @@ class WorkerPool:
         """Kills the worker, whatever it is doing."""
         gone = self._workers.pop(slot)
         self._idle.discard(slot)
-        _signal(gone.process, signal.SIGKILL)
+        _kill(gone.process)
         gone.process.join()
         gone.tasks.close()
         gone.traceback.close()
@@ -197,7 +197,10 @@ class WorkerPool:
     def stack(self, slot: int) -> str | None:
         """Where the worker is in its program, if it can write that."""
         running = self._workers[slot]
-        _signal(running.process, signal.SIGUSR1)
+        if not hasattr(signal, "SIGUSR1"):
+            return None
+        if running.process.exitcode is None:  # until it is read, no other process gets its id
+            os.kill(running.process.pid, signal.SIGUSR1)
         if running.traceback.poll(_STACK_SECONDS):
             time.sleep(0.1)  # until it has written all
         return _written(running.traceback)
@@ -211,13 +214,17 @@ class WorkerPool:
         return Event(slot=slot, kind=Kind.DIED, value=death, stack=stack)
 
 
-def _signal(process: Any, number: signal.Signals) -> None:
-    if process.exitcode is None:  # until it has been read, no other process gets the same id
-        os.kill(process.pid, number)
+def _kill(process: Any) -> None:
+    if process.exitcode is not None:  # it has been read: another process may have the same id
+        return
+    if hasattr(signal, "SIGKILL"):
+        os.kill(process.pid, signal.SIGKILL)
+    else:  # on Windows, that kills
+        process.terminate()
 
 
 def _written(traceback: Connection) -> str | None:
-    if not traceback.poll():
+    if sys.platform == "win32" or not traceback.poll():  # there, nothing is written
         return None
     written = os.read(traceback.fileno(), _PIPE_BYTES)
     return written.decode(errors="replace") or None

@@ -10,7 +10,7 @@ from dpbench import store
 from dpbench.analysis import comparability, scores, step_overhead, trial_rows, user_versions
 from dpbench.analysis.answers import Answer, Baseline
 from dpbench.privacy import accounting
-from dpbench.reporting import figure_files, figure_specs, findings, page
+from dpbench.reporting import figure_files, figure_specs, findings, page, recipes
 from dpbench.reporting.findings import Findings
 from dpbench.store import history
 from dpbench.store.history import Sweep
@@ -119,12 +119,13 @@ def _contents(
     timed = step_overhead.timed_alike(timings[timings["dataset"] == found.dataset])
     timed = comparability.of_most(timed, "model")
     with_accuracy = found.main[found.main["test_accuracy"].notna() | (found.main["status"] != "ok")]
+    arms = page.sorted_arms(trials[~confirming])
     return page.Contents(
         name=root.resolve().name,
         facts=found.facts,
         warnings=[*found.warnings, *unread],
         baseline=found.baseline,
-        answers=found.answers,
+        answers=[_shown(answer, found, arms) for answer in found.answers],
         notes=found.notes,
         pictures=[
             figure_files.write(root, each)
@@ -133,6 +134,32 @@ def _contents(
         tables=_tables(trials, timings, confirming),
         sweeps=sweeps,
         shuffled=bool((trials["sampling"] == "shuffle").any()),
+    )
+
+
+def _shown(answer: Answer, found: Findings, arms: pd.DataFrame) -> page.Shown:
+    """The answer with the row of its arm, and what can be taken along."""
+    best = answer.best
+    if best is None:
+        return page.Shown(answer=answer, row=None, recipes=())
+    arm = page.arm_of(arms, found.dataset, best)
+    held_out = int(found.main["validation_examples"].fillna(0).max())
+    code = recipes.opacus_code(best)
+    file = recipes.sweep_file(
+        best,
+        dataset=found.dataset,
+        validation_examples=held_out,
+        model_args=None if arm is None or pd.isna(arm["model_args"]) else arm["model_args"],
+        loss=None if arm is None or pd.isna(arm["loss"]) else arm["loss"],
+    )
+    return page.Shown(
+        answer=answer,
+        row=None if arm is None else page.row_id(arm),
+        recipes=[
+            *([page.Recipe(name="Opacus code", text=code)] if code is not None else []),
+            page.Recipe(name="sweep file", text=file),
+            page.Recipe(name="privacy statement", text=best.statement),
+        ],
     )
 
 

@@ -130,7 +130,9 @@ def unused(path: Path) -> Path:
 
 
 def _sync(folder: Path) -> None:
-    """Flushes a folder's names to the disk."""
+    """Flushes a folder's names to the disk; nothing on Windows, which opens no folder."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -8,9 +8,8 @@ from contextlib import suppress
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,6 +18,9 @@ from dpbench.store import files, outcomes
 from dpbench.store.schema import SCHEMAS, TIMING_KEY, conform
 from dpbench.trial import Trial
 
+if TYPE_CHECKING:  # workers write rows and read none
+    import pandas as pd
+
 _log = logging.getLogger(__name__)
 _ATTEMPTS = 20  # at reading a folder while files are moved or compacted
 
@@ -26,7 +28,7 @@ T = TypeVar("T")
 OnDamage = Callable[[Path, DamagedFile], None]
 
 
-def read_trials(root: Path, on_damage: OnDamage | None = None) -> pd.DataFrame:
+def read_trials(root: Path, on_damage: OnDamage | None = None) -> "pd.DataFrame":
     """Every row of `trials`, sorted by the trials' fields; empty if there is none.
 
     Args:
@@ -36,12 +38,12 @@ def read_trials(root: Path, on_damage: OnDamage | None = None) -> pd.DataFrame:
     Raises:
         StoreError: The store holds rows of a newer schema, or cannot be read.
     """
-    frame = load(root, "trials", on_damage=on_damage).to_pandas()
+    frame: pd.DataFrame = load(root, "trials", on_damage=on_damage).to_pandas()
     by = [field.name for field in fields(Trial)]
     return frame.sort_values([*by, "epoch"], na_position="first", ignore_index=True)
 
 
-def read_timings(root: Path, on_damage: OnDamage | None = None) -> pd.DataFrame:
+def read_timings(root: Path, on_damage: OnDamage | None = None) -> "pd.DataFrame":
     """Every row of `timings` that holds a measurement; empty if there is none.
 
     Args:
@@ -57,7 +59,7 @@ def read_timings(root: Path, on_damage: OnDamage | None = None) -> pd.DataFrame:
     return frame.sort_values(by, ignore_index=True)
 
 
-def failed_timings(root: Path) -> pd.DataFrame:
+def failed_timings(root: Path) -> "pd.DataFrame":
     """The rows of `timings` that say why one failed."""
     found = load(root, "timings")
     return found.filter(pc.not_equal(found["status"], "ok")).to_pandas()

@@ -251,10 +251,9 @@ def evaluate(
         loss: The user's; None for cross entropy.
         own: The model's own metrics, (outputs, targets) -> a number.
     """
-    wide = torch.float32 if targets.device.type == "mps" else torch.float64  # Metal has no float64
-    total = torch.zeros(1, dtype=wide, device=targets.device)
+    total = torch.zeros(1, dtype=sum_type(targets.device), device=targets.device)
     outputs_of, kept = engines.forward(model), list[Tensor]()
-    with torch.no_grad():
+    with torch.no_grad(), _in_evaluation(model):
         for part, part_targets in zip(
             inputs.split(EVALUATION_BATCH), targets.split(EVALUATION_BATCH), strict=True
         ):
@@ -269,6 +268,23 @@ def evaluate(
         found = {} if loss or everything is None else metrics.of_classes(everything, targets)
         named = None if everything is None else metrics.own(own, everything, targets)
     return Evaluation(loss=float(total) / len(targets), metrics=named, **found)
+
+
+def sum_type(device: torch.device) -> torch.dtype:
+    """The widest type that sums on the device can have: Metal has no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+@contextmanager
+def _in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Dropout drops nothing; afterwards each layer is in the mode that it was in."""
+    modes = [(layer, layer.training) for layer in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for layer, training in modes:
+            layer.training = training
 
 
 @contextmanager

@@ -1,16 +1,19 @@
 """The gates fail when they must: each by something planted, in a run of its own."""
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from factories import ROOT
 
-from bench import gates, test_steps
+from bench import conftest, gates, test_steps
 
 PLANTED = """
 import time
@@ -131,6 +134,36 @@ def test_all_gates_are_here(copy: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_a_gate_without_a_test_is_named_and_fails() -> None:
+    """All of them, as no test is collected."""
+    gone = collected("bench", items=[])
+    said = io.StringIO()
+    reporter = SimpleNamespace(config=gone, write_line=lambda line, **_: print(line, file=said))
+    conftest.pytest_terminal_summary(reporter)  # type: ignore[arg-type]
+    assert "GATE DISAPPEARED memory.fused.64: no test claims it" in said.getvalue()
+    assert said.getvalue().count("\n") == len(list(gates.keys()))
+    session = SimpleNamespace(config=gone, exitstatus=0)
+    conftest.pytest_sessionfinish(session)  # type: ignore[arg-type]
+    assert session.exitstatus == 1
+
+
+def test_part_of_the_gates_may_be_asked_for() -> None:
+    part = collected("bench/test_steps.py", items=[])
+    session = SimpleNamespace(config=part, exitstatus=0)
+    conftest.pytest_sessionfinish(session)  # type: ignore[arg-type]
+    assert session.exitstatus == 0
+
+
+def collected(argument: str, *, items: list[pytest.Item]) -> Any:
+    """A configuration of `pytest argument`, after these tests are collected."""
+    config = SimpleNamespace(
+        args=[str(ROOT / argument)], option=SimpleNamespace(keyword=""), stash=pytest.Stash()
+    )
+    conftest.pytest_collection_modifyitems(config, items)  # type: ignore[arg-type]
+    return config
+
+
+@pytest.mark.slow  # above, no test claims any gate
 def test_a_gate_that_has_disappeared_fails(copy: Path) -> None:
     """One with its file, and one that a mark leaves out."""
     (copy / "bench" / "test_harness.py").unlink()

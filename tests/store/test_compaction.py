@@ -67,7 +67,7 @@ def test_four_readers_read_while_a_process_writes(tmp_path: Path) -> None:
     with writing(tmp_path, "a", 10_000) as process:
         while not size(counter):
             time.sleep(0.01)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 2
         while time.monotonic() < deadline:
             for name, reader in READERS.items():
                 at_least = size(counter)

@@ -1,17 +1,29 @@
-"""Gradients of single examples by the weights of convolutions, of any kind."""
+"""Gradients of single examples by the weights of convolutions, of any kind.
+
+They are formed: with kernels as small as is usual that is cheaper than their patches' Gram
+matrices. What each output sees is copied into the rows of a matrix, strip by strip of examples, so
+that it stays in the cache, and multiplied with the gradients by the outputs.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dpbench.engines.update import row_norms
+
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+Region = tuple[Any, ...]  # an index
 
 # On a CPU
 STRIP_BYTES = 2**19  # of patches at a time: some of the second-level cache is the code's
+LINE = 16  # numbers that are copied at once
+
+_PADDING = {mode: mode for mode in ("reflect", "replicate", "circular")} | {"zeros": "constant"}
 
 
 def padded(layer: Convolution, inputs: Tensor) -> Tensor:
@@ -22,80 +34,243 @@ def padded(layer: Convolution, inputs: Tensor) -> Tensor:
     return F.pad(inputs, amounts, mode=_PADDING[layer.padding_mode])
 
 
-_PADDING = {mode: mode for mode in ("reflect", "replicate", "circular")} | {"zeros": "constant"}
-
-
-def weight_gradients(layer: Convolution, inputs: Tensor, back: Tensor) -> Tensor:
-    """[B, O, I / groups, *kernel]: the gradients by the weight.
+class Kernels:
+    """A `Gradients` by a convolution's weight.
 
     Args:
         layer: The convolution.
         inputs: [B, I, *size].
-        back: [B, O, *places].
+        back: The gradients by its outputs, [B, O, *places].
     """
-    windows = _windows(padded(layer, inputs), layer, back.shape[2:])
-    return _products(back, windows, layer.groups)
+
+    def __init__(self, layer: Convolution | Transposed, inputs: Tensor, back: Tensor) -> None:
+        self._shape = layer.weight.shape
+        self._groups = layer.groups
+        if isinstance(layer, Transposed):  # as a convolution that maps `back` to `inputs`
+            assert not isinstance(layer.padding, str)
+            amounts = [each for side in reversed(layer.padding) for each in (side, side)]
+            inputs, back = F.pad(back, amounts) if any(amounts) else back, inputs
+        elif not _by_rows(layer):
+            inputs = padded(layer, inputs)
+        self._back = back
+        self._row_step = layer.dilation[0] if _by_rows(layer) else 0
+        # (destination in a strip, what is copied there), all of [B, ...]
+        self._copies: list[tuple[Region, Tensor]]
+        if self._row_step:
+            self._strip_shape, self._copies = _along_width(layer, inputs, *back.shape[2:])
+        else:
+            patches = _patches(layer, inputs, back.shape[2:])
+            self._strip_shape, self._copies = patches.shape[1:], [((...,), patches)]
+        strip_bytes = math.prod(self._strip_shape) * back.element_size()
+        on_cpu = back.device.type == "cpu"
+        self._strip = _even(len(back), strip_bytes) if on_cpu else len(back)
+        self._whole: list[Tensor] | None = None
+
+    @property
+    def size(self) -> int:
+        """Numbers in an example's gradient."""
+        return self._shape.numel()
+
+    def norms(self) -> Tensor:
+        """See `Gradients`; keeps what it forms."""
+        return _norms(self._kept())
+
+    def weighted_sum(self, factors: Tensor) -> Tensor:
+        """See `Gradients`."""
+        return self._as_weight([factors @ each for each in self._kept()])
+
+    def formed(self) -> Tensor:
+        """See `Gradients`."""
+        kept = [each.view(len(each), *self._matrix_shape) for each in self._kept()]
+        weight = torch.stack(kept, 3) if self._row_step else kept[0]
+        return _channels_first(weight.flatten(1, 2), self._kernel)
+
+    def clip(self, others: Tensor, factors_of: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Every example's factor [B], and the weighted sum.
+
+        Examples' gradients are formed, measured, weighted and forgotten while in the cache.
+
+        Args:
+            others: [B]: the norms of the gradients by all other parameters.
+            factors_of: Norms of whole gradients -> factors.
+        """
+        totals: list[Tensor] = []
+        factors: list[Tensor] = []
+        done = 0
+        for matrices in self._strips(None):
+            some = others[done : (done := done + len(matrices[0]))]
+            factors.append(factors_of(torch.hypot(_norms(matrices), some)))
+            totals = totals or [each.new_zeros(each.shape[1]) for each in matrices]
+            for total, each in zip(totals, matrices, strict=True):
+                total.addmv_(each.T, factors[-1])
+        return torch.cat(factors), self._as_weight(totals)
+
+    @property
+    def _kernel(self) -> torch.Size:
+        return self._shape[2:]
+
+    @property
+    def _matrix_shape(self) -> tuple[int, ...]:
+        """Of an example's gradient in a matrix: [G, O / G, *kernel, I / G] or a kernel row's."""
+        kernel = self._kernel[1:] if self._row_step else self._kernel
+        return (self._groups, self._shape[0] // self._groups, *kernel, self._shape[1])
+
+    def _kept(self) -> list[Tensor]:
+        if self._whole is None:
+            count = self._kernel[0] if self._row_step else 1
+            numbers = math.prod(self._matrix_shape)
+            whole = [self._back.new_empty(len(self._back), numbers) for _ in range(count)]
+            for _ in self._strips(whole):
+                pass
+            self._whole = whole
+        return self._whole
+
+    def _strips(self, out: list[Tensor] | None) -> Iterator[list[Tensor]]:
+        """Some examples after the others: the matrices [b, N] that make up their gradients.
+
+        They are views of `out`'s matrices [B, N] or, without them, of memory that the next will use
+        again.
+        """
+        examples, groups = len(self._back), self._groups
+        places = math.prod(self._back.shape[2:])
+        outputs, *kernel = self._matrix_shape[1:]
+        weights = math.prod(kernel)
+        back = self._back.reshape(examples, groups, outputs, places).flatten(0, 1)
+        # where the kernels see padding it stays 0
+        strip = back.new_zeros(self._strip, *self._strip_shape)
+        rows = self._kernel[0] if self._row_step else 1
+        numbers = groups * outputs * weights
+        memory = out or [back.new_empty(self._strip, numbers) for _ in range(rows)]
+        for start in range(0, examples, self._strip):
+            count = min(self._strip, examples - start)
+            first = start if out else 0
+            matrices = [each[first : first + count] for each in memory]
+            some = back[groups * start : groups * (start + count)]
+            for region, source in self._copies:
+                strip[:count][region].copy_(source[start : start + count])
+            copied = strip[:count]
+            for row, matrix in enumerate(matrices):
+                patches = (
+                    copied.as_strided(
+                        (count, places, weights),
+                        (copied.stride(0), weights, 1),
+                        row * self._row_step * copied.stride(1),
+                    )
+                    if self._row_step
+                    else copied.view(count * groups, places, weights)
+                )
+                torch.bmm(some, patches, out=matrix.view(count * groups, outputs, weights))
+            yield matrices
+
+    def _as_weight(self, sums: Sequence[Tensor]) -> Tensor:
+        """Of the weight's shape."""
+        parts = [each.view(self._matrix_shape) for each in sums]
+        weight = torch.stack(parts, 2) if self._row_step else parts[0]
+        return _channels_first(weight.flatten(0, 1)[None], self._kernel)[0]
 
 
-def transposed_weight_gradients(layer: Transposed, inputs: Tensor, back: Tensor) -> Tensor:
-    """[B, I, O / groups, *kernel]: as those of a convolution that maps `back` to `inputs`.
+def _channels_first(weight: Tensor, kernel: Sequence[int]) -> Tensor:
+    """[B, O, *kernel, I] -> [B, O, I, *kernel]."""
+    return weight.view(*weight.shape[:2], *kernel, -1).movedim(-1, 2)
+
+
+def _norms(matrices: Sequence[Tensor]) -> Tensor:
+    """[B], of gradients that several matrices make up."""
+    norms = [row_norms(each) for each in matrices]
+    together: Tensor = (
+        norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms), dim=0)
+    )
+    return together
+
+
+def _by_rows(layer: Convolution | Transposed) -> bool:
+    """Whether a product for each row of the kernel spares copies, and is possible.
+
+    What is copied along the width only is what the rows of the kernel see, one below the other.
+    """
+    return (
+        isinstance(layer, nn.Conv2d)
+        and layer.groups == 1
+        and layer.stride[0] == 1
+        and layer.padding_mode == "zeros"
+        and layer.kernel_size[0] > 1
+        and layer.kernel_size[1] * layer.in_channels >= LINE
+    )
+
+
+def _along_width(
+    layer: Convolution | Transposed, inputs: Tensor, height: int, width: int
+) -> tuple[torch.Size, list[tuple[Region, Tensor]]]:
+    """What the kernel's rows see: the shape [H', w, k, I] of it, and where which inputs are copied.
 
     Args:
-        layer: The transposed convolution.
-        inputs: [B, I, *places].
-        back: [B, O, *size].
+        layer: One that goes by rows.
+        inputs: [B, I, H, W], without padding.
+        height: h, of the outputs.
+        width: w, of the outputs.
     """
-    assert not isinstance(layer.padding, str)  # no transposed convolution has one
-    amounts = [each for side in reversed(layer.padding) for each in (side, side)]
-    seen = F.pad(back, amounts) if any(amounts) else back
-    return _products(inputs, _windows(seen, layer, inputs.shape[2:]), layer.groups)
+    left, _, above, _ = layer._reversed_padding_repeated_twice
+    (_, stride), (down, along), (tall, wide) = layer.stride, layer.dilation, layer.kernel_size
+    rows = height + down * (tall - 1)
+    shape = torch.Size((rows, width, wide, inputs.shape[1]))
+    seen = inputs[:, :, : rows - above].permute(0, 2, 3, 1)  # [B, H, W, I]
+    copies: list[tuple[Region, Tensor]] = []
+    for tap in range(wide):
+        shift = tap * along - left  # from an output's column times the stride to the input's
+        first = max(0, math.ceil(-shift / stride))
+        last = min(width, (inputs.shape[3] - 1 - shift) // stride + 1)
+        if first < last:
+            region = (
+                ...,
+                slice(above, above + seen.shape[1]),
+                slice(first, last),
+                tap,
+                slice(None),
+            )
+            columns = slice(first * stride + shift, (last - 1) * stride + shift + 1, stride)
+            copies.append((region, seen[:, :, columns]))
+    return shape, copies
 
 
-def _windows(inputs: Tensor, layer: Convolution | Transposed, places: Sequence[int]) -> Tensor:
-    """A view of what each output sees: [B, I, *size] -> [B, I, *places, *kernel]."""
-    dimensions = len(places)
-    strides = inputs.stride()[2:]
-    return inputs.as_strided(
-        (*inputs.shape[:2], *places, *layer.kernel_size),
+def _patches(layer: Convolution | Transposed, seen: Tensor, places: Sequence[int]) -> Tensor:
+    """A view of what each output sees, channels innermost: [B, G, *places, *kernel, I / G].
+
+    A copy of it copies runs of numbers, of the innermost axes that lie side by side. Where these
+    are few, the images are unfolded along the width in memory first.
+    """
+    examples, channels = seen.shape[:2]
+    stride, dilation, kernel = layer.stride, layer.dilation, layer.kernel_size
+    if len(places) == 2 and layer.groups == 1 and kernel[1] * channels < LINE:
+        unfolded = _along_width_first(layer, seen, places[1])  # [B, w, H, k, I]
+        example, along, row, within, channel = unfolded.stride()
+        return unfolded.as_strided(
+            (examples, 1, *places, *kernel, channels),
+            (example, 0, stride[0] * row, along, dilation[0] * row, within, channel),
+        )
+    grouped: Tensor = seen.view(examples, layer.groups, -1, *seen.shape[2:])
+    steps = grouped.stride()[3:]
+    return grouped.as_strided(
+        (examples, layer.groups, *places, *kernel, grouped.shape[2]),
         (
-            *inputs.stride()[:2],
-            *(layer.stride[axis] * strides[axis] for axis in range(dimensions)),
-            *(layer.dilation[axis] * strides[axis] for axis in range(dimensions)),
+            *grouped.stride()[:2],
+            *(by * step for by, step in zip(stride, steps, strict=True)),
+            *(by * step for by, step in zip(dilation, steps, strict=True)),
+            grouped.stride(2),
         ),
     )
 
 
-def _products(back: Tensor, windows: Tensor, groups: int) -> Tensor:
-    """[B, O, I / groups, *kernel].
-
-    Args:
-        back: [B, O, *places].
-        windows: [B, I, *places, *kernel].
-        groups: Of channels.
-    """
-    examples, outputs = back.shape[:2]
-    dimensions = back.dim() - 2
-    kernel = windows.shape[2 + dimensions :]
-    grouped = windows.unflatten(1, (groups, -1))  # [B, G, I / G, *places, *kernel]
-    channels = grouped.shape[2]
-    # channels innermost: [B, G, *places, *kernel, I / G]
-    grouped = grouped.movedim(2, -1)
-    places, weights = math.prod(back.shape[2:]), math.prod(kernel) * channels
-    rows = back.reshape(examples, groups, outputs // groups, places)
-    out = back.new_empty(examples, groups, outputs // groups, weights)
-    size = strip(examples, groups * places * weights * back.element_size(), back.device)
-    memory = grouped.new_empty(min(size, examples), *grouped.shape[1:])
-    for some, seen, gradients in zip(
-        rows.split(size), grouped.split(size), out.split(size), strict=True
-    ):
-        patches = memory[: len(some)].copy_(seen).view(len(some) * groups, places, weights)
-        torch.bmm(some.flatten(0, 1), patches, out=gradients.flatten(0, 1))
-    return out.view(examples, outputs, *kernel, channels).movedim(-1, 2)
+def _along_width_first(layer: Convolution | Transposed, seen: Tensor, width: int) -> Tensor:
+    """[B, I, H, W] -> [B, w, H, k, I] in memory."""
+    examples, channels, rows, _ = seen.shape
+    example, channel, row, column = seen.stride()
+    return seen.as_strided(
+        (examples, width, rows, layer.kernel_size[1], channels),
+        (example, layer.stride[1] * column, row, layer.dilation[1] * column, channel),
+    ).contiguous()
 
 
-def strip(examples: int, example_bytes: int, device: torch.device) -> int:
+def _even(examples: int, example_bytes: int) -> int:
     """Of so many examples those whose patches stay in the cache together, in even strips."""
-    if device.type != "cpu":
-        return max(1, examples)
     strips = math.ceil(examples / max(1, STRIP_BYTES // max(1, example_bytes)))
-    return math.ceil(examples / max(1, strips)) or 1
+    return math.ceil(examples / strips)

@@ -54,6 +54,27 @@ class Formed:
         return self.whole
 
 
+class Joined:
+    """Whole gradients by several small parameters, side by side: fewer operations than each alone.
+
+    Args:
+        parts: By each parameter.
+    """
+
+    def __init__(self, parts: Sequence[Formed]) -> None:
+        self._shapes = [each.whole.shape[1:] for each in parts]
+        self._rows = torch.cat([each.whole.flatten(1) for each in parts], dim=1)
+
+    def norms(self) -> Tensor:
+        """[B], of all of them together."""
+        return row_norms(self._rows)
+
+    def weighted_sums(self, factors: Tensor) -> list[Tensor]:
+        """As `Gradients.weighted_sum`, of each parameter."""
+        sums = (factors @ self._rows).split([shape.numel() for shape in self._shapes])
+        return [part.view(shape) for part, shape in zip(sums, self._shapes, strict=True)]
+
+
 class OuterProducts:
     """The gradients sum over t of back_t inputs_t^T, of a weight [O, I].
 
@@ -133,13 +154,13 @@ class Rows:
 
     def norms(self) -> Tensor:
         """See `Gradients`."""
-        return row_norms(self._rows.view(len(self._ids), -1))
+        return row_norms(self._rows.reshape(len(self._ids), -1))
 
     def weighted_sum(self, factors: Tensor) -> Tensor:
         """See `Gradients`."""
         scaled = self._back * factors[:, None, None]
         total = torch.zeros_like(self._table)
-        return total.index_add_(0, self._ids.reshape(-1), scaled.view(-1, scaled.shape[2]))
+        return total.index_add_(0, self._ids.reshape(-1), scaled.reshape(-1, scaled.shape[2]))
 
     def formed(self) -> Tensor:
         """See `Gradients`."""

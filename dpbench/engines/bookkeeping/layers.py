@@ -4,7 +4,8 @@
 inputs and parameters (`functions`).
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +14,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from dpbench.engines.backward import has_hooks
-from dpbench.engines.bookkeeping import convolutions
+from dpbench.engines.bookkeeping.calls import Call
+from dpbench.engines.bookkeeping.convolutions import Kernels
 from dpbench.engines.bookkeeping.gradients import Formed, Gradients, OuterProducts, Rows
 
 ByName = dict[str, Gradients]
-_Rule = Callable[[nn.Module, Sequence[Tensor], Tensor], ByName]
+
+PRODUCT_BYTES = 2**19  # on a CPU, of a product that is summed at once
+_Rule = Callable[[Call, Tensor], ByName]
 
 
 def refuses(model: nn.Module) -> str | None:
@@ -31,7 +35,7 @@ def refuses(model: nn.Module) -> str | None:
 
 def _refusal(name: str, layer: nn.Module) -> str | None:
     at = f"{layer} at {name}" if name else str(layer)
-    if isinstance(layer, _BatchNorm):
+    if isinstance(layer, _BatchNorm) and (layer.training or layer.running_mean is None):
         return f"bounds what one example does, and {at} mixes examples; use GroupNorm"
     if isinstance(layer, _InstanceNorm) and layer.track_running_stats:
         return f"bounds what one example does, and {at} keeps statistics of all; leave them out"
@@ -60,15 +64,14 @@ def known(layer: nn.Module) -> bool:
     return True
 
 
-def by_parameter(layer: nn.Module, inputs: Sequence[Tensor], back: Tensor) -> ByName:
-    """The examples' gradients by each of the layer's own parameters that is trained.
+def by_parameter(call: Call, back: Tensor) -> ByName:
+    """The examples' gradients by each of a layer's own parameters that is trained.
 
     Args:
-        layer: One that is `known`.
-        inputs: What it was given, [B, ...].
+        call: Of a layer that is `known`, on [B, ...].
         back: The gradients of the examples' losses by what it gave, [B, ...].
     """
-    return _RULES[type(layer).forward](layer, inputs, back)
+    return _RULES[type(call.layer).forward](call, back)
 
 
 def _trained(layer: nn.Module, name: str) -> bool:
@@ -76,8 +79,9 @@ def _trained(layer: nn.Module, name: str) -> bool:
     return parameter is not None and parameter.requires_grad
 
 
-def _linear(layer: nn.Module, inputs: Sequence[Tensor], back: Tensor) -> ByName:
-    given = inputs[0].reshape(len(back), -1, inputs[0].shape[-1])  # [B, T, I]
+def _linear(call: Call, back: Tensor) -> ByName:
+    layer = call.layer
+    given = call.inputs[0].reshape(len(back), -1, call.inputs[0].shape[-1])  # [B, T, I]
     rows = back.reshape(len(back), -1, back.shape[-1])  # [B, T, O]
     found: ByName = {}
     if _trained(layer, "weight"):
@@ -87,35 +91,36 @@ def _linear(layer: nn.Module, inputs: Sequence[Tensor], back: Tensor) -> ByName:
     return found
 
 
-def _convolution(layer: nn.Module, inputs: Sequence[Tensor], back: Tensor) -> ByName:
-    found: ByName = {}
+def _convolution(call: Call, back: Tensor) -> ByName:
+    layer, found = call.layer, ByName()
     if _trained(layer, "weight"):
-        gradients = (
-            convolutions.transposed_weight_gradients
-            if isinstance(layer, convolutions.Transposed)
-            else convolutions.weight_gradients
-        )
-        found["weight"] = Formed(gradients(layer, inputs[0], back))  # type: ignore[arg-type]
+        found["weight"] = Kernels(layer, call.inputs[0], back)  # type: ignore[arg-type]
     if _trained(layer, "bias"):
         found["bias"] = Formed(back.flatten(2).sum(2))
     return found
 
 
-def _embedding(layer: nn.Module, inputs: Sequence[Tensor], back: Tensor) -> ByName:
+def _embedding(call: Call, back: Tensor) -> ByName:
+    layer = call.layer
     assert isinstance(layer, nn.Embedding)
-    return _rows(layer, inputs[0].flatten(1) if inputs[0].dim() > 1 else inputs[0][:, None], back)
+    return _rows(
+        layer,
+        call.inputs[0].flatten(1) if call.inputs[0].dim() > 1 else call.inputs[0][:, None],
+        back,
+    )
 
 
-def _embedding_bag(layer: nn.Module, inputs: Sequence[Tensor], back: Tensor) -> ByName:
+def _embedding_bag(call: Call, back: Tensor) -> ByName:
     """[B, T] ids -> [B, d], their sum or mean, maybe by weights [B, T]."""
+    layer = call.layer
     assert isinstance(layer, nn.EmbeddingBag)
-    ids = inputs[0]
+    ids = call.inputs[0]
     each = back[:, None].expand(-1, ids.shape[1], -1)
     if layer.mode == "mean":
         counted = torch.ones_like(ids) if layer.padding_idx is None else ids != layer.padding_idx
         each = each / counted.sum(1).clamp(min=1)[:, None, None]
-    if len(inputs) > 1:
-        each = each * inputs[1][..., None]
+    if len(call.inputs) > 1:
+        each = each * call.inputs[1][..., None]
     return _rows(layer, ids, each)
 
 
@@ -144,38 +149,70 @@ def _norm(layer: nn.Module, normalised: Tensor, back: Tensor, axes: tuple[int, .
     return found
 
 
-def _group_norm(layer: nn.Module, inputs: Sequence[Tensor], back: Tensor) -> ByName:
+def _group_norm(call: Call, back: Tensor) -> ByName:
+    """Of the sums of back inputs and of back, of each channel."""
+    layer, (given,) = call.layer, call.inputs
     assert isinstance(layer, nn.GroupNorm)
-    (given,) = inputs
-    places = tuple(range(2, given.dim()))
-    return _norm(layer, F.group_norm(given, layer.num_groups, eps=layer.eps), back, places)
+    examples, channels = given.shape[:2]
+    mean, scale = (each.view(examples, -1, 1) for each in call.statistics)  # [B, groups, 1]
+    products, sums = _sums_of_places(back, given)  # [B, C]
+    grouped = (examples, layer.num_groups, -1)
+    weight = (products.view(grouped) - mean * sums.view(grouped)) * scale
+    return _chosen(layer, weight.view(examples, channels), sums)
 
 
-def _instance_norm(layer: nn.Module, inputs: Sequence[Tensor], back: Tensor) -> ByName:
+def _sums_of_places(back: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+    """[B, C, ...] -> the sums over places of back given, and of back, [B, C]; some at a time."""
+    if back.dim() == 2:
+        return back * given, back
+    size = len(back)
+    if back.device.type == "cpu":
+        size = max(1, PRODUCT_BYTES // back[0].nbytes)
+    pairs = zip(back.flatten(2).split(size), given.flatten(2).split(size), strict=True)
+    products = torch.cat([(some * its).sum(2) for some, its in pairs])
+    return products, back.flatten(2).sum(2)
+
+
+def _chosen(layer: nn.Module, weight: Tensor, bias: Tensor) -> ByName:
+    """Of these, [B, ...], those of parameters that are trained."""
+    both = {"weight": weight, "bias": bias}
+    return {name: Formed(each) for name, each in both.items() if _trained(layer, name)}
+
+
+def _instance_norm(call: Call, back: Tensor) -> ByName:
+    layer = call.layer
     assert isinstance(layer, _InstanceNorm)
-    (given,) = inputs
+    (given,) = call.inputs
     return _norm(layer, F.instance_norm(given, eps=layer.eps), back, tuple(range(2, given.dim())))
 
 
-def _layer_norm(layer: nn.Module, inputs: Sequence[Tensor], back: Tensor) -> ByName:
+def _layer_norm(call: Call, back: Tensor) -> ByName:
+    """Of products of matrices: sum over t of scale_t back_t given_t - scale_t mean_t back_t."""
+    layer, (given,) = call.layer, call.inputs
     assert isinstance(layer, nn.LayerNorm)
-    (given,) = inputs
-    places = tuple(range(1, given.dim() - len(layer.normalized_shape)))
-    normalised = F.layer_norm(given, layer.normalized_shape, eps=layer.eps)
-    return _norm(layer, normalised, back, places)
+    shape, features = layer.normalized_shape, math.prod(layer.normalized_shape)
+    examples = len(given)
+    rows = back.reshape(examples, -1, features)  # [B, T, d]
+    mean, scale = (each.view(examples, 1, -1) for each in call.statistics)  # [B, 1, T]
+    products = torch.bmm(scale, rows * given.reshape(rows.shape))
+    both = torch.bmm(torch.cat([mean * scale, torch.ones_like(mean)], 1), rows)  # [B, 2, d]
+    weight = products[:, 0] - both[:, 0]
+    return _chosen(layer, weight.view(examples, *shape), both[:, 1].view(examples, *shape))
 
 
-def _rms_norm(layer: nn.Module, inputs: Sequence[Tensor], back: Tensor) -> ByName:
+def _rms_norm(call: Call, back: Tensor) -> ByName:
+    layer = call.layer
     assert isinstance(layer, nn.RMSNorm)
-    (given,) = inputs
+    (given,) = call.inputs
     places = tuple(range(1, given.dim() - len(layer.normalized_shape)))
     shape = list(layer.normalized_shape)
     return _norm(layer, F.rms_norm(given, shape, eps=layer.eps), back, places)
 
 
-def _prelu(layer: nn.Module, inputs: Sequence[Tensor], back: Tensor) -> ByName:
+def _prelu(call: Call, back: Tensor) -> ByName:
+    layer = call.layer
     assert isinstance(layer, nn.PReLU)
-    (given,) = inputs
+    (given,) = call.inputs
     product = back * given.clamp(max=0)  # [B, C, ...]
     shared = layer.num_parameters == 1
     whole = product.flatten(1).sum(1, keepdim=True) if shared else product

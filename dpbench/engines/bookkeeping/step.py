@@ -5,13 +5,17 @@ Bu, Wang, Zha and Karypis, "Differentially Private Optimization on Large Model a
 output gradients, then one weighted sum.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from dpbench import clipping
 from dpbench.engines.bookkeeping import functions, layers, plan
 from dpbench.engines.bookkeeping.calls import Call, Loss, Recorder
-from dpbench.engines.bookkeeping.gradients import Gradients, added_up
+from dpbench.engines.bookkeeping.convolutions import Kernels
+from dpbench.engines.bookkeeping.gradients import Formed, Gradients, Joined, added_up
+from dpbench.engines.chunks import examples_at_a_time
 from dpbench.engines.protocol import physical_batches
 from dpbench.engines.update import Update, add_up, noisy_mean
 from dpbench.errors import BadInput
@@ -19,7 +23,8 @@ from dpbench.losses import cross_entropy
 from dpbench.trial import Trial
 
 _Backs = dict[Call, list[Tensor | None]]
-CHUNK = 144  # examples at a time on a CPU: fewer leave convolutions idle, more leave the cache
+SMALL = 4096  # numbers in a gradient that is measured and summed together with others
+HELD_BYTES = 9 * 2**19  # of activations at a time, on a CPU
 
 
 class Bookkeeping:
@@ -52,9 +57,7 @@ class Bookkeeping:
         self._bound = self._parameters[0].new_tensor(trial.max_grad_norm)
         self._factors_of = clipping.spec(trial.clipping).factors
         self._update = Update(self._parameters, trial)
-        on_cpu = self._parameters[0].device.type == "cpu"
-        sizes = [size for size in (physical_batch_size, CHUNK if on_cpu else None) if size]
-        self._physical_batch_size = min(sizes, default=None)
+        self._physical_batch_size = physical_batch_size
 
     @property
     def state(self) -> list[Tensor]:
@@ -64,6 +67,8 @@ class Bookkeeping:
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """See `Engine.step`."""
         total, sums = self._bound.new_zeros(()), list[Tensor]()
+        if self._units is None and len(labels):
+            self._look(images, labels)
         for part in physical_batches(images, labels, self._physical_batch_size):
             loss, clipped = self._clipped_sums(*part[:2])
             total += loss
@@ -71,25 +76,58 @@ class Bookkeeping:
         self._update.step(noisy_mean(self._parameters, sums, self._trial, self._noise))
         return total
 
+    def _look(self, images: Tensor, labels: Tensor) -> None:
+        """Learns from the first batch how the model uses its parameters."""
+        self._units = plan.units(self._model, self._loss, images, labels)
+        self._recorder = Recorder(unit.layer for unit in self._units)
+        if self._bound.device.type == "cpu":
+            most = examples_at_a_time(self._model, images, held_bytes=HELD_BYTES)
+            self._physical_batch_size = min(most, self._physical_batch_size or most)
+
     def _clipped_sums(self, images: Tensor, labels: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The sum of the examples' losses, and of their clipped gradients by each parameter."""
         if not len(labels):
             return self._bound.new_zeros(()), [torch.zeros_like(each) for each in self._parameters]
         loss, found = self._gradients(images, labels)
         with torch.no_grad():
-            norms = [each.norms() for each in found.values()]
-            together: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)  # [B]
-            factors = self._factors_of(together, self._bound)
-            return loss, [
-                found[place].weighted_sum(factors) if place in found else torch.zeros_like(each)
-                for place, each in enumerate(self._parameters)
+            small = {
+                place: each
+                for place, each in found.items()
+                if isinstance(each, Formed) and each.whole[0].numel() <= SMALL
+            }
+            joined = Joined(list(small.values())) if small else None
+            last = _largest(found)
+            norms = [
+                each.norms()
+                for place, each in found.items()
+                if place != last and place not in small
             ]
+            if joined is not None:
+                norms.append(joined.norms())
+            norms = norms or [images.new_zeros(len(labels))]
+            together: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)  # [B]
+            sums: dict[int, Tensor] = {}
+            if last is not None and isinstance(kernels := found.pop(last), Kernels):
+                factors, sums[last] = kernels.clip(together, self._factors)
+            else:
+                factors = self._factors(together)
+            if joined is not None:
+                sums |= zip(small, joined.weighted_sums(factors), strict=True)
+            for place, each in found.items():
+                if place not in small:
+                    sums[place] = each.weighted_sum(factors)
+        return loss, [
+            sums[place] if place in sums else torch.zeros_like(each)
+            for place, each in enumerate(self._parameters)
+        ]
+
+    def _factors(self, norms: Tensor) -> Tensor:
+        """[B]: what gradients of these norms [B] are multiplied by."""
+        return self._factors_of(norms, self._bound)
 
     def _gradients(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[int, Gradients]]:
         """The sum of the losses, and the examples' gradients by the parameters of these places."""
-        if self._units is None:
-            self._units = plan.units(self._model, self._loss, images, labels)
-            self._recorder = Recorder(unit.layer for unit in self._units)
+        assert self._units is not None
         with torch.enable_grad(), self._recorder.listening():
             losses = self._loss(self._model(images), labels)
         calls = self._recorder.calls
@@ -106,6 +144,12 @@ class Bookkeeping:
             return losses.detach().sum(), {
                 place: added_up(several) for place, several in found.items()
             }
+
+
+def _largest(found: Mapping[int, Gradients]) -> int | None:
+    """The place of the convolution's weight that has most numbers."""
+    kernels = {place: each for place, each in found.items() if isinstance(each, Kernels)}
+    return max(kernels, key=lambda place: kernels[place].size, default=None)
 
 
 def _of_unit(unit: plan.Unit, given: _Backs, losses: Tensor) -> list[tuple[int, Gradients]]:
@@ -139,7 +183,7 @@ def _of_unit(unit: plan.Unit, given: _Backs, losses: Tensor) -> list[tuple[int, 
             for back, shape in zip(backs, call.shapes, strict=True)
         ]
         if unit.by_formula:
-            of_layer = layers.by_parameter(unit.layer, call.inputs, filled[0])
+            of_layer = layers.by_parameter(call, filled[0])
             found += [(place, of_layer[name]) for name, place in unit.by_formula.items()]
         if unit.as_function:
             parameters = {name: unit.layer.get_parameter(name) for name in unit.as_function}

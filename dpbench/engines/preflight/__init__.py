@@ -22,6 +22,6 @@ held against each example's own loss within the batch, at the same state of the 
 
 from dpbench.engines.preflight.checks import Preflight, preflight, refuse
 from dpbench.engines.preflight.refusals import Refusal
-from dpbench.engines.preflight.task import Loss, cross_entropy
+from dpbench.losses import Loss, cross_entropy
 
 __all__ = ["Loss", "Preflight", "Refusal", "cross_entropy", "preflight", "refuse"]

@@ -13,8 +13,9 @@ from dpbench.engines.preflight import culprit, fit, gradients, model_checks, ste
 from dpbench.engines.preflight.gradients import Reference
 from dpbench.engines.preflight.refusals import Refusal
 from dpbench.engines.preflight.stepping import Outcome
-from dpbench.engines.preflight.task import Loss, Task, cross_entropy
+from dpbench.engines.preflight.task import Task
 from dpbench.errors import BadInput
+from dpbench.losses import Loss, cross_entropy
 from dpbench.trial import Trial
 
 EXAMPLES = 5  # few sizes of models are this one, so that a batch dimension is known by it

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from dpbench import strings
 from dpbench.engines.preflight import layers
-from dpbench.engines.preflight.task import Loss, cross_entropy, seeded
+from dpbench.engines.preflight.task import seeded
 from dpbench.errors import BadInput
+from dpbench.losses import Loss, cross_entropy
 
 _LIBRARIES = ("torch", "opacus", "dpbench")
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-Loss = Callable[[Tensor, Tensor], Tensor]  # (output [B, ...], target [B, ...]) -> [B]
+from dpbench.losses import Loss
 
 SEED = 0  # of what the preflight draws, and of random layers
 MOVED = 0.1  # of a weight's size: how far weights are moved from their initial values
@@ -18,11 +17,6 @@ MOVED_FROM_ZERO = 0.02
 # Probabilities of random layers, by the names that PyTorch, Opacus and timm give them
 _PROBABILITIES = ("p", "dropout", "drop_prob")
 _MAY_DROP = (nn.RNNBase, nn.MultiheadAttention)
-
-
-def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
-    """The examples' cross entropies, [B, classes] and int64 [B] -> [B]."""
-    return F.cross_entropy(output, target, reduction="none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

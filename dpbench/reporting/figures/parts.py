@@ -26,7 +26,7 @@ MARKERS = "osD^vPX*"
 # seaborn's colour-blind palette (its others are too pale on white) and its style `whitegrid`, whose
 # import takes a report half a second
 COLOURS: Sequence[Any] = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161")
-_WHITEGRID: Mapping[str, Any] = {
+_WHITEGRID: Mapping[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": ".8",
     "axes.grid": True,
@@ -54,9 +54,8 @@ _LEAST_SPAN = 10.0  # points of accuracy below the best that are always drawn
 @contextmanager
 def style() -> Iterator[None]:
     """White panels with a grid; a dollar sign in a name is a dollar sign."""
-    own: dict[str, Any] = {"text.parse_math": False, "axes.titlesize": 11, "font.size": 11}
-    changed: Any = {**_WHITEGRID, **own}
-    with mpl.rc_context(changed):
+    own: Mapping[Any, Any] = {"text.parse_math": False, "axes.titlesize": 11, "font.size": 11}
+    with mpl.rc_context({**_WHITEGRID, **own}):
         yield
 
 

@@ -10,6 +10,34 @@ from dpbench.store.history import Sweep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What can be taken along of an answer.
+
+    Attributes:
+        name: What it is.
+        text: It.
+    """
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """An answer with what the page adds to it.
+
+    Attributes:
+        answer: It.
+        row: The id of its setting's row in the table of arms; None where it has none.
+        recipes: What can be taken along.
+    """
+
+    answer: Answer
+    row: str | None
+    recipes: Sequence[Recipe]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
     """A page.
 
@@ -30,7 +58,7 @@ class Contents:
     facts: str
     warnings: Sequence[str]
     baseline: Baseline | None
-    answers: Sequence[Answer]
+    answers: Sequence[Shown]
     notes: Sequence[str]
     pictures: Sequence[Picture]
     tables: Sequence[Table]

@@ -5,17 +5,21 @@ import hashlib
 from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from dpbench import __version__, strings
 from dpbench.reporting import text
 from dpbench.reporting.page import references
+from dpbench.reporting.page.answer_table import HEAD, answer_rows
 from dpbench.reporting.page.contents import Contents
 
 
 def render(contents: Contents) -> str:
     """The page's HTML."""
     files = resources.files("dpbench.reporting.page")
-    script = files.joinpath("page.js").read_text(encoding="utf-8")
+    explored = any(table.name == "arms" and table.rows for table in contents.tables)
+    names = ("vega.js", "explore.js", "page.js") if explored else ("page.js",)
+    scripts = [files.joinpath(name).read_text(encoding="utf-8") for name in names]
     environment = Environment(
         loader=PackageLoader("dpbench.reporting.page", ""),
         autoescape=True,
@@ -25,22 +29,30 @@ def render(contents: Contents) -> str:
     )
     environment.filters["data_uri"] = _data_uri
     environment.filters["counted"] = strings.counted
-    chosen = any(each.best and each.best.price for each in contents.answers)
+    environment.filters["breakable"] = _breakable
+    answers = [shown.answer for shown in contents.answers]
+    chosen = any(each.best and each.best.price for each in answers)
     return environment.get_template("page.html").render(
         page=contents,
         baseline=text.baseline(contents.baseline),
+        head=HEAD,
+        table=answer_rows(contents.answers),
         answers=[
             (
-                text.sentence(each, contents.baseline),
-                list(text.remarks(each)),
-                each.best and each.best.statement,
+                shown,
+                text.sentence(shown.answer, contents.baseline),
+                list(text.remarks(shown.answer)),
             )
-            for each in contents.answers
+            for shown in contents.answers
         ],
         style=files.joinpath("page.css").read_text(encoding="utf-8"),
-        script=script,
-        # the browser runs this script and no other, whatever the results' texts hold
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        explored=explored,
+        scripts=scripts,
+        # the browser runs these scripts and no other, whatever the results' texts hold
+        script_hashes=[
+            base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+            for script in scripts
+        ],
         chosen=chosen,
         references=references.bibtex(shuffled=contents.shuffled, chosen=chosen),
         version=__version__,
@@ -50,3 +62,8 @@ def render(contents: Contents) -> str:
 def _data_uri(content: str | bytes, kind: str) -> str:
     raw = content.encode() if isinstance(content, str) else content
     return f"data:{kind};base64,{base64.b64encode(raw).decode()}"
+
+
+def _breakable(name: str) -> Markup:
+    """A column's name, which may be broken at its underscores."""
+    return Markup("_<wbr>").join(name.split("_"))

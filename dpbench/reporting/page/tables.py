@@ -7,6 +7,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from dpbench.analysis import arm_means, trial_rows
+from dpbench.analysis.answers import Best
 from dpbench.reporting import quantities
 from dpbench.trial import Environment
 
@@ -72,6 +73,34 @@ def arms_table(trials: pd.DataFrame) -> Table:
     return _arms("arms", "Every arm", trials, empty="No trial has finished yet.")
 
 
+def sorted_arms(trials: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `arms_table`: arms that have finished, the most accurate first."""
+    arms = arm_means.over_seeds(trial_rows.final(trials))
+    return arms.sort_values("test_accuracy", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def arm_of(arms: pd.DataFrame, dataset: str, best: Best) -> "pd.Series[Any] | None":
+    """The answer's row, which may have more epochs; None where it has none.
+
+    Args:
+        arms: Of `sorted_arms`.
+        dataset: Of the answer.
+        best: Of the answer.
+    """
+    chosen = best.setting
+    same = (arms["dataset"] == dataset) & (arms["delta"] == best.delta)
+    for name in trial_rows.ARM:
+        if name != "epochs" and hasattr(chosen, name):
+            same &= arms[name] == getattr(chosen, name)
+    epochs = arms["epochs"].where(same & (arms["epochs"] >= chosen.epochs)).dropna()
+    return None if epochs.empty else arms.loc[epochs.idxmin()]
+
+
+def row_id(arm: "pd.Series[Any]") -> str:
+    """Of a row of `sorted_arms` in the table of arms."""
+    return f"arms-{arm.name + 1}"
+
+
 def confirmations_table(confirmations: pd.DataFrame) -> Table:
     """The arms that were chosen, again, on seeds that had no part in the choice."""
     title = "Confirmed on fresh seeds"
@@ -80,8 +109,7 @@ def confirmations_table(confirmations: pd.DataFrame) -> Table:
 
 
 def _arms(name: str, title: str, trials: pd.DataFrame, *, empty: str) -> Table:
-    arms = arm_means.over_seeds(trial_rows.final(trials))
-    arms = arms.sort_values("test_accuracy", ascending=False, kind="stable")
+    arms = sorted_arms(trials)
     shown = arms.assign(
         accuracy=100 * arms["test_accuracy"],
         interval=100 * (arms["high"] - arms["test_accuracy"]),
