@@ -38,10 +38,14 @@ def examples_at_a_time(model: nn.Module, inputs: Tensor, *, held_bytes: int) -> 
         for layer in model.modules()
         if any(True for _ in layer.parameters(recurse=False))
     ]
+    modes = [(layer, layer.training) for layer in model.modules()]
+    model.eval()  # in training, batch normalisation takes no single example, and keeps what it sees
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             model(inputs[:1])
     finally:
+        for layer, training in modes:
+            layer.training = training
         for hook in hooks:
             hook.remove()
     weights = sum(each.nbytes for each in model.parameters())

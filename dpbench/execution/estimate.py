@@ -33,7 +33,10 @@ def measured_rates(
     """
     columns = ["engine", "model", "epoch", "examples_seen", "train_seconds", "examples_per_second"]
     columns += ["implementation", "stacked_trials", "device"]
-    rows = store.load(out, "trials", columns).to_pandas().dropna(subset="examples_per_second")
+    found = store.load(out, "trials", columns)
+    if not found.num_rows:  # a new store needs no pandas, and its workers start the sooner
+        return {}
+    rows = found.to_pandas().dropna(subset="examples_per_second")
     rows = rows[rows["device"].str.startswith(device.partition(":")[0], na=False)]
     # rows of an older dpbench lack the column; a stack's trials share their time
     together = ["epoch", "examples_seen", "train_seconds"]

@@ -134,12 +134,19 @@ def _shown(answer: Answer, found: Findings, arms: pd.DataFrame) -> page.Shown:
     best = answer.best
     if best is None:
         return page.Shown(answer=answer, row=None, recipes=())
+    arm = page.arm_of(arms, found.dataset, best)
     held_out = int(found.main["validation_examples"].fillna(0).max())
     code = recipes.opacus_code(best)
-    file = recipes.sweep_file(best, dataset=found.dataset, validation_examples=held_out)
+    file = recipes.sweep_file(
+        best,
+        dataset=found.dataset,
+        validation_examples=held_out,
+        model_args=None if arm is None or pd.isna(arm["model_args"]) else arm["model_args"],
+        loss=None if arm is None or pd.isna(arm["loss"]) else arm["loss"],
+    )
     return page.Shown(
         answer=answer,
-        row=page.arm_row(arms, found.dataset, best),
+        row=None if arm is None else page.row_id(arm),
         recipes=[
             *([page.Recipe(name="Opacus code", text=code)] if code is not None else []),
             page.Recipe(name="sweep file", text=file),

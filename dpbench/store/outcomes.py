@@ -34,7 +34,7 @@ def once(rows: pa.Table, tables: Mapping[Path, pa.Table]) -> pa.Table:
         rows: The tables', in their order.
         tables: Of each file.
     """
-    if not rows.select(["trial_id", "epoch"]).to_pandas().duplicated().any():
+    if not (rows.num_rows and rows.select(["trial_id", "epoch"]).to_pandas().duplicated().any()):
         return rows
     file = np.repeat(range(len(tables)), [len(table) for table in tables.values()])
     frame = rows.select(COLUMNS).to_pandas().assign(file=file)

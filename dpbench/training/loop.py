@@ -245,7 +245,7 @@ def evaluate(
     """
     total, correct = torch.zeros((2, 1), dtype=sum_type(targets.device), device=targets.device)
     logits_of = engines.forward(model)
-    with torch.no_grad():
+    with torch.no_grad(), _in_evaluation(model):
         for part, part_targets in zip(
             inputs.split(EVALUATION_BATCH), targets.split(EVALUATION_BATCH), strict=True
         ):
@@ -262,6 +262,18 @@ def evaluate(
 def sum_type(device: torch.device) -> torch.dtype:
     """The widest type that sums on the device can have: Metal has no float64."""
     return torch.float32 if device.type == "mps" else torch.float64
+
+
+@contextmanager
+def _in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Dropout drops nothing; afterwards each layer is in the mode that it was in."""
+    modes = [(layer, layer.training) for layer in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for layer, training in modes:
+            layer.training = training
 
 
 @contextmanager

@@ -33,7 +33,12 @@ def value_of(action: argparse.Action) -> Any:
     axis = grid.AXES.get(action.dest)
     if axis is not None and axis.choices:
         return axis.choices[-1]
-    return {"dataset": "digits", "device": "cpu", "scheduler": "tcp://h:1"}.get(action.dest, 3)
+    return {
+        "dataset": "digits",
+        "device": "cpu",
+        "scheduler": "tcp://h:1",
+        "model_args": "width=3",
+    }.get(action.dest, 3)
 
 
 def given_by(text: str, typed: list[str], path: Path) -> dict[str, Any]:

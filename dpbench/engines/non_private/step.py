@@ -36,7 +36,10 @@ class NonPrivate:
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """See `Engine.step`."""
         total, sums = self._parameters[0].new_zeros(()), list[Tensor]()
-        if not self._looked and len(labels):
+        if not len(labels):  # a model need not take it
+            self._update.step([torch.zeros_like(each) for each in self._parameters])
+            return total
+        if not self._looked:
             self._looked = True
             self._look(images, labels)
         for part_images, part_labels, _ in physical_batches(
