@@ -11,14 +11,18 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpbench import cli, console, engines, strings
+from dpbench import cli, console, engines, models, strings
+from dpbench.auditing import audited_tasks
 from dpbench.auditing.audits import audit
 from dpbench.auditing.bounds import BOUNDS, THREAT_MODEL, VERDICT
 from dpbench.auditing.claim import BREAKS, Claim, default_batch_size
 from dpbench.errors import BadInput
+from dpbench.execution import arguments
 from dpbench.measurement import devices
+from dpbench.trial import Workload
 
 if TYPE_CHECKING:
     from dpbench.auditing.finding import Finding
@@ -33,6 +37,26 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m dpben
         return cli.EXIT_INTERRUPTED
 
 
+_COMMON = {
+    "the claim:": {
+        "--engine": "default: all private ones that train it",
+        "--model": "default: tutorial-cnn; or FILE.py:make",
+        "--dataset": "whose inputs canaries are like",
+        "--noise-multiplier": "noise over clipping norm (default: %(default)s)",
+        "--max-grad-norm": "of an example's gradient (default: %(default)s)",
+        "--batch-size": "default: all canaries",
+        "--epochs": "of canaries / batch_size steps (default: %(default)s)",
+    },
+    "the audit:": {
+        "--canaries": "they are the whole dataset (default: %(default)s)",
+        "--runs": "independent ones (default: %(default)s)",
+        "--device": "auto, cpu or cuda:N (default: auto)",
+        "--break": "plant a defect to be found (default: none)",
+        "--json": "print one JSON object (default: text)",
+    },
+}
+
+
 def _parser(prog: str) -> cli.Parser:
     parser = cli.Parser(
         prog,
@@ -42,6 +66,7 @@ def _parser(prog: str) -> cli.Parser:
             "--engine fused",
             "--engine fused --break noise-halved   # what an audit must find",
         ),
+        common=_COMMON,
         details="\n".join(
             [
                 str(__doc__).partition("\n\n")[2],
@@ -54,9 +79,29 @@ def _parser(prog: str) -> cli.Parser:
     claim.add_argument(
         "--engine",
         nargs="+",
-        default=list(engines.private_names()),
         metavar="NAME",
-        help="default: all that are private",
+        help="default: all that are private and can train the model",
+    )
+    claim.add_argument(
+        "--model",
+        metavar="NAME",
+        help=f"of {', '.join(models.names())}, or a function of yours, FILE.py:make (default: "
+        "tutorial-cnn, with canaries made for it; those of other models are random)",
+    )
+    claim.add_argument(
+        "--model-args", nargs="+", metavar="NAME=VALUE", help="of your function (default: none)"
+    )
+    claim.add_argument(
+        "--dataset",
+        metavar="NAME",
+        help="whose inputs the canaries are like, or a function of yours, FILE.py:load "
+        "(default: mnist)",
+    )
+    claim.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="what your function is given (default: DPBENCH_DATA, or a folder in the user's cache)",
     )
     defaults = Claim(engine=engines.private_names()[0])
     for name, kind, text in (
@@ -126,13 +171,16 @@ _FIELDS = (
 
 def _audit(given: argparse.Namespace) -> int:
     """Audits each engine and prints a line as soon as its audit has ended."""
-    names: list[str] = given.engine
+    task = _task(given)
+    names: list[str] = given.engine or audited_tasks.audited_engines(task)
     if len(set(names)) < len(names):
         raise BadInput(f"Expected each engine once, not {' '.join(names)}.")
     if given.batch_size is None:
         given.batch_size = default_batch_size(given.canaries, given.broken)
     shared = {field: getattr(given, field) for field in _FIELDS}
-    claims = [Claim(engine=name, **shared) for name in names]  # all are checked before any is run
+    claims = [
+        Claim(engine=name, task=task, **shared) for name in names
+    ]  # all are checked before any is run
     (device,) = devices.resolve([given.device])
     import torch
 
@@ -147,10 +195,21 @@ def _audit(given: argparse.Namespace) -> int:
     if given.json:
         rows = [_row(claim, found) for claim, found in zip(claims, findings, strict=True)]
         texts = {"bounds": BOUNDS, "verdicts": VERDICT, "threat_model": THREAT_MODEL}
-        print(strings.json_text(**shared, device=device, **texts, rows=rows))
+        of_task = None if task is None else asdict(task)
+        print(strings.json_text(**shared, task=of_task, device=device, **texts, rows=rows))
     else:
         print(*_explained(), sep="\n")
     return 0 if all(found.consistent for found in findings) else cli.EXIT_REGRESSION
+
+
+def _task(given: argparse.Namespace) -> Workload | None:
+    """The model that is trained; None for the tutorial's CNN."""
+    several = arguments.parsed("model_args", given.model_args) or {}
+    for name, values in several.items():
+        if len(values) > 1:
+            raise BadInput(f"Expected one value of {name} to audit, not {len(values)}.")
+    model_args = {name: values[0] for name, values in several.items()}
+    return audited_tasks.task(given.model, model_args, given.dataset, given.data_root)
 
 
 _HEADER = (

@@ -97,7 +97,14 @@ def _cells(check: EngineCheck) -> tuple[str, str, str, str]:
 
 
 def _parser(prog: str) -> cli.Parser:
-    parser = cli.Parser(prog, __doc__, "0 a private engine is right; 1 none is; 2 bad input")
+    summary, _, details = str(__doc__).partition("\n\n")
+    parser = cli.Parser(
+        prog,
+        summary,
+        "0 a private engine is right; 1 none is; 2 bad input",
+        examples=("--dataset digits", "mlp --dataset digits --threads 2"),
+        details=details,
+    )
     parser.add_argument(
         "model",
         nargs="?",
@@ -106,7 +113,7 @@ def _parser(prog: str) -> cli.Parser:
         "the dataset's)",
     )
     parser.add_argument(
-        "--model-args", nargs="+", metavar="NAME=VALUE", help="arguments of your function"
+        "--model-args", nargs="+", metavar="NAME=VALUE", help="of your function (default: none)"
     )
     parser.add_argument(
         "--loss", metavar="NAME", help="a function of yours, FILE.py:loss (default: cross entropy)"
@@ -114,6 +121,7 @@ def _parser(prog: str) -> cli.Parser:
     parser.add_argument(
         "--dataset",
         default=datasets.AUTO,
+        metavar="NAME",
         help=f"{datasets.AUTO}, one of {', '.join(datasets.names())}, or a function of yours, "
         "FILE.py:load",
     )
@@ -125,7 +133,9 @@ def _parser(prog: str) -> cli.Parser:
         help="that steps are timed at (default: %(default)s)",
     )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="default: 1")
-    parser.add_argument("--data-root", type=Path, metavar="DIR", help="as the sweep's")
+    parser.add_argument(
+        "--data-root", type=Path, metavar="DIR", help="default: DPBENCH_DATA, or the cache"
+    )
     parser.add_argument("--json", action="store_true", help="one object on stdout, no table")
     return parser
 

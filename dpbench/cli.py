@@ -82,15 +82,15 @@ class _Numbers(argparse.Action):
 
 
 def add_numbers(
-    group: "argparse._ActionsContainer", flag: str, *, whole: bool = False, **known: Any
+    group: "argparse._ActionsContainer", *flags: str, whole: bool = False, **known: Any
 ) -> None:
     """Adds a flag of one or more numbers, which may be typed as a list or a range.
 
     Args:
         group: To add it to.
-        flag: With dashes.
+        flags: With dashes.
         whole: Whether the numbers are whole.
         known: As of `add_argument`.
     """
     known = {"nargs": "+", "metavar": "N" if whole else "X"} | known
-    group.add_argument(flag, action=_Numbers, **known)
+    group.add_argument(*flags, action=_Numbers, **known)

@@ -28,7 +28,8 @@ class Parser(argparse.ArgumentParser):
         exit_codes: And what each means.
         examples: Lines that can be typed, without `prog`.
         details: For `--help-all`.
-        common: What `--help` shows: under each title, flags with a short text. Empty for all flags.
+        common: What `--help` shows: under each title, flags or positional arguments with a short
+            text. Empty for all flags.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class Parser(argparse.ArgumentParser):
 
     @property
     def _takes_file(self) -> bool:
-        return any(each.nargs == "?" and not each.option_strings for each in self._actions)
+        return any(str(each.metavar).endswith(".toml") for each in self._actions)
 
     def _is_value(self, token: str) -> bool:
         """Whether the word is one more value of a flag, and no file or folder of the command."""
@@ -208,8 +209,11 @@ class Parser(argparse.ArgumentParser):
         lines = [self.format_usage() + str(self.description)]
         for title, flags in self._common.items():
             lines += ["", title] if len(lines) == 1 else [title]
-            for flag, text in flags.items():
-                shown = f"  {_invocation(self._option_string_actions[flag], aliases=1)}"
+            for flag, short in flags.items():
+                known = self._option_string_actions.get(flag)
+                shown = f"  {flag if known is None else _invocation(known, aliases=1)}"
+                default = "" if known is None else str(known.default)
+                text = short.replace("%(default)s", default)
                 lines.append(f"{shown:<{_COMMON_COLUMN}} {text}")
         lines += [*self._example_lines(), self._pointer()]
         return "\n".join(lines) + "\n"

@@ -1,7 +1,7 @@
 """Find, show and drop the arms of a store, by their settings.
 
-An arm is the trials that share everything but the seed. The flags choose: all of them must
-hold, each with one of its values. Numbers match as tables show them.
+An arm is the trials that share everything but the seed. The flags choose: all of them
+must hold, each with one of its values. Numbers match as tables show them.
 """
 
 import argparse
@@ -14,14 +14,34 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpbench import cli, console, strings
+from dpbench import cli, completion, console, strings
 from dpbench.errors import BadInput
+from dpbench.execution import grid
 from dpbench.trial import FAILURES, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
 
 JSON_VERSION = 1
+_COMMON = {
+    "what to do:": {
+        "list|show|drop": "a line an arm; all that is known; remove",
+        "results/NAME": "a sweep's folder",
+        "--yes": "drop, and do not only show what (default: no)",
+        "--all": "drop every arm (default: no)",
+        "--json": "print one JSON object (default: text)",
+    },
+    "which arms (default: all), by one or more values:": {
+        "--noise-multiplier": "noise over clipping norm",
+        "--max-grad-norm": "clipping norm of an example's gradient",
+        "--batch-size": "expected size of Poisson batches",
+        "--learning-rate": "of the optimizer",
+        "--epochs": "that were asked for",
+        "--engine": "how steps are computed",
+        "--seeds": "of the trials",
+        "--status": "ok, failed, timeout, out-of-memory, crashed",
+    },
+}
 
 
 def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m dpbench.results") -> int:
@@ -32,13 +52,15 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m dpben
 def _parser(prog: str) -> cli.Parser:
     parser = cli.Parser(
         prog,
-        str(__doc__).strip(),
+        str(__doc__).partition("\n\n")[0],
         "0 all well; 2 bad input; 4 no arm fits, or --yes is missing",
         examples=(
             "list results/mine",
             "show results/mine --noise 1 --clip 0.5,1",
             "drop results/mine --status failed --yes",
         ),
+        details=str(__doc__).partition("\n\n")[2],
+        common=_COMMON,
     )
     parser.add_argument(
         "action",
@@ -49,13 +71,15 @@ def _parser(prog: str) -> cli.Parser:
     parser.add_argument("store", type=Path, metavar="results/NAME", help="a sweep's folder")
     chosen = parser.add_argument_group("which arms (default: all)")
     for name, kind in _settings().items():
-        flag = f"--{name.replace('_', '-')}"
+        axis = grid.AXES.get(name)
+        flags = axis.flags if axis else (f"--{name.replace('_', '-')}",)
+        text = "of the trials (default: any)"
         if kind is str:
-            chosen.add_argument(
-                flag, nargs="+", metavar="NAME", help="of the trials (default: any)"
-            )
+            flag = chosen.add_argument(*flags, dest=name, nargs="+", metavar="NAME", help=text)
+            if axis is not None and axis.choices:
+                completion.offer(flag, axis.choices)
         else:
-            cli.add_numbers(chosen, flag, whole=kind is int, help="of the trials (default: any)")
+            cli.add_numbers(chosen, *flags, dest=name, whole=kind is int, help=text)
     chosen.add_argument(
         "--status",
         nargs="+",
@@ -72,7 +96,9 @@ def _settings() -> dict[str, type]:
     """The fields of a trial by which it is found, and the types of their values."""
     hints = typing.get_type_hints(Trial)
     return {
-        each.name: _plain(hints[each.name]) for each in fields(Trial) if each.name != "noise_source"
+        each.name: _plain(hints[each.name])
+        for each in fields(Trial)
+        if each.name != "noise_source" and not each.name.endswith("_hash")
     }
 
 

@@ -58,7 +58,10 @@ def test_no_engine_is_refuted(engine: str) -> None:
 
 
 @pytest.mark.parametrize("broken", BREAKS)
-@pytest.mark.parametrize("engine", ["fused", "opacus-hooks"])
+@pytest.mark.parametrize(
+    "engine",
+    ["fused", pytest.param("opacus-hooks", marks=pytest.mark.slow)],  # defects are not an engine's
+)
 def test_a_broken_engine_is_caught(engine: str, broken: Break) -> None:
     """By what sees it, as README says it: each of the three is needed for some defect."""
     found = small(engine, broken)
@@ -88,7 +91,10 @@ def test_the_noise_is_measured_to_a_hundredth() -> None:
 
 @pytest.mark.parametrize(
     "claimed",
-    [{"noise_multiplier": 0.03}, {"noise_multiplier": 0.5, "batch_size": 64, "epochs": 2}],
+    [
+        pytest.param({"noise_multiplier": 0.03}, marks=pytest.mark.slow),  # the next is shorter
+        {"noise_multiplier": 0.5, "batch_size": 64, "epochs": 2},
+    ],
     ids=str,
 )
 def test_weights_that_move_are_not_taken_for_correlated_noise(claimed: dict[str, Any]) -> None:

@@ -90,7 +90,8 @@ def test_a_near_miss_is_one_line(
 @pytest.mark.parametrize("name", COMMANDS)
 def test_no_hint_is_better_than_a_far_one(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """What was asked of the first edition got `--version`, `--help`, `--jobs` and `--out`."""
-    needed = ["x", "y"][: sum(not each.option_strings for each in parser(name)._actions)]
+    positional = [each for each in parser(name)._actions if not each.option_strings]
+    needed = [next(iter(each.choices or "x")) for each in positional]
     for word in ("--zzz", "--foo", "--bz", "--verbosity-of"):
         line = said(" ".join([*needed, word]), capsys, name)
         assert line == f"Unknown flag {word} (see --help)"
@@ -116,6 +117,12 @@ def test_a_file_that_is_there_is_no_second_value(tmp_path: Path) -> None:
     named = tmp_path / "20"
     named.touch()
     assert parser().parse_args(["--epochs", "10", str(named)]).file == named
+
+
+def test_a_second_word_is_no_value_where_the_command_takes_one() -> None:
+    assert parser("check").parse_args("--dataset digits mlp".split()).model == "mlp"
+    given = parser("compare").parse_args("--tolerance 0.1 before after".split())
+    assert (given.before, given.after) == (Path("before"), Path("after"))
 
 
 @pytest.mark.parametrize(

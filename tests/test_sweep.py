@@ -128,7 +128,7 @@ def test_a_sweep_over_two_models(tmp_path: Path) -> None:
     assert sorted(frame["model"]) == ["mlp", "tanh-cnn"]
     assert set(frame["status"]) == {"ok"}
     assert set(frame["implementation"]) == {"bookkeeping"}
-    assert "bookkeeping tanh-cnn noise 1 clip 1 batch 256" in done.stderr
+    assert "[2/2 trials, 0 failed, 2/2 epochs" in done.stderr
 
 
 def test_a_sweep_on_mnist_end_to_end(mnist_root: Path, tmp_path: Path) -> None:

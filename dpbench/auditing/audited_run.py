@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dpbench import engines, models
-from dpbench.auditing import canaries, one_run
+from dpbench.auditing import canaries, drawn_canaries, one_run
 from dpbench.auditing.claim import STEP_LENGTH, Claim
 from dpbench.auditing.residuals import Residuals
 from dpbench.privacy.sampling import poisson_batches
@@ -38,14 +38,8 @@ def audited_run(claim: Claim, seed: np.random.SeedSequence) -> AuditedRun:
     """
     pixels, coins, sampler, weights, noise = seed.spawn(5)
     coin = np.random.default_rng(coins).random(claim.canaries) < 0.5
-    model = models.build("tutorial-cnn", "mnist", seed=_number(weights), device=claim.device)
-    assert isinstance(model, nn.Sequential)
-    planted = canaries.craft(
-        model,
-        count=claim.canaries,
-        scale=PIXEL_SCALE * claim.max_grad_norm,
-        seed=_number(pixels),
-    )
+    model = _built(claim, seed=_number(weights))
+    planted = _planted(claim, model, seed=_number(pixels))
     stepper = _Stepper(claim, model, noise=_number(noise))
     batches = poisson_batches(
         examples=claim.canaries,
@@ -87,6 +81,27 @@ def audited_run(claim: Claim, seed: np.random.SeedSequence) -> AuditedRun:
             steps=claim.steps,
         ),
     )
+
+
+def _built(claim: Claim, *, seed: int) -> nn.Module:
+    task = claim.task
+    model, dataset = ("tutorial-cnn", "mnist") if task is None else (task.model, task.dataset)
+    return models.build(model, dataset, seed=seed, device=claim.device)
+
+
+def _planted(claim: Claim, model: nn.Module, *, seed: int) -> canaries.Canaries:
+    if claim.task is not None:
+        return drawn_canaries.drawn(
+            model,
+            claim.task,
+            count=claim.canaries,
+            noise_multiplier=claim.noise_multiplier,
+            max_grad_norm=claim.max_grad_norm,
+            seed=seed,
+        )
+    assert isinstance(model, nn.Sequential)
+    scale = PIXEL_SCALE * claim.max_grad_norm
+    return canaries.craft(model, count=claim.canaries, scale=scale, seed=seed)
 
 
 def _averaged(sums: list[Tensor], variances: list[float]) -> tuple[list[Tensor], list[float]]:
@@ -131,7 +146,7 @@ class _Stepper:
         arms = {}
         for each in trials:
             if each not in arms:
-                trained = models.build("tutorial-cnn", "mnist", seed=0, device=claim.device)
+                trained = _built(claim, seed=0)
                 generator = torch.Generator(claim.device).manual_seed(noise)
                 arms[each] = trained, engines.build(each, trained, noise=generator), generator
         self._cycle = [arms[each] for each in trials]
@@ -154,8 +169,9 @@ def _copy(source: nn.Module, target: nn.Module) -> None:
 
 
 def _flat(model: nn.Module) -> Tensor:
-    """A copy of all parameters as one vector, in whatever layout they are."""
-    return torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()])
+    """A copy of all trained parameters as one vector, in whatever layout they are."""
+    trained = [each for each in model.parameters() if each.requires_grad]
+    return torch.cat([parameter.detach().reshape(-1) for parameter in trained])
 
 
 def _number(seed: np.random.SeedSequence) -> int:

@@ -1,20 +1,30 @@
 """Audits: runs with canaries, and what they found."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from dpbench.auditing import audited_tasks
 from dpbench.auditing.claim import Break, Claim, default_batch_size
 from dpbench.measurement import devices
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from dpbench.auditing.finding import Finding
+    from dpbench.datasets import Data
 
 _DEFAULT = Claim(engine="fused")
 
 
 def run_audit(
-    engine: str = "fused",
+    engine: str | None = None,
     *,
+    model: "str | Callable[..., nn.Module] | None" = None,
+    model_args: Mapping[str, Any] | None = None,
+    dataset: "str | Callable[[Path], Data] | Data | None" = None,
+    data_root: str | Path | None = None,
     noise_multiplier: float = _DEFAULT.noise_multiplier,
     max_grad_norm: float = _DEFAULT.max_grad_norm,
     batch_size: int | None = None,
@@ -36,7 +46,12 @@ def run_audit(
     fastest.
 
     Args:
-        engine: Whose step is audited.
+        engine: Whose step is audited; None for the fastest.
+        model: What is trained, a name or a function of yours; None for the tutorial's CNN, for
+            which the canaries are made. Those of other models are random, and show less.
+        model_args: Of your function, one value each.
+        dataset: Whose inputs the canaries are like: a name, a function of yours, or data.
+        data_root: As of `run_sweep`.
         noise_multiplier: Claimed.
         max_grad_norm: Claimed.
         batch_size: Expected size of the Poisson batches of all canaries; None for all of them, or
@@ -55,8 +70,12 @@ def run_audit(
     """
     if batch_size is None:
         batch_size = default_batch_size(canaries, broken)
+    task = audited_tasks.task(
+        model, model_args, dataset, None if data_root is None else Path(data_root)
+    )
     claim = Claim(
-        engine=engine,
+        engine=engine or ("fused" if task is None else audited_tasks.fastest(task)),
+        task=task,
         noise_multiplier=noise_multiplier,
         max_grad_norm=max_grad_norm,
         batch_size=batch_size,

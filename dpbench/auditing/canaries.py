@@ -26,7 +26,8 @@ class Canaries:
     """Examples in the form that engines train on.
 
     Attributes:
-        images: Float32 [m, 1, 28, 28]; not grey levels, which engines do not require.
+        images: Prepared inputs [m, ...], such as float32 [m, 1, 28, 28]; not grey levels, which
+            engines do not require.
         labels: Int64 [m], each a class that the initial model does not predict.
     """
 
@@ -65,20 +66,30 @@ def craft(model: nn.Sequential, *, count: int, scale: float, seed: int) -> Canar
 def clipped_gradients(model: nn.Module, canaries: Canaries, max_grad_norm: float) -> Tensor:
     """Each canary's clipped gradient, in units of max_grad_norm, [m, parameters].
 
-    Computed by `torch.func` on the plain model, without any code of the audited engine.
+    Computed by `torch.func` on the plain model, without any code of the audited engine. Frozen
+    parameters are left out.
     """
-    weights = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    weights = {
+        name: weight.detach().clone()
+        for name, weight in model.named_parameters()
+        if weight.requires_grad
+    }
 
     def loss(weights: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
         logits = torch.func.functional_call(model, weights, (image[None],))
         return F.cross_entropy(logits, label[None])
 
-    of_each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))
+    of_one = torch.func.grad(loss)
+    of_each = torch.func.vmap(of_one, in_dims=(None, 0, 0), randomness="different")
     chunks = []
     for images, labels in zip(
         canaries.images.split(CHUNK), canaries.labels.split(CHUNK), strict=True
     ):
-        parts = of_each(weights, images, labels)
+        try:
+            parts = of_each(weights, images, labels)
+        except RuntimeError:  # of a model with layers that vmap does not know
+            each = [of_one(weights, *one) for one in zip(images, labels, strict=True)]
+            parts = {name: torch.stack([one[name] for one in each]) for name in weights}
         flat = torch.cat([part.flatten(1) for part in parts.values()], dim=1)
         norms = flat.norm(dim=1, keepdim=True)
         chunks.append(flat / torch.clamp(norms, min=max_grad_norm))

@@ -1,11 +1,11 @@
 """The claim that an audit tests, and the size of the audit. No torch."""
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
 from dpbench import engines
 from dpbench.errors import BadInput
-from dpbench.trial import Trial
+from dpbench.trial import Trial, Workload
 
 Break = Literal[
     "noise-0.8", "noise-halved", "noise-once-per-epoch", "noise-repeated", "no-clipping"
@@ -41,6 +41,8 @@ class Claim:
         confidence: With which a bound holds, in (0, 1).
         device: `cpu` or `cuda:N`.
         broken: A defect planted in the step while the claim stays; None for the engine as it is.
+        task: The model that is trained, on inputs like the dataset's; its batch size is not looked
+            at. None for the tutorial's CNN and canaries that are made for it.
 
     Raises:
         BadInput: A field is out of its range.
@@ -58,6 +60,7 @@ class Claim:
     confidence: float = 0.95
     device: str = "cpu"
     broken: Break | None = None
+    task: Workload | None = None
 
     def __post_init__(self) -> None:
         private = engines.private_names()
@@ -73,7 +76,7 @@ class Claim:
             )
         if self.canaries < 16:
             raise BadInput(f"Expected canaries={self.canaries} >= 16: fewer can show nothing.")
-        if self.canaries >= PARAMETERS:
+        if self.task is None and self.canaries >= PARAMETERS:
             raise BadInput(
                 f"Expected canaries={self.canaries} < {PARAMETERS:,}, the parameters of the model: "
                 "in fewer numbers than canaries they cannot be told apart; give more --runs."
@@ -112,8 +115,12 @@ class Claim:
     @property
     def trial(self) -> Trial:
         """The claim as a trial, from which the engine is built."""
+        of_task: dict[str, Any] = {"dataset": "canaries"}
+        if self.task is not None:
+            of_task = asdict(self.task)
+            del of_task["batch_size"]
         return Trial(
-            dataset="canaries",
+            **of_task,
             engine=self.engine,
             noise_multiplier=self.noise_multiplier,
             max_grad_norm=self.max_grad_norm,

@@ -20,7 +20,7 @@ def data_root(folder: Path | None) -> Path:
 
 
 def dataset(
-    name: str | Callable[[Path], Data],
+    name: str | Callable[[Path], Data] | Data,
     data_root: Path,
     *,
     dry_run: bool = False,
@@ -34,7 +34,7 @@ def dataset(
 
     Args:
         name: A dataset, in any case and with or without dashes, `auto`, or a function of the
-            user's or its name.
+            user's, or its name; or the data.
         data_root: Where its files are.
         dry_run: Do not download anything; `auto` is then the default one.
         folder: That the path of a user's function starts from; None for the current one.
@@ -42,6 +42,10 @@ def dataset(
     Raises:
         BadInput: There is no such dataset.
     """
+    if isinstance(name, Data):
+        from dpbench.datasets import given_data  # torch
+
+        name = given_data.written(name, data_root)
     name = user_code.named(name)
     if user_code.is_reference(name):
         return user_data.introduce(name, data_root, folder).code.name

@@ -131,8 +131,8 @@ def introduce(text: str, data_root: Path, folder: Path | None = None) -> UserDat
     """
     code = user_code.find(text, folder)
     data, again = load(code, data_root), load(code, data_root)
-    digest = data_hash(data, code)
-    if data_hash(again, code) != digest:
+    digest = data_hash(data, code.hash)
+    if data_hash(again, code.hash) != digest:
         raise BadInput(
             f"{code.name} returns other data the second time ({_difference(data, again)}): trials "
             "must train on the same examples. Seed what it draws, and sort what it lists."
@@ -162,11 +162,11 @@ def load(code: Code, data_root: Path) -> Data:
         )
     from dpbench.datasets import user_tensors
 
-    return user_tensors.checked(data, code)
+    return user_tensors.checked(data, code.name, code)
 
 
-def data_hash(data: Data, code: Code) -> str:
-    """Sixteen hex digits of the tensors; and of the source, where that prepares batches."""
+def data_hash(data: Data, source: str) -> str:
+    """Sixteen hex digits of the tensors, and of the source's hash where it prepares batches."""
     import torch
 
     digest = hashlib.sha256(RECIPE.encode())
@@ -175,7 +175,7 @@ def data_hash(data: Data, code: Code) -> str:
             digest.update(f"\n{part} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             digest.update(tensor.contiguous().view(torch.uint8).numpy())
     if data.prepare is not None:
-        digest.update(code.hash.encode())
+        digest.update(source.encode())
     return digest.hexdigest()[:16]
 
 
@@ -235,7 +235,7 @@ def as_known(dataset: UserDataset, data: Data) -> Data:
     Raises:
         BadInput: It is not.
     """
-    found = data_hash(data, dataset.code)
+    found = data_hash(data, dataset.code.hash)
     if found != dataset.hash:
         raise BadInput(
             f"{dataset.code.name} returns other data in this process than in the one that began "

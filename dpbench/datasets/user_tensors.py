@@ -13,19 +13,21 @@ from dpbench.user_code import Code, importing
 _NAMES = {"train": "training set", "test": "test set", "validation": "validation set"}
 
 
-def checked(data: Data, code: Code) -> Data:
+def checked(data: Data, name: str, code: Code | None = None) -> Data:
     """The data as tensors on the CPU: classes are int64, and float64 inputs float32.
 
     Args:
-        data: As the user's function returns it.
-        code: Of that function, for messages.
+        data: As the user gives it.
+        name: Of it, for messages.
+        code: Of the function that returns it, whose lines are shown where a Dataset raises an
+            error.
 
     Raises:
         BadInput: A set is empty, holds what is no number or not finite, or has more inputs than
             targets or fewer; or the sets do not go together.
     """
     found = {
-        part: _examples(getattr(data, part), part, code)
+        part: _examples(getattr(data, part), f"the {_NAMES[part]} of {name}", code)
         for part in _NAMES
         if getattr(data, part) is not None
     }
@@ -34,20 +36,19 @@ def checked(data: Data, code: Code) -> Data:
     for part in found:
         if shapes[part] != shapes["train"]:
             raise BadInput(
-                f"Expected the inputs of {code.name} to have one shape, not {shapes['train']} in "
+                f"Expected the inputs of {name} to have one shape, not {shapes['train']} in "
                 f"train and {shapes[part]} in {part}."
             )
         if types[part] != types["train"]:
             raise BadInput(
-                f"Expected the sets of {code.name} to have one type, not "
+                f"Expected the sets of {name} to have one type, not "
                 f"{_types(types['train'])} in train and {_types(types[part])} in {part}."
             )
     return Data(**found, prepare=data.prepare)
 
 
-def _examples(examples: Any, part: str, code: Code) -> tuple[Tensor, Tensor]:
+def _examples(examples: Any, where: str, code: Code | None) -> tuple[Tensor, Tensor]:
     """The inputs [N, ...] and targets [N] of one set."""
-    where = f"the {_NAMES[part]} of {code.name}"
     if not isinstance(examples, tuple | list):
         examples = _read(examples, where, code)
     inputs = _tensor(examples[0], f"the inputs in {where}")
@@ -83,7 +84,7 @@ def _targets(targets: Tensor, where: str) -> Tensor:
     return targets.long().contiguous()
 
 
-def _read(dataset: Any, where: str, code: Code) -> tuple[Any, Any]:
+def _read(dataset: Any, where: str, code: Code | None) -> tuple[Any, Any]:
     """All examples of a map-style Dataset, of which each is (input, target)."""
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise BadInput(
@@ -95,6 +96,8 @@ def _read(dataset: Any, where: str, code: Code) -> tuple[Any, Any]:
     try:
         items = [dataset[index] for index in range(len(dataset))]
     except Exception as error:
+        if code is None:
+            raise  # it is the caller's own
         raise UserCodeError(importing.raised(code, error)) from error
     for item in items[:1]:
         if not isinstance(item, tuple | list) or len(item) != 2:

@@ -179,9 +179,31 @@ def _choose(
         chosen = spec(chosen.stand_in)
 
 
-def memory_format(engine: EngineSpec, device: str) -> MemoryFormat:
-    """The layout in which the engine computes on the device."""
-    return engine.memory_format if device == "cpu" else "contiguous"
+def memory_format(engine: EngineSpec, device: str, trial: Trial | None = None) -> MemoryFormat:
+    """The layout in which the engine computes on the device.
+
+    Args:
+        engine: That computes.
+        device: Where.
+        trial: Of what; a user's model may take contiguous activations alone.
+    """
+    if device != "cpu" or engine.memory_format == "contiguous":
+        return "contiguous"
+    if trial is None or trial.model_hash is None:
+        return engine.memory_format
+    takes = _takes_channels_last(trial.model, trial.model_hash, trial.dataset, trial.data_hash)
+    return engine.memory_format if takes else "contiguous"
+
+
+@cache
+def _takes_channels_last(
+    model: str, _model_hash: str, dataset: str, _data_hash: str | None
+) -> bool:
+    from dpbench import datasets, models
+    from dpbench.engines import layout
+
+    built = models.build(model, dataset, seed=0, device="cpu")
+    return layout.takes_channels_last(built, datasets.spec(dataset).input_shape)
 
 
 def build(
@@ -206,7 +228,8 @@ def build(
     from dpbench.engines import layout
 
     engine = implementation(trial, model)
-    layout.arrange(model, memory_format(engine, next(model.parameters()).device.type))
+    device = next(model.parameters()).device.type
+    layout.arrange(model, memory_format(engine, device, trial))
     _compute_in_float32()
     return engine.build(trial, model, noise, physical_batch_size)
 

@@ -30,6 +30,32 @@ def arrange(model: nn.Module, memory_format: MemoryFormat) -> None:
             layer.register_full_backward_pre_hook(_make_contiguous)
 
 
+def takes_channels_last(model: nn.Module, input_shape: tuple[int, ...]) -> bool:
+    """Whether the model's own code can compute on such activations.
+
+    `outputs.view(len(outputs), -1)` cannot: it takes contiguous ones alone.
+
+    Args:
+        model: Left in another layout; its weights are not changed.
+        input_shape: Of one example.
+    """
+    for dtype in (torch.float32, torch.int64):  # pixels or features, or ids
+        inputs = torch.zeros(2, *input_shape, dtype=dtype)
+        if _runs(model, inputs):
+            arrange(model, "channels_last")
+            return _runs(model, inputs)
+    return True  # for all that is known
+
+
+def _runs(model: nn.Module, inputs: Tensor) -> bool:
+    try:
+        with torch.random.fork_rng(devices=[]):
+            model(inputs).float().sum().backward()
+    except Exception:  # a model of anybody's
+        return False
+    return True
+
+
 def _make_contiguous(layer: nn.Module, _gradients: object) -> None:
     """Changes the layout of the inputs that Opacus has kept of the layer, before it reads them."""
     kept: list[list[Tensor]] = getattr(layer, "activations", [])

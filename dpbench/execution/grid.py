@@ -58,7 +58,9 @@ class Grid:
         references=True,
     )
     model_args: Mapping[str, Sequence[Any]] | None = axis(
-        dict, "arguments of your functions, each with one or more values: width=16,32 depth=2"
+        dict,
+        "arguments of your functions, each with one or more values: width=16,32 depth=2 "
+        "(default: none)",
     )
     optimizer: Sequence[str] = axis(
         str,

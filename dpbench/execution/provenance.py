@@ -22,7 +22,7 @@ def environment(asked: Trial | str, workers: Workers, *, concurrent: int) -> Env
     if not isinstance(asked, Trial):
         return _described(asked, workers, concurrent)
     model = models.build(asked.model, asked.dataset, seed=0, device=workers.devices[0])
-    return _described(engines.implementation(asked, model), workers, concurrent)
+    return _described(engines.implementation(asked, model), workers, concurrent, asked)
 
 
 def without_gpu(asked: Trial | str, workers: Workers, *, concurrent: int) -> Environment:
@@ -38,12 +38,14 @@ def without_gpu(asked: Trial | str, workers: Workers, *, concurrent: int) -> Env
     return replace(where, device=device, device_name=None, memory_format="contiguous")
 
 
-def _described(engine: EngineSpec | str, workers: Workers, concurrent: int) -> Environment:
+def _described(
+    engine: EngineSpec | str, workers: Workers, concurrent: int, trial: Trial | None = None
+) -> Environment:
     from dpbench.measurement import environment as machine
 
     name, memory_format, device = str(engine), "contiguous", workers.devices[0]
     if isinstance(engine, EngineSpec):
-        name, memory_format = engine.name, engines.memory_format(engine, device)
+        name, memory_format = engine.name, engines.memory_format(engine, device, trial)
     return machine.describe(
         implementation=name,
         device=device,

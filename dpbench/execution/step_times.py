@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def time_steps(
     engines: str | Sequence[str] | None = None,
     *,
-    dataset: "str | Callable[[Path], Data]" = datasets.AUTO,
+    dataset: "str | Callable[[Path], Data] | Data" = datasets.AUTO,
     model: "str | Callable[..., nn.Module] | None" = None,
     model_args: Mapping[str, Any] | None = None,
     loss: "str | Callable[..., Tensor] | None" = None,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def run_sweep(
     grids: Grid | Sequence[Grid] | None = None,
     *,
-    dataset: "str | Callable[[Path], Data]" = datasets.AUTO,
+    dataset: "str | Callable[[Path], Data] | Data" = datasets.AUTO,
     model: "Model | Sequence[Model] | None" = None,
     out: str | Path | None = None,
     data_root: str | Path | None = None,
@@ -58,7 +58,8 @@ def run_sweep(
     Args:
         grids: Whose trials are run, each once; None for the dataset's default grid.
         dataset: A dataset, or `auto`: MNIST, or the embedded digits where MNIST cannot be had. Or
-            your own: a function (folder of the data) -> `Data`, or its name `FILE.py:function`.
+            your own: a function (folder of the data) -> `Data`, or its name `FILE.py:function`, or
+            a `Data`, which is written below the data root for the workers of this machine.
         model: What is trained, of grids that do not say it: names, or functions that return an
             `nn.Module`.
         out: The store; None for results/DATASET-sweep.
@@ -128,6 +129,8 @@ def run_sweep(
 
 def _said(value: Any) -> str:
     """The value as Python, without folders of functions' files."""
+    if isinstance(value, datasets.Data):
+        return "data"
     if isinstance(value, list | tuple) and any(map(callable, value)):
         return f"[{', '.join(map(_said, value))}]"
     if callable(value):

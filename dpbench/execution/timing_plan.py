@@ -97,7 +97,7 @@ class TimingPlan:
 def plan_timings(
     names: Sequence[str] | None = None,
     *,
-    dataset: str | Callable[[Path], datasets.Data] = datasets.AUTO,
+    dataset: str | Callable[[Path], datasets.Data] | datasets.Data = datasets.AUTO,
     model: str | Callable[..., Any] | None = None,
     model_args: Any = None,
     loss: str | Callable[..., Any] | None = None,

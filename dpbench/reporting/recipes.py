@@ -2,6 +2,7 @@
 
 import json
 import textwrap
+from typing import Any
 
 from dpbench.analysis.answers import Best, Setting
 from dpbench.privacy import guarantee
@@ -18,7 +19,7 @@ from opacus import PrivacyEngine
 from torch import nn
 
 
-def train(model: nn.Module, dataset: torch.utils.data.Dataset):
+def train(model: nn.Module, dataset: torch.utils.data.Dataset, loss=nn.functional.cross_entropy):
     """Returns the model, trained by DP-SGD, and the epsilon that it has spent.
 
 {about}
@@ -36,7 +37,7 @@ def train(model: nn.Module, dataset: torch.utils.data.Dataset):
     for _ in range({epochs}):
         for inputs, targets in loader:
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(inputs), targets).backward()
+            loss(model(inputs), targets).backward()
             optimizer.step()
     return model, engine.get_epsilon(delta={delta})
 '''
@@ -82,16 +83,25 @@ def _of_data(chosen: Setting) -> str:
     return f", of {chosen.steps:,} steps on {chosen.train_examples:,} examples"
 
 
-def sweep_file(best: Best, *, dataset: str, validation_examples: int = 0) -> str:
+def sweep_file(
+    best: Best,
+    *,
+    dataset: str,
+    validation_examples: int = 0,
+    model_args: str | None = None,
+    loss: str | None = None,
+) -> str:
     """TOML that `dpbench sweep` reads: the setting on fresh data, or as a start for a finer grid.
 
     Args:
         best: Of an answer.
         dataset: That the answer is of.
         validation_examples: That were held out.
+        model_args: Of a user's model, as a JSON object.
+        loss: A user's.
     """
     chosen = best.setting
-    values: dict[str, str | int | float] = {
+    values = {
         "dataset": dataset,
         "model": chosen.model,
         "engine": chosen.engine,
@@ -111,12 +121,20 @@ def sweep_file(best: Best, *, dataset: str, validation_examples: int = 0) -> str
         f"# epsilon {best.epsilon:.3g}{_of_data(chosen)}: with others, put a target_epsilon in the",
         "# place of the noise_multiplier. Run it by: dpbench sweep THIS_FILE --seeds 0 1 2",
         *(f"{name} = {_toml(value)}" for name, value in values.items()),
+        *([f"loss = {_toml(loss)}"] if loss else []),
+        *([f"model_args = {_toml(json.loads(model_args))}"] if model_args else []),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _toml(value: str | float) -> str:
-    """JSON's strings and Python's numbers are TOML, but for what JSON need not escape."""
+def _toml(value: Any) -> str:
+    """The value as TOML; JSON's strings are, but for one character that JSON need not escape."""
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, str):
         return json.dumps(value).replace("\x7f", "\\u007f")
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{_toml(key)} = {_toml(each)}' for key, each in value.items())} }}"
     return repr(value)

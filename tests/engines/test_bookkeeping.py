@@ -302,10 +302,13 @@ def trained(model: nn.Module) -> Tensor:
 
 
 def clipped_sum(model: nn.Module, inputs: Tensor, targets: Tensor, **fields: Any) -> Tensor:
-    """What one step without noise takes; the model is moved by it."""
-    trial = make_trial(
-        "bookkeeping", noise_multiplier=0.0, learning_rate=1.0, batch_size=1, **fields
-    )
+    """What one step of bookkeeping without noise takes; the model is moved by it."""
+    return taken("bookkeeping", model, inputs, targets, noise_multiplier=0.0, **fields)
+
+
+def taken(name: str, model: nn.Module, inputs: Tensor, targets: Tensor, **fields: Any) -> Tensor:
+    """What one step of the engine takes; the model is moved by it."""
+    trial = make_trial(name, learning_rate=1.0, batch_size=1, **fields)
     engine = engines.build(trial, model, noise=torch.Generator(), physical_batch_size=4)
     before = trained(model)
     engine.step(inputs, targets)
@@ -468,3 +471,25 @@ def test_what_cannot_be_right_is_refused_by_name_with_a_remedy(
 ) -> None:
     with pytest.raises(BadInput, match=message):
         clipped_sum(make(), inputs, torch.zeros(len(inputs)).long())
+
+
+@pytest.mark.parametrize(
+    "name", ["Embedding", "Embedding with padding", "tied Embedding and Linear", "frozen"]
+)
+def test_the_non_private_step_of_tables_is_autograds(name: str) -> None:
+    model, inputs, targets = made(name)
+    expected = example_gradients(model, inputs, targets).sum(0)
+    found = taken("non-private", model, inputs, targets)
+    assert (found - expected).norm() < 1e-5 * expected.norm()
+
+
+def test_the_non_private_step_sees_that_a_table_is_used_elsewhere() -> None:
+    torch.manual_seed(4)
+    model = Model(
+        lambda self, x: F.linear(self.table(x).mean(1), self.table.weight)[:, :CLASSES],
+        table=nn.Embedding(7, 4),
+    )
+    inputs, targets = tokens(), torch.arange(EXAMPLES) % CLASSES
+    expected = example_gradients(model, inputs, targets).sum(0)
+    found = taken("non-private", model, inputs, targets)
+    assert (found - expected).norm() < 1e-5 * expected.norm()

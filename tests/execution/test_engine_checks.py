@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dpbench import check, sweep, timing
+from dpbench import check, engines, sweep, timing
 from dpbench.datasets import resolution
 from dpbench.engines.preflight import stepping
 from dpbench.engines.preflight.stepping import Outcome
@@ -46,6 +46,26 @@ def circular():
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(20, 3))
 
 
+class Viewed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.Conv2d(2, 3, 3), nn.Linear(48, 3)
+
+    def forward(self, images):
+        outputs = self.layer(images)
+        return self.head(outputs.view(outputs.size(0), -1))
+
+
+def viewed():
+    return Viewed()
+
+
+def images(root):
+    images = torch.randn(60, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    targets = torch.arange(60) % 3
+    return Data(train=(images[:40], targets[:40]), test=(images[40:], targets[40:]))
+
+
 def load(root):
     tokens = torch.randint(0, 9, (60, 5), generator=torch.Generator().manual_seed(0))
     targets = tokens[:, 0] % 3
@@ -66,9 +86,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def planned(folder: Path, model: str, **axes: object) -> SweepPlan:
+def planned(folder: Path, model: str, data: str = "load", **axes: object) -> SweepPlan:
     grid = Grid(model=f"mine.py:{model}", batch_size=[8, 16], epochs=1, **axes)  # type: ignore[arg-type]
-    return plan_sweep([grid], dataset=resolution.dataset("mine.py:load", folder), data_root=folder)
+    return plan_sweep(
+        [grid], dataset=resolution.dataset(f"mine.py:{data}", folder), data_root=folder
+    )
 
 
 def test_the_default_engine_is_the_fastest_that_is_right(folder: Path) -> None:
@@ -76,6 +98,22 @@ def test_the_default_engine_is_the_fastest_that_is_right(folder: Path) -> None:
     assert {trial.engine for trial in plan.trials} == {"non-private", "opacus-ew"}
     plan = planned(folder, "circular", loss="mine.py:loss")
     assert {trial.engine for trial in plan.trials} == {"non-private", "bookkeeping"}
+
+
+def test_a_model_that_views_its_outputs_is_trained_in_the_layout_that_it_takes(
+    folder: Path,
+) -> None:
+    """`view` does not take channels_last, and some models' views do not take empty batches."""
+    plan = planned(folder, "viewed", data="images", engine=engines.private_names()[1:])
+    engine_checks.refuse(plan.trials, folder)
+    assert {trial.engine for trial in plan.trials} == {
+        "non-private",
+        *engines.private_names()[1:],
+    }
+    for trial in plan.trials:
+        spec = engines.spec(trial.engine)
+        assert engines.memory_format(spec, "cpu", trial) == "contiguous"
+        assert engines.memory_format(spec, "cpu") == spec.memory_format
 
 
 def test_a_model_that_mixes_examples_is_refused_when_it_is_planned(folder: Path) -> None:

@@ -223,7 +223,7 @@ def test_epsilon_is_never_below_pld_at_any_delta(
         assert found is None or found >= max(0.0, theirs - 1e-3 - 0.07 * theirs)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.floats(0.3, 8), rates, st.integers(50, 2_000))
 def test_a_solved_noise_is_an_inverse_that_errs_towards_privacy(
     target_epsilon: float, rate: float, steps: int

@@ -7,6 +7,7 @@ that it stays in the cache, and multiplied with the gradients by the outputs.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from dpbench.engines.update import row_norms
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+Region = tuple[Any, ...]  # an index
 
 # On a CPU
 STRIP_BYTES = 2**19  # of patches at a time: some of the second-level cache is the code's
@@ -42,28 +44,26 @@ class Kernels:
     """
 
     def __init__(self, layer: Convolution | Transposed, inputs: Tensor, back: Tensor) -> None:
+        self._shape = layer.weight.shape
+        self._groups = layer.groups
         if isinstance(layer, Transposed):  # as a convolution that maps `back` to `inputs`
             assert not isinstance(layer.padding, str)
             amounts = [each for side in reversed(layer.padding) for each in (side, side)]
-            seen = F.pad(back, amounts) if any(amounts) else back
-            back = inputs
-        else:
-            seen = padded(layer, inputs)
-        self._shape = layer.weight.shape
-        self._groups = layer.groups
+            inputs, back = F.pad(back, amounts) if any(amounts) else back, inputs
+        elif not _by_rows(layer):
+            inputs = padded(layer, inputs)
         self._back = back
-        examples, places = len(back), back.shape[2:]
-        # The matrices' rows: [B, G, *places, *kernel, I / G], by kernel rows or all at once
-        if _by_rows(layer, places):
-            self._patches, self._row_step = _along_width(layer, seen, *places), layer.dilation[0]
+        self._row_step = layer.dilation[0] if _by_rows(layer) else 0
+        # (destination in a strip, what is copied there), all of [B, ...]
+        self._copies: list[tuple[Region, Tensor]]
+        if self._row_step:
+            self._strip_shape, self._copies = _along_width(layer, inputs, *back.shape[2:])
         else:
-            self._patches, self._row_step = _whole(layer, seen, places), 0
-        strip_numbers = math.prod(self._patches.shape[1:])
-        self._strip = (
-            _even(examples, strip_numbers * seen.element_size())
-            if seen.device.type == "cpu"
-            else examples
-        )
+            patches = _patches(layer, inputs, back.shape[2:])
+            self._strip_shape, self._copies = patches.shape[1:], [((...,), patches)]
+        strip_bytes = math.prod(self._strip_shape) * back.element_size()
+        on_cpu = back.device.type == "cpu"
+        self._strip = _even(len(back), strip_bytes) if on_cpu else len(back)
         self._whole: list[Tensor] | None = None
 
     @property
@@ -136,7 +136,8 @@ class Kernels:
         outputs, *kernel = self._matrix_shape[1:]
         weights = math.prod(kernel)
         back = self._back.reshape(examples, groups, outputs, places).flatten(0, 1)
-        strip = self._patches.new_empty(self._strip, *self._patches.shape[1:])
+        # where the kernels see padding it stays 0
+        strip = back.new_zeros(self._strip, *self._strip_shape)
         rows = self._kernel[0] if self._row_step else 1
         numbers = groups * outputs * weights
         memory = out or [back.new_empty(self._strip, numbers) for _ in range(rows)]
@@ -145,7 +146,9 @@ class Kernels:
             first = start if out else 0
             matrices = [each[first : first + count] for each in memory]
             some = back[groups * start : groups * (start + count)]
-            copied = strip[:count].copy_(self._patches[start : start + count])
+            for region, source in self._copies:
+                strip[:count][region].copy_(source[start : start + count])
+            copied = strip[:count]
             for row, matrix in enumerate(matrices):
                 patches = (
                     copied.as_strided(
@@ -180,32 +183,56 @@ def _norms(matrices: Sequence[Tensor]) -> Tensor:
     return together
 
 
-def _by_rows(layer: Convolution | Transposed, places: Sequence[int]) -> bool:
+def _by_rows(layer: Convolution | Transposed) -> bool:
     """Whether a product for each row of the kernel spares copies, and is possible.
 
     What is copied along the width only is what the rows of the kernel see, one below the other.
     """
     return (
-        len(places) == 2
+        isinstance(layer, nn.Conv2d)
         and layer.groups == 1
         and layer.stride[0] == 1
+        and layer.padding_mode == "zeros"
         and layer.kernel_size[0] > 1
-        and layer.kernel_size[1] * layer.weight.shape[1] >= LINE
+        and layer.kernel_size[1] * layer.in_channels >= LINE
     )
 
 
-def _along_width(layer: Convolution | Transposed, seen: Tensor, height: int, width: int) -> Tensor:
-    """A view of what the kernel's rows see: [B, I, H, W] -> [B, H', w, k, I]."""
-    example, channel, row, column = seen.stride()
-    tall, wide = layer.kernel_size
-    rows = height + layer.dilation[0] * (tall - 1)
-    return seen.as_strided(
-        (len(seen), rows, width, wide, seen.shape[1]),
-        (example, row, layer.stride[1] * column, layer.dilation[1] * column, channel),
-    )
+def _along_width(
+    layer: Convolution | Transposed, inputs: Tensor, height: int, width: int
+) -> tuple[torch.Size, list[tuple[Region, Tensor]]]:
+    """What the kernel's rows see: the shape [H', w, k, I] of it, and where which inputs are copied.
+
+    Args:
+        layer: One that goes by rows.
+        inputs: [B, I, H, W], without padding.
+        height: h, of the outputs.
+        width: w, of the outputs.
+    """
+    left, _, above, _ = layer._reversed_padding_repeated_twice
+    (_, stride), (down, along), (tall, wide) = layer.stride, layer.dilation, layer.kernel_size
+    rows = height + down * (tall - 1)
+    shape = torch.Size((rows, width, wide, inputs.shape[1]))
+    seen = inputs[:, :, : rows - above].permute(0, 2, 3, 1)  # [B, H, W, I]
+    copies: list[tuple[Region, Tensor]] = []
+    for tap in range(wide):
+        shift = tap * along - left  # from an output's column times the stride to the input's
+        first = max(0, math.ceil(-shift / stride))
+        last = min(width, (inputs.shape[3] - 1 - shift) // stride + 1)
+        if first < last:
+            region = (
+                ...,
+                slice(above, above + seen.shape[1]),
+                slice(first, last),
+                tap,
+                slice(None),
+            )
+            columns = slice(first * stride + shift, (last - 1) * stride + shift + 1, stride)
+            copies.append((region, seen[:, :, columns]))
+    return shape, copies
 
 
-def _whole(layer: Convolution | Transposed, seen: Tensor, places: Sequence[int]) -> Tensor:
+def _patches(layer: Convolution | Transposed, seen: Tensor, places: Sequence[int]) -> Tensor:
     """A view of what each output sees, channels innermost: [B, G, *places, *kernel, I / G].
 
     A copy of it copies runs of numbers, of the innermost axes that lie side by side. Where these

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
+from dpbench.engines import backward
 from dpbench.engines.bookkeeping import layers
 from dpbench.engines.bookkeeping.calls import Loss
 from dpbench.errors import BadInput
@@ -195,21 +196,7 @@ def _look(model: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> _Pas
     devices = [inputs.device] if inputs.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.enable_grad(), _recorded(model, calls):
         losses = loss(model(inputs), targets)
-    nodes: list[Any] = []
-    uses: dict[int, list[int]] = {}
-    waiting, known = [losses.grad_fn], {losses.grad_fn}
-    while waiting:
-        node = waiting.pop()
-        if node is None:
-            continue
-        nodes.append(node)
-        following: Any
-        for following, _ in node.next_functions:
-            if hasattr(following, "variable"):
-                uses.setdefault(id(following.variable), []).append(node._sequence_nr())
-            elif following not in known:
-                known.add(following)
-                waiting.append(following)
+    nodes, uses = backward.graph(losses.sum())
     return _Pass(calls, uses, nodes)
 
 

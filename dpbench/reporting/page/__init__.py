@@ -4,11 +4,12 @@ from dpbench.reporting.page.contents import Contents, Recipe, Shown
 from dpbench.reporting.page.render import render
 from dpbench.reporting.page.tables import (
     Table,
-    arm_row,
+    arm_of,
     arms_table,
     confirmations_table,
     failures_table,
     provenance_table,
+    row_id,
     sorted_arms,
 )
 
@@ -17,11 +18,12 @@ __all__ = [
     "Recipe",
     "Shown",
     "Table",
-    "arm_row",
+    "arm_of",
     "arms_table",
     "confirmations_table",
     "failures_table",
     "provenance_table",
     "render",
+    "row_id",
     "sorted_arms",
 ]

@@ -28,7 +28,8 @@ function explore(table) {
   const select = (label, options, chosen) => {
     const made = make("select", {}, ...options.map(([text, key]) => new Option(text, key)));
     made.value = String(chosen);
-    form.append(make("label", {}, `${label} `, made));
+    made.id = `explore-${form.elements.length}`;
+    form.append(make("span", {}, make("label", { htmlFor: made.id }, label), " ", made));
     return made;
   };
   const numbers = columns.filter((c) => c.numeric && levels[c.index].some((t) => t !== ""));
@@ -54,7 +55,7 @@ function explore(table) {
     form.append(make("label", {}, "epsilon at most ", most), make("label", {}, "slide epsilon ", slider));
   }
   const setting = columns.filter(
-    (c) => ![epsilon, by("accuracy %"), by("± points"), by("valid. %")].includes(c.index) &&
+    (c) => ![epsilon, by("accuracy %"), by("± points"), by("valid. %"), by("seeds"), by("accountant")].includes(c.index) &&
       levels[c.index].length > 1 && levels[c.index].length <= 20,
   );
   const kept = setting.map((c) => [
@@ -95,16 +96,17 @@ function explore(table) {
       id: row.id,
       setting: tooltip(row),
     }));
+    const narrow = chart.parentElement.clientWidth < 600;
     const order = cs < 0 ? [""] : levels[cs].map((text) => text || "none");
     const spec = {
       $schema: "https://vega.github.io/schema/vega-lite/v6.json", // a name, which nothing loads
-      width: Math.max(300, Math.min(800, chart.parentElement.clientWidth - 190)),
-      height: 380,
+      width: Math.max(200, Math.min(800, chart.parentElement.clientWidth - (narrow ? 80 : 190))),
+      height: narrow ? 300 : 380,
       background: null,
       data: { values: data },
       mark: { type: "point", filled: true, size: data.length > 2000 ? 20 : 70, opacity: 0.75, cursor: "pointer" },
       encoding: {
-        x: { field: "x", type: "quantitative", title: title(xs), scale: { type: logarithmic ? "log" : "linear", zero: false }, axis: { labelOverlap: true } },
+        x: { field: "x", type: "quantitative", title: title(xs), scale: { nice: false, padding: 12, ...(logarithmic ? { type: "log" } : { zero: false }) }, axis: { labelOverlap: true } },
         y: { field: "y", type: "quantitative", title: title(ys), scale: { zero: false } },
         ...(cs < 0 ? {} : {
           color: { field: "colour", type: "nominal", sort: order, title: title(cs), scale: { domain: order, range: ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#56b4e9", "#949494", "#b8a400", "#8a6fd1"] } },
@@ -114,8 +116,8 @@ function explore(table) {
       },
       config: {
         view: { stroke: line },
-        axis: { labelColor: ink, titleColor: ink, gridColor: line, domainColor: line, tickColor: line, labelFontSize: 12, titleFontSize: 13 },
-        legend: { labelColor: ink, titleColor: ink, labelFontSize: 12, titleFontSize: 12, symbolSize: 90 },
+        axis: { labelColor: ink, titleColor: ink, gridColor: line, gridOpacity: 0.5, domainColor: line, tickColor: line, labelFontSize: 12, titleFontSize: 13 },
+        legend: { orient: narrow ? "bottom" : "right", columns: narrow ? 3 : 1, labelColor: ink, titleColor: ink, labelFontSize: 12, titleFontSize: 12, symbolSize: 90 },
       },
     };
     const options = { actions: false, ast: true, renderer: "canvas", tooltip: { theme: dark.matches ? "dark" : "light" } };

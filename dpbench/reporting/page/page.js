@@ -54,7 +54,8 @@ function test(word, names) {
 
 function filterable(table) {
   const names = [...table.tHead.rows[0].cells].map((head) => head.textContent);
-  const input = element("input", { type: "search", placeholder: `${names[1]}<1 fused` });
+  const example = names.includes("epsilon") ? "epsilon<3 fused" : "any text";
+  const input = element("input", { type: "search", placeholder: example });
   const shown = element("span", { role: "status" });
   const form = element("p", { className: "filter" }, element("label", {}, "Filter rows: ", input), " ", shown);
   table.closest(".scroll").before(form);

@@ -79,8 +79,8 @@ def sorted_arms(trials: pd.DataFrame) -> pd.DataFrame:
     return arms.sort_values("test_accuracy", ascending=False, kind="stable").reset_index(drop=True)
 
 
-def arm_row(arms: pd.DataFrame, dataset: str, best: Best) -> str | None:
-    """The id of the answer's row in the table of arms, which may have more epochs; None without.
+def arm_of(arms: pd.DataFrame, dataset: str, best: Best) -> "pd.Series[Any] | None":
+    """The answer's row, which may have more epochs; None where it has none.
 
     Args:
         arms: Of `sorted_arms`.
@@ -93,7 +93,12 @@ def arm_row(arms: pd.DataFrame, dataset: str, best: Best) -> str | None:
         if name != "epochs" and hasattr(chosen, name):
             same &= arms[name] == getattr(chosen, name)
     epochs = arms["epochs"].where(same & (arms["epochs"] >= chosen.epochs)).dropna()
-    return None if epochs.empty else f"arms-{epochs.idxmin() + 1}"
+    return None if epochs.empty else arms.loc[epochs.idxmin()]
+
+
+def row_id(arm: "pd.Series[Any]") -> str:
+    """Of a row of `sorted_arms` in the table of arms."""
+    return f"arms-{arm.name + 1}"
 
 
 def confirmations_table(confirmations: pd.DataFrame) -> Table:

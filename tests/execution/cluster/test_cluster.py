@@ -52,8 +52,8 @@ def swept(
     with ThreadPoolExecutor(max_workers=1) as thread, here.blank_figures():
         acting = thread.submit(meanwhile)
         done = here.run(sweep_command.main, *SMALL, "--out", str(out), *flags, cwd=out.parent)
+        print(done.stderr)
         acting.result()
-    print(done.stderr)
     return done.returncode, done.stderr
 
 

@@ -9,7 +9,7 @@ import pytest
 import stores
 from axe_playwright_python.sync_playwright import Axe
 from factories import make_trial
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from dpbench.reporting import figure_specs
 from dpbench.reporting.figure_specs import TimingFrames, TrialFrames
@@ -46,7 +46,7 @@ STORES = (
     stores.hostile,
     stores.timings_only,
 )
-LOOKS = [(width, scheme) for width in (360, 1400) for scheme in ("light", "dark")]
+LOOKS = ((360, "dark"), (1400, "light"))
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +86,7 @@ def opened(browser: Browser, pages: dict[str, str]) -> Iterator[Callable[..., Pa
             viewport={"width": width, "height": 900},
             color_scheme="dark" if scheme == "dark" else "light",
             java_script_enabled=more.get("script", True),
+            permissions=["clipboard-read", "clipboard-write"],
         )
         contexts.append(context)
         page = context.new_page()
@@ -109,24 +110,27 @@ def opened(browser: Browser, pages: dict[str, str]) -> Iterator[Callable[..., Pa
 
 
 @pytest.mark.parametrize("make", STORES, ids=lambda make: make.__name__)
-def test_it_opens_without_a_complaint_and_fits_at_every_width(
+def test_it_opens_without_a_complaint_fits_and_is_accessible(
     make: Callable[[Path], Path], opened: Callable[..., Page]
 ) -> None:
+    """In light and dark, with the chart drawn and everything unfolded."""
     for width, scheme in LOOKS:
         page = opened(make.__name__, width, scheme)
+        page.evaluate("document.querySelectorAll('details').forEach(each => (each.open = true))")
+        if page.locator("#chart").count():
+            drawn_chart(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         broken = "[...document.images].filter(i => !i.complete || !i.naturalWidth).length"
         assert page.evaluate(broken) == 0
         assert page.title().endswith("dpbench")
-
-
-@pytest.mark.parametrize("make", STORES, ids=lambda make: make.__name__)
-def test_axe_finds_nothing_in_light_or_dark(
-    make: Callable[[Path], Path], opened: Callable[..., Page]
-) -> None:
-    for width, scheme in ((360, "dark"), (1400, "light")):
-        results = Axe().run(opened(make.__name__, width, scheme))
+        results = Axe().run(page)
         assert results.violations_count == 0, results.generate_report()
+
+
+def drawn_chart(page: Page) -> None:
+    """Scrolls to the Explore view, and waits for its chart."""
+    page.locator("#explore").evaluate("each => each.scrollIntoView()")
+    page.wait_for_selector("#chart canvas")
 
 
 def test_axe_would_find_something(opened: Callable[..., Page]) -> None:
@@ -138,15 +142,15 @@ def test_axe_would_find_something(opened: Callable[..., Page]) -> None:
 
 def column(page: Page, head: str) -> list[str]:
     """The texts of a column of the table of arms."""
-    table = page.locator("table").first
+    table = page.locator("#arms")
     heads = [text.strip() for text in table.locator("th").all_inner_texts()]
     index = heads.index(head)
-    return table.locator(f"tbody td:nth-child({index + 1})").all_inner_texts()
+    return table.locator(f"tbody tr:not([hidden]) td:nth-child({index + 1})").all_inner_texts()
 
 
 def test_a_column_sorts_both_ways_by_mouse_and_by_keyboard(opened: Callable[..., Page]) -> None:
     page = opened("full")
-    button = page.locator("table").first.get_by_role("button", name="noise_multiplier")
+    button = page.locator("#arms").get_by_role("button", name="noise_multiplier")
     button.click()
     rising = column(page, "noise_multiplier")
     numbers = [float(text) for text in rising if text]
@@ -157,7 +161,7 @@ def test_a_column_sorts_both_ways_by_mouse_and_by_keyboard(opened: Callable[...,
     numbers = [float(text) for text in column(page, "noise_multiplier") if text]
     assert numbers == sorted(numbers, reverse=True)
     assert page.locator("th[aria-sort=descending]").count() == 1
-    accuracy = page.locator("table").first.get_by_role("button", name="accuracy %")
+    accuracy = page.locator("#arms").get_by_role("button", name="accuracy %")
     accuracy.click()
     percents = [float(text) for text in column(page, "accuracy %")]
     assert percents == sorted(percents)
@@ -167,7 +171,7 @@ def test_the_best_comes_first_and_an_infinite_epsilon_is_the_largest(
     opened: Callable[..., Page],
 ) -> None:
     page = opened("shuffled_and_without_noise")
-    button = page.locator("table").first.get_by_role("button", name="epsilon")
+    button = page.locator("#arms").get_by_role("button", name="epsilon")
     button.click()
     assert column(page, "epsilon") == ["2.000", "3.000", "12.000", "inf"]
     button.click()
@@ -202,6 +206,88 @@ def test_accuracy_and_setting_are_seen_without_scrolling(
     assert not visible(page, "epoch", "failures") or width >= 1400  # it can be false
 
 
+def test_rows_are_filtered_by_numbers_and_words(opened: Callable[..., Page]) -> None:
+    page = opened("full")
+    box = page.locator("#table-arms ~ .filter input")
+    box.fill("epsilon<3 max_grad_norm=0.5")
+    assert set(column(page, "epsilon")) == {"0.900"}
+    assert set(column(page, "max_grad_norm")) == {"0.5"}
+    assert page.locator("#table-arms ~ .filter [role=status]").inner_text() == "2 of 14 rows"
+    box.fill("non-private")
+    assert set(column(page, "engine")) == {"non-private"}
+    box.fill("nothing like it")
+    assert column(page, "engine") == []
+    page.locator("#answers a").first.click()  # what is linked to is shown
+    assert len(column(page, "engine")) == 1
+
+
+MARKER = """() => {  // where on the screen the only marker is, by its blue
+  const canvas = document.querySelector("#chart canvas");
+  const { data, width } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  const blue = [];
+  for (let at = 0; at < data.length; at += 4) {
+    if (data[at + 2] - data[at] > 60 && data[at + 3] > 150) blue.push(at / 4);
+  }
+  const [x, y] = [0, 1].map((axis) => {
+    const places = blue.map((at) => (axis ? Math.floor(at / width) : at % width));
+    return places.reduce((sum, each) => sum + each, 0) / places.length;
+  });
+  const box = canvas.getBoundingClientRect();
+  return [box.left + (x * box.width) / canvas.width, box.top + (y * box.height) / canvas.height];
+}"""
+
+
+def test_explore_shows_settings_filters_and_leads_to_rows(opened: Callable[..., Page]) -> None:
+    page = opened("full")
+    drawn_chart(page)
+    said = page.locator("#drawn")
+    expect(said).to_have_text("8 of 14 arms are drawn; 6 have no finite epsilon or accuracy %.")
+    page.get_by_label("epsilon at most").fill("1")
+    expect(said).to_contain_text("4 of 14 arms")
+    page.get_by_label("batch_size", exact=True).select_option("128")
+    page.get_by_label("max_grad_norm", exact=True).select_option("0.5")
+    expect(said).to_contain_text("1 of 14 arms")
+    page.get_by_label("x axis", exact=True).select_option(label="max_grad_norm")
+    page.get_by_label("colour", exact=True).select_option(label="none")
+    page.wait_for_timeout(500)
+    page.mouse.move(*page.evaluate(MARKER))
+    tooltip = page.locator("#vg-tooltip-element.visible")
+    for cell in ("batch_size", "128", "max_grad_norm", "0.5", "noise_multiplier"):
+        expect(tooltip).to_contain_text(cell)
+    page.mouse.down()
+    page.mouse.up()
+    expect(page.locator("tr:target")).to_contain_text("0.900")
+
+
+def test_answers_are_copied(opened: Callable[..., Page]) -> None:
+    page = opened("full")
+    answer = page.locator(".answer").first
+    for name, begins in (
+        ("Copy as Opacus code", "import torch"),
+        ("Copy as sweep file", "# epsilon 0.9"),
+        ("Copy the privacy statement", "The model"),
+    ):
+        answer.get_by_role("button", name=name).click()
+        expect(answer.get_by_role("button", name="Copied").first).to_be_visible()
+        copied = page.evaluate("navigator.clipboard.readText()")
+        assert copied.startswith(begins)
+        expect(answer.get_by_role("button", name=name)).to_be_visible()
+    answer.get_by_role("link").click()
+    row = page.locator("tr:target")
+    assert row.get_attribute("id") == page.url.split("#")[1]
+    assert "0.900" in row.inner_text()
+
+
+def test_what_is_cut_says_so(opened: Callable[..., Page]) -> None:
+    cut = """[...document.querySelectorAll(".scroll, .card")].filter(box =>
+      box.scrollWidth > box.clientWidth + 1 &&
+      !(box.nextElementSibling?.checkVisibility())).length"""
+    for script in (True, False):
+        page = opened("full", 390, script=script)
+        assert page.evaluate(cut) == 0
+    assert opened("full", 390).locator(".hint:visible").count() > 0
+
+
 def test_downloads_hold_the_rows(opened: Callable[..., Page], tmp_path: Path) -> None:
     page = opened("full")
     links = page.locator("a[download]")
@@ -218,9 +304,9 @@ def test_downloads_hold_the_rows(opened: Callable[..., Page], tmp_path: Path) ->
 def test_hostile_texts_are_shown_and_not_run(opened: Callable[..., Page]) -> None:
     page = opened("hostile")
     assert page.title() != "run"
-    assert page.locator("script").count() == 1
+    assert page.locator("script").count() == 3  # the page's own
     assert stores.HOSTILE in page.locator("#table-failures").locator("..").inner_text()
-    assert stores.HOSTILE in page.locator("pre").first.inner_text()
+    assert stores.HOSTILE in page.locator("#made ~ pre").first.inner_text()
 
 
 def test_tab_reaches_links_figures_and_tables_in_reading_order(opened: Callable[..., Page]) -> None:
@@ -240,9 +326,11 @@ def test_tab_reaches_links_figures_and_tables_in_reading_order(opened: Callable[
 
 def test_without_script_everything_is_there(opened: Callable[..., Page]) -> None:
     page = opened("full", script=False)
-    assert page.locator("table").count() == 3
+    assert page.locator("table").count() == 4
     assert page.locator("figure img").count() == FIGURES
     assert page.locator("th button").count() == 0
+    assert not page.locator("#explore").is_visible()
+    assert page.get_by_text("Opacus code").first.is_visible()
 
 
 def test_on_paper_no_table_and_no_figure_is_cut(opened: Callable[..., Page]) -> None:
