@@ -30,6 +30,12 @@ def _parser(prog: str) -> cli.Parser:
         metavar="E",
         help="epsilons to answer at (default: those that its sweeps asked for, else 1 3 8)",
     )
+    parser.add_argument(
+        "--choose-by",
+        metavar="METRIC",
+        help="accuracy, balanced_accuracy, auroc, loss or a metric of yours (default: accuracy; "
+        "loss where targets are no classes)",
+    )
     cli.add_output_flags(parser)
     return parser
 
@@ -42,7 +48,7 @@ def _report(given: argparse.Namespace) -> int:
 
     from dpbench.reporting import store_report, terminal
 
-    written = store_report.write_report(root, answer_at=answer_at)
+    written = store_report.write_report(root, answer_at=answer_at, choose_by=given.choose_by)
     if written is None:
         print(f"{root} holds no trial and no timing yet.", file=sys.stderr)
         return cli.EXIT_NOTHING

@@ -250,6 +250,13 @@ class Epoch:
         test_accuracy: Fraction of the whole test set, in [0, 1].
         validation_loss: Mean cross entropy on the examples held out; nats. None where none are.
         validation_accuracy: Fraction of the examples held out, in [0, 1].
+        test_balanced_accuracy: Mean over the classes of the fraction of their test examples.
+        validation_balanced_accuracy: The same of the examples held out.
+        test_auroc: Area under the ROC curve of the test set; None where there are not two classes.
+        validation_auroc: The same of the examples held out.
+        test_metrics: The user's own metrics on the test set, as a JSON object of numbers.
+        validation_metrics: The same of the examples held out. These six are None in schema
+            versions before 6.
         epsilon: Spent so far, by `accountant`; infinite without noise, None if non-private.
         accountant: `pld`, or `rdp` where that bound is smaller or PLD gave none (`epsilon_note`
             says why); `gaussian` for shuffled batches: each example once an epoch, without
@@ -287,6 +294,12 @@ class Epoch:
     test_accuracy: float | None = None
     validation_loss: float | None = None
     validation_accuracy: float | None = None
+    test_balanced_accuracy: float | None = None
+    validation_balanced_accuracy: float | None = None
+    test_auroc: float | None = None
+    validation_auroc: float | None = None
+    test_metrics: str | None = None
+    validation_metrics: str | None = None
     epsilon: float | None = None
     accountant: str | None = None
     epsilon_pld: float | None = None

@@ -76,7 +76,10 @@ class Best:
             certain, which says that the baseline is weak. None without a loss.
         step_times: Of its own engine, first, and of the others; empty where none were measured.
         arms: Among how many it was chosen.
-        chosen_by: `validation_accuracy`, or `test_accuracy` where not all have that.
+        chosen_by: `validation_accuracy`, or `test_accuracy` where not all have that; of another
+            metric than accuracy, the same with its name.
+        metric: The metric that it was chosen by, a name of `scores.names`.
+        test_metric: Its mean on the test set, over the same seeds as `accuracy`.
         ahead: Its accuracy over the next's on the seeds by which it was chosen, paired by seed;
             None where it has no rival.
         next: The setting that is next.
@@ -96,6 +99,8 @@ class Best:
     step_times: tuple[StepTime, ...]
     arms: int
     chosen_by: str
+    metric: str
+    test_metric: float
     ahead: Difference | None
     next: Setting | None
     price: Price | None
@@ -120,7 +125,9 @@ class Baseline:
 
     Attributes:
         learning_rates: That were tried at its batch size, rising.
-        best_epoch: At which its mean test accuracy was highest.
+        best_epoch: At which its mean test accuracy, or the metric in its place, was best.
+        metric: As of `Best`.
+        test_metric: As of `Best`.
     """
 
     dataset: str
@@ -137,3 +144,5 @@ class Baseline:
     chosen_by: str
     learning_rates: tuple[float, ...]
     best_epoch: int
+    metric: str
+    test_metric: float

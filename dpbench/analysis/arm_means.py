@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from dpbench.analysis import scores
 from dpbench.analysis.statistics import half_width
 from dpbench.analysis.trial_rows import ARM, ok
 
@@ -12,11 +13,14 @@ def over_seeds(trials: pd.DataFrame) -> pd.DataFrame:
     Trials of an arm that draw their noise in different ways are not averaged: each way has a row.
 
     Columns: those of the arm, `epoch`, `steps`, `sample_rate`, `epsilon`, `epsilon_if_poisson`,
-    `accountant`, `seeds` (their number), `validation_accuracy` and `test_accuracy` (means), `low`
-    and `high`, the 95 % Student t interval of the latter, and `least` and `most`, its range. The
-    interval is NaN for one seed, of which there is none, and where it is wider than MOST_WIDTH.
+    `accountant`, `seeds` (their number), `metric`, `validation_score` and `test_score` (means, see
+    `scores.scored`, which is called here where it was not before), `validation_accuracy` and
+    `test_accuracy` (means), `low` and `high`, the 95 % Student t interval of the latter, and
+    `least` and `most`, its range. The interval is NaN for one seed, of which there is none, and
+    where it is wider than MOST_WIDTH.
     """
-    rows = ok(trials).assign(derivation=lambda seen: seen["noise_derivation"].fillna("seed"))
+    rows = trials if "metric" in trials else scores.scored(trials)
+    rows = ok(rows).assign(derivation=lambda seen: seen["noise_derivation"].fillna("seed"))
     grouped = rows.groupby([*ARM, "derivation", "epoch"], dropna=False, sort=False)
     frame = grouped.agg(
         steps=("steps", "first"),
@@ -25,6 +29,9 @@ def over_seeds(trials: pd.DataFrame) -> pd.DataFrame:
         epsilon_if_poisson=("epsilon_if_poisson", "max"),
         accountant=("accountant", "first"),
         seeds=("test_accuracy", "size"),
+        metric=("metric", "first"),
+        validation_score=("validation_score", "mean"),
+        test_score=("test_score", "mean"),
         validation_accuracy=("validation_accuracy", "mean"),
         test_accuracy=("test_accuracy", "mean"),
         deviation=("test_accuracy", "std"),

@@ -43,10 +43,13 @@ def last_within(arms: pd.DataFrame, epsilon: float) -> pd.DataFrame:
 def best(arms: pd.DataFrame) -> "pd.Series[Any]":
     """The arm to choose: by validation accuracy where all have it, else by test accuracy.
 
+    By another metric, where `scores.scored` was given one; the first where none has any.
+
     Args:
         arms: Rows of `within`; at least one.
     """
-    return arms.loc[arms[chosen_by(arms)].idxmax()]
+    scored = arms[_score(arms)]
+    return arms.iloc[0] if scored.isna().all() else arms.loc[scored.idxmax()]
 
 
 def best_of_each(arms: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
@@ -56,10 +59,18 @@ def best_of_each(arms: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         arms: Rows of `over_seeds`, one epoch of each.
         by: Columns.
     """
-    ordered = arms.sort_values(chosen_by(arms), kind="stable")
+    ordered = arms.sort_values(_score(arms), kind="stable", na_position="first")
     return ordered.drop_duplicates(list(by), keep="last").sort_values(list(by))
 
 
 def chosen_by(arms: pd.DataFrame) -> str:
-    """The column by which `best` chooses."""
-    return "validation_accuracy" if arms["validation_accuracy"].notna().all() else "test_accuracy"
+    """The column by which `best` chooses, such as `validation_accuracy`; or a user's metric."""
+    return f"{_part(arms)}_{arms['metric'].iloc[0]}"
+
+
+def _score(arms: pd.DataFrame) -> str:
+    return f"{_part(arms)}_score"
+
+
+def _part(arms: pd.DataFrame) -> str:
+    return "validation" if arms["validation_score"].notna().all() else "test"

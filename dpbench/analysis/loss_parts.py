@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from dpbench.analysis import scores
 from dpbench.analysis.frontier import best_of_each
 from dpbench.analysis.statistics import difference
 from dpbench.analysis.trial_rows import ARM, final, private, unclipped
@@ -16,15 +17,16 @@ def loss_split(trials: pd.DataFrame) -> pd.DataFrame:
     `lost_to_noise`, the rest. Each is a `Difference`, paired over the seeds that all three have.
     Arms without both controls are left out.
     """
-    finals = final(trials)[[*ARM, "seed", "test_accuracy", "validation_accuracy"]]
+    rows = trials if "metric" in trials else scores.scored(trials)
+    scored = ["test_score", "validation_score"]
+    finals = final(rows)[[*ARM, "seed", "test_accuracy", *scored]]
     clips = private(finals)
     noisy, clip_only = clips[clips["noise_multiplier"] > 0], clips[clips["noise_multiplier"] == 0]
     baseline = unclipped(finals)
     shared = ["dataset", "model", "sampling", "batch_size", "optimizer", "momentum", "epochs"]
     shared.append("validation_examples")
     rates = [*shared, "learning_rate", "engine"]
-    columns = ["test_accuracy", "validation_accuracy"]
-    means = baseline.groupby(rates, dropna=False)[columns].mean().reset_index()
+    means = baseline.groupby(rates, dropna=False)[scored].mean().reset_index()
     baseline = baseline.merge(best_of_each(means, shared)[rates])
     same_clip = [name for name in ARM if name != "noise_multiplier"]
     rows = noisy.merge(

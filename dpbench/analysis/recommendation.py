@@ -11,6 +11,7 @@ from dpbench.analysis import (
     arm_means,
     choice,
     frontier,
+    scores,
     statistics,
     step_overhead,
     trial_rows,
@@ -63,7 +64,9 @@ def baseline(trials: pd.DataFrame, confirmations: pd.DataFrame | None = None) ->
         arms=len(found.arms),
         chosen_by=frontier.chosen_by(found.arms),
         learning_rates=tuple(sorted({float(rate) for rate in same["learning_rate"]})),
-        best_epoch=int(epochs.loc[epochs["test_accuracy"].idxmax(), "epoch"]),
+        best_epoch=int(epochs["epoch"].iloc[epochs["test_score"].fillna(-math.inf).argmax()]),
+        metric=str(shown["metric"]),
+        test_metric=scores.value(str(shown["metric"]), float(shown["test_score"])),
     )
 
 
@@ -120,6 +123,7 @@ def _best(
     rows, shown, seeds = choice.confirmed(confirmations, found)
     others = arms.drop(index=best.name)
     second = None if others.empty else frontier.best(others)
+    ahead = None if second is None else _ahead(found.rows, choice.rows_of(trials, second))
     loss = _loss(choice.baseline(trials), confirmations if seeds else None, rows)
     return Best(
         setting=_setting(best),
@@ -134,7 +138,9 @@ def _best(
         step_times=_step_times(overheads, best),
         arms=len(arms),
         chosen_by=frontier.chosen_by(arms),
-        ahead=None if second is None else _ahead(found.rows, choice.rows_of(trials, second)),
+        metric=str(shown["metric"]),
+        test_metric=scores.value(str(shown["metric"]), float(shown["test_score"])),
+        ahead=ahead,
         next=None if second is None else _setting(second),
         price=price,
         statement=_statement(best, len(arms) if price is None else price.settings),
@@ -175,7 +181,8 @@ def _loss(
     if baseline is None:
         return None
     against, _, _ = choice.confirmed(confirmations, baseline)
-    return _ahead(against, rows)
+    lost = _ahead(against, rows)
+    return None if math.isnan(lost.mean) else lost  # where targets are no classes
 
 
 def verdict(loss: Difference) -> Verdict:

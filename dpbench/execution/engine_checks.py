@@ -119,7 +119,9 @@ def preflight(workload: Workload, data: "Data") -> "Preflight":
     from dpbench import datasets, losses, models
     from dpbench.engines.preflight import Preflight, checks
 
-    few = torch.arange(min(checks.EXAMPLES, data.train_examples), device=data.device)
+    count = min(checks.EXAMPLES, data.train_examples)
+    data = models.taken(workload.model, data, examples=count)
+    few = torch.arange(count, device=data.device)
     return Preflight(
         lambda: models.build(workload.model, workload.dataset, seed=0, device=data.device),
         *data.batch(few),

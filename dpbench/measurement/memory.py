@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from dpbench import engines
+from dpbench import engines, models
 from dpbench.datasets import Data, loading
 from dpbench.measurement import step_timing
 from dpbench.processes import signals, worker
@@ -102,9 +102,10 @@ def allocated_growth(
 
 
 def _data(workload: Workload, device: str, examples: Examples | None) -> Data:
-    """Examples of the dataset's shape, enough for a few batches."""
+    """Examples of the dataset's shape, as the model takes them, enough for a few batches."""
     count = 4 * workload.batch_size + 64
-    return (examples or partial(loading.random, workload.dataset))(count, device)
+    data = (examples or partial(loading.random, workload.dataset))(count, device)
+    return models.taken(workload.model, data)
 
 
 def _grown(

@@ -182,7 +182,8 @@ def arm(
     engine = engines.graphed(
         build(engines.timing_trial(name, workload), noise, physical_batch_size), noise=[noise]
     )
-    return EngineArm(engine, batches(workload.batch_size, steps, data))
+    taken = models.taken(workload.model, data, examples=4 * workload.batch_size)
+    return EngineArm(engine, batches(workload.batch_size, steps, taken))
 
 
 class EngineArm:

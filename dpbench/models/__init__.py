@@ -10,7 +10,9 @@ from dpbench.models.model_spec import ModelSpec
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["ModelSpec", "build", "names", "refuse", "spec"]
+    from dpbench.datasets import Data
+
+__all__ = ["ModelSpec", "build", "names", "refuse", "spec", "taken"]
 
 
 def names() -> tuple[str, ...]:
@@ -50,6 +52,22 @@ def build(model: str, dataset: str, *, seed: int, device: str) -> "nn.Module":
     return spec(model).build(
         data.input_shape, data.classes, seed=seed, device=device, vocabulary=data.vocabulary
     )
+
+
+def taken(model: str, data: "Data", *, examples: int | None = None) -> "Data":
+    """The data as the model takes it: with its features, where it is trained on some.
+
+    Args:
+        model: As of `spec`.
+        data: Of a dataset.
+        examples: Of features those of the first so many training examples alone; None for all.
+    """
+    found = spec(model)
+    if found.features is None:
+        return data
+    from dpbench.models import features
+
+    return features.of(found, data, examples)
 
 
 def refuse(model: str, dataset: str) -> None:

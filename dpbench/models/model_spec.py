@@ -1,13 +1,13 @@
 """What the file of a model says of it. No torch until a model is built."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dpbench.errors import BadInput
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 Shape = tuple[int, ...]  # of one example, without the batch
 
@@ -41,11 +41,17 @@ class ModelSpec:
     Attributes:
         title: For a reader.
         layers: (input_shape, classes) -> the model, float32 [B, *input_shape] -> [B, classes],
-            with initial weights from PyTorch's generator. None for a model of tokens.
+            with initial weights from PyTorch's generator. None for a model of tokens. Where there
+            are `features`, the model takes them in place of inputs.
         token_layers: (length, vocabulary, classes) -> the model, int64 [B, length] -> [B, classes].
             None for a model of numbers.
         multiply_adds: (input_shape, classes) -> those of one example's forward pass, by which a
             plan estimates how long training takes. None where they are not known.
+        features: Prepared inputs [B, ...] -> what the model takes, float32 [B, ...]: a fixed map
+            that learns nothing and treats each example by itself, so that it costs no privacy. It
+            is computed once and not in each step. None where the model takes the inputs.
+        metrics: Returns the model's own metrics: names, and functions (outputs [M, ...], targets
+            [M, ...]) -> a number, of all examples of a set.
         refusal: (input_shape, classes) -> why the model cannot take such inputs, as the end of a
             sentence; None if it can. `refuses` is the whole answer.
     """
@@ -54,6 +60,8 @@ class ModelSpec:
     layers: "Callable[[Shape, int], nn.Module] | None" = None
     token_layers: "Callable[[int, int, int], nn.Module] | None" = None
     multiply_adds: Callable[[Shape, int], int] | None = None
+    features: "Callable[[Tensor], Tensor] | None" = None
+    metrics: "Callable[[], Mapping[str, Callable[[Tensor, Tensor], float]]]" = dict
     refusal: Callable[[Shape, int], str | None] = takes_any
 
     def refuses(

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 SCALES, ANGLES = 2, 8  # J and L
+SLANT = 4 / ANGLES  # of a wavelet's width to its length
 CHANNELS = 1 + SCALES * ANGLES + ANGLES**2  # of the three orders, for J = 2
 STRIDE = 2**SCALES
 PADDING = STRIDE  # pixels on each side, mirrored
-CHUNK = 50  # images at a time, which stay in cache
+CHUNK = 32  # images at a time, which stay in cache
 
 _Complex = NDArray[np.complex128]
 
@@ -36,8 +37,8 @@ def scatter(images: Tensor) -> Tensor:
     batch, channels, height, width = images.shape
     flat = images.reshape(batch * channels, height, width)
     out = flat.new_empty(len(flat), CHANNELS, height // STRIDE, width // STRIDE)
-    for part, kept in zip(flat.split(CHUNK), out.split(CHUNK), strict=True):
-        kept[:] = _scatter(part)
+    for start in range(0, len(flat), CHUNK):
+        out[start : start + CHUNK] = _scatter(flat[start : start + CHUNK])
     return out.view(batch, channels * CHANNELS, height // STRIDE, width // STRIDE)
 
 
@@ -54,19 +55,41 @@ def _scatter(images: Tensor) -> Tensor:
 
     padded = torch.nn.functional.pad(images[:, None], 4 * [PADDING], mode="reflect")  # [B, 1, H, W]
     spectrum = torch.fft.fft2(padded)
-    of_fine = torch.fft.ifft2(spectrum * fine).abs()  # [B, L, H, W]
-    of_coarse = torch.fft.ifft2(_halved(spectrum * coarse)).abs()  # [B, L, H / 2, W / 2]
+    of_fine = _modulus(torch.fft.ifft2(spectrum * fine))  # [B, L, H, W]
+    of_coarse = _modulus(torch.fft.ifft2(_halved(spectrum, coarse)))  # [B, L, H / 2, W / 2]
     spectra = torch.fft.fft2(of_fine)[:, :, None]  # [B, L, 1, H, W]
-    second = torch.fft.ifft2(_halved(spectra * coarse)).abs()  # [B, L, L, H / 2, W / 2]
+    second = _modulus(torch.fft.ifft2(_halved(spectra, coarse)))  # [B, L, L, H / 2, W / 2]
     orders = average(padded, 0), average(of_fine, 0), average(of_coarse, 1)
     return torch.cat([*orders, average(second, 1).flatten(1, 2)], dim=1)
 
 
-def _halved(spectrum: Tensor) -> Tensor:
-    """The spectrum of every second pixel in both directions, [..., H, W] -> [..., H / 2, W / 2]."""
-    height, width = spectrum.shape[-2] // 2, spectrum.shape[-1] // 2
-    rows = spectrum[..., :height, :] + spectrum[..., height:, :]
-    return (rows[..., :width] + rows[..., width:]) / 4
+def _halved(spectrum: Tensor, wavelets: Tensor) -> Tensor:
+    """The spectra of every second pixel in both directions of the convolutions with the wavelets.
+
+    They are folded: what differs by half of the frequencies is added up.
+
+    Args:
+        spectrum: Complex [..., H, W].
+        wavelets: Their spectra, real [L, H, W].
+
+    Returns:
+        Complex [..., L, H / 2, W / 2].
+    """
+    height, width = spectrum.shape[-2] // 2, spectrum.shape[-1]
+    values = torch.view_as_real(spectrum).flatten(-2)  # [..., H, 2 W], faster than complex numbers
+    weights = (wavelets / 4).repeat_interleave(2, dim=-1)  # [L, H, 2 W]
+    folded = None
+    for rows in (slice(None, height), slice(height, None)):
+        for columns in (slice(None, width), slice(width, None)):
+            of_part, part = weights[:, rows, columns], values[..., rows, columns]
+            folded = part * of_part if folded is None else folded.addcmul_(part, of_part)
+    assert folded is not None
+    return torch.view_as_complex(folded.unflatten(-1, (-1, 2)))
+
+
+def _modulus(maps: Tensor) -> Tensor:
+    """As `maps.abs()`, twice as fast: no value is so large that its square overflows."""
+    return maps.real.square().addcmul_(maps.imag, maps.imag).sqrt_()
 
 
 @cache
@@ -86,17 +109,17 @@ def _wavelets(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 def _morlet(height: int, width: int, scale: int, angle: float) -> _Complex:
     """A Gaussian times a wave of that angle, less so much of the Gaussian that its sum is zero."""
-    sigma, frequency, slant = 0.8 * 2**scale, 0.75 * math.pi / 2**scale, 4 / ANGLES
-    wave = _gabor(height, width, sigma, angle, frequency, slant)
-    gaussian = _gabor(height, width, sigma, angle, 0.0, slant)
-    return wave - wave.sum() / gaussian.sum() * gaussian
+    frequency = 0.75 * math.pi / 2**scale
+    wave = _gabor((height, width), 0.8 * 2**scale, angle, frequency)
+    gaussian = _gabor((height, width), 0.8 * 2**scale, angle, 0.0)
+    centred: _Complex = wave - wave.sum() / gaussian.sum() * gaussian
+    return centred
 
 
-def _gabor(
-    height: int, width: int, sigma: float, angle: float, frequency: float, slant: float
-) -> _Complex:
+def _gabor(size: tuple[int, int], sigma: float, angle: float, frequency: float) -> _Complex:
     """A Gaussian times a wave, periodic: the sum over its copies in the neighbouring periods."""
-    total = np.zeros((height, width), np.complex128)
+    height, width = size
+    total = np.zeros(size, np.complex128)
     for row in range(-2, 3):
         for column in range(-2, 3):
             y, x = np.mgrid[
@@ -104,17 +127,17 @@ def _gabor(
             ]
             along = y * math.cos(angle) + x * math.sin(angle)
             across = x * math.cos(angle) - y * math.sin(angle)
-            squared = (along**2 + (slant * across) ** 2) / (2 * sigma**2)
+            squared = (along**2 + (SLANT * across) ** 2) / (2 * sigma**2)
             total += np.exp(-squared + 1j * frequency * along)
-    return total * slant / (2 * math.pi * sigma**2)
+    return total * SLANT / (2 * math.pi * sigma**2)
 
 
 @cache
 def _window(size: int, res: int) -> Tensor:
-    """The window phi along one direction, at the pixels that are kept: float32 [kept, size / 2^res].
+    """The window phi along one direction at the pixels that are kept.
 
-    phi is Gaussian, and so a product over the directions. At half the size its spectrum is cut at
-    the new highest frequency. Pixels in the padding are not kept.
+    Float32 [kept, size / 2^res]. phi is Gaussian, and so a product over the directions. At half the
+    size its spectrum is cut at the new highest frequency. Pixels in the padding are not kept.
     """
     sigma = 0.8 * 2 ** (SCALES - 1)
     at = np.arange(size)

@@ -4,8 +4,9 @@ def make(width: int = 32) -> nn.Module: ...
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from dpbench.models.model_spec import ModelSpec, Shape
 from dpbench.user_code import Code
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,31 @@ class UserModel:
     @property
     def spec(self) -> ModelSpec:
         """As of a built-in model."""
-        return ModelSpec(title=self.name, layers=self._layers, token_layers=self._token_layers)
+        return ModelSpec(
+            title=self.name,
+            layers=self._layers,
+            token_layers=self._token_layers,
+            metrics=self._metrics,
+        )
+
+    def _metrics(self) -> "Mapping[str, Callable[[Tensor, Tensor], float]]":
+        """The dict `metrics` of the function's file; empty where there is none.
+
+        Raises:
+            BadInput: It is no dict of functions.
+        """
+        found = user_code.constant(self.code, "metrics")
+        if found is None:
+            return {}
+        if not isinstance(found, Mapping) or not all(map(callable, found.values())):
+            raise BadInput(
+                f"Expected metrics beside {self.name} to be a dict of functions (outputs, "
+                f"targets) -> float, not {found!r}."
+            )
+        return {
+            str(name): partial(user_code.calling, self.code, metric)
+            for name, metric in found.items()
+        }
 
     def _token_layers(self, _length: int, _vocabulary: int, _classes: int) -> "nn.Module":
         return self._made()

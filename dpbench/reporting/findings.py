@@ -10,7 +10,7 @@ import pandas as pd
 from dpbench import store, strings
 from dpbench.analysis import comparability, recommendation, step_overhead, trial_rows
 from dpbench.analysis.answers import Answer, Baseline
-from dpbench.reporting import answer_caveats, quantities, timing_caveats
+from dpbench.reporting import answer_caveats, quantities, text, timing_caveats
 from dpbench.store import history
 from dpbench.store.history import Sweep
 
@@ -99,7 +99,11 @@ def findings(
         ],
         baseline=recommendation.baseline(main, confirmations),
         answers=answers,
-        notes=[*answer_caveats.of_choice(answers), *answer_caveats.of_noise(main)],
+        notes=[
+            *text.of_metric(answers),
+            *answer_caveats.of_choice(answers),
+            *answer_caveats.of_noise(main),
+        ],
     )
 
 

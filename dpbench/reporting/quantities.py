@@ -37,8 +37,10 @@ def accuracy(seen: Accuracy, seeds: str = " ({} seeds)") -> str:
     """Percent, with its 95 % interval where there are several seeds.
 
     As half its width where it lies within the scale, else by its ends. Where there is none that
-    says more, the range of the seeds.
+    says more, the range of the seeds. Where targets are no classes there is no accuracy.
     """
+    if math.isnan(seen.mean):
+        return "no accuracy"
     mean = f"{100 * seen.mean:.2f}"
     if seen.seeds < 2:
         return f"{mean} %"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from dpbench import store
-from dpbench.analysis import comparability, step_overhead, trial_rows, user_versions
+from dpbench.analysis import comparability, scores, step_overhead, trial_rows, user_versions
 from dpbench.analysis.answers import Answer, Baseline
 from dpbench.privacy import accounting
 from dpbench.reporting import figure_files, figure_specs, findings, page, recipes
@@ -48,7 +48,11 @@ class Written:
 
 
 def write_report(
-    root: Path, *, own: Sweep | None = None, answer_at: Sequence[float] = ()
+    root: Path,
+    *,
+    own: Sweep | None = None,
+    answer_at: Sequence[float] = (),
+    choose_by: str | None = None,
 ) -> Written | None:
     """Writes the store's page, and its figures as SVG, PNG and CSV beside it.
 
@@ -58,15 +62,18 @@ def write_report(
         root: The store.
         own: The sweep whose trials are answered for; None for the whole store, as the page is.
         answer_at: Epsilons to answer at; none for those that the store's sweeps asked for.
+        choose_by: Metric by which settings are chosen; None as in `scores.scored`.
 
     Raises:
-        BadInput: The store cannot be read, or its folder cannot be written to.
+        BadInput: No trial has the metric, the store cannot be read, or its folder cannot be written
+            to.
     """
     trials, timings = store.read_trials(root), store.read_timings(root)
     if trials.empty and timings.empty:
         return None
     every = accounting.by_one_accountant(trials)
     trials = user_versions.current(every, [] if own is None else own.trial_ids)
+    trials = scores.scored(trials, choose_by)
     sweeps = history.read(root)
     tuning, unread = findings.tuning(root, trials, sweeps)
     earlier = every[~every["trial_id"].isin(set(trials["trial_id"]))]
@@ -111,6 +118,7 @@ def _contents(
     confirming = trials["trial_id"].isin(history.confirmations(sweeps))
     timed = step_overhead.timed_alike(timings[timings["dataset"] == found.dataset])
     timed = comparability.of_most(timed, "model")
+    with_accuracy = found.main[found.main["test_accuracy"].notna() | (found.main["status"] != "ok")]
     arms = page.sorted_arms(trials[~confirming])
     return page.Contents(
         name=root.resolve().name,
@@ -121,7 +129,7 @@ def _contents(
         notes=found.notes,
         pictures=[
             figure_files.write(root, each)
-            for each in figure_specs.of_store(found.main, timed, found.answers)
+            for each in figure_specs.of_store(with_accuracy, timed, found.answers)
         ],
         tables=_tables(trials, timings, confirming),
         sweeps=sweeps,

@@ -102,6 +102,8 @@ def _row(answer: Answer) -> tuple[str, ...]:
 
 def _accuracy_cell(seen: Accuracy) -> str:
     """Percent with half of the interval's width; with the seeds' range where that says more."""
+    if math.isnan(seen.mean):
+        return "-"
     mean = f"{100 * seen.mean:.2f}"
     if seen.seeds < 2:
         return mean

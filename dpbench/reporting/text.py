@@ -1,8 +1,10 @@
 """The answer in words: the same sentences for the terminal and for the page."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 from dpbench import engines, strings
+from dpbench.analysis import scores
 from dpbench.analysis.answers import Answer, Baseline, Best, StepTime
 from dpbench.analysis.price import Price
 from dpbench.analysis.statistics import Difference
@@ -21,7 +23,7 @@ def baseline(found: Baseline | None) -> str:
     optimizer = "" if found.optimizer == "sgd" else f"optimizer {found.optimizer}, "
     return (
         f"On {found.dataset}, the best non-private setting{chosen if found.arms > 1 else ''} "
-        f"reaches {accuracy(found.accuracy)}{_fresh(found.confirmed_on)} with {model}batch size "
+        f"reaches {_reached(found)}{_fresh(found.confirmed_on)} with {model}batch size "
         f"{found.batch_size}, {optimizer}learning rate {found.learning_rate:g} and "
         f"{strings.counted(found.epochs, 'epoch')}{shuffled}."
     )
@@ -69,6 +71,8 @@ def _chosen(best: Best) -> Iterator[str]:
     """Among how many it was chosen, by what, and on which seeds its accuracy is."""
     of = _set(best.chosen_by)
     among = f"It is the best of {strings.counted(best.arms, 'arm')} on the {of} set"
+    if best.metric != "accuracy":
+        among += f" by {_metric(best.metric)}"
     if best.confirmed_on:
         yield (
             f"{among}. Its accuracy is that of {strings.named('seed', best.confirmed_on)}, which "
@@ -183,6 +187,38 @@ def _time(step_times: Sequence[StepTime]) -> str:
     )
     peer = next((each for each in others if engines.spec(each.engine).family == FAMILY), None)
     return text if peer is None else f"{text}, {peer.ratio:.2f} times by {peer.engine}"
+
+
+def of_metric(answers: Sequence[Answer]) -> Iterator[str]:
+    """What the chosen settings reach in the metric they were chosen by, if it is not accuracy."""
+    found = [answer for answer in answers if answer.best and answer.best.metric != "accuracy"]
+    reached = [
+        f"{answer.best.test_metric:.4g} within epsilon {answer.epsilon_at_most:g}"
+        for answer in found
+        if answer.best is not None
+    ]
+    if reached and found[0].best is not None:
+        name = found[0].best.metric
+        better = "lower" if name in scores.LOWER_IS_BETTER else "higher"
+        yield (
+            f"Settings are chosen by {_metric(name)} ({better} is better); on the test set it is "
+            f"{', '.join(reached)}."
+        )
+
+
+def _reached(found: Baseline) -> str:
+    """The baseline's accuracy or, where it was chosen by another metric, that too."""
+    if found.metric == "accuracy":
+        return accuracy(found.accuracy)
+    reached = f"{_metric(found.metric)} {found.test_metric:.4g}"
+    if math.isnan(found.accuracy.mean):
+        return reached
+    return f"{reached} and {accuracy(found.accuracy)}"
+
+
+def _metric(name: str) -> str:
+    """The metric's name in a sentence."""
+    return {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}.get(name, name)
 
 
 def _set(chosen_by: str) -> str:

@@ -24,8 +24,9 @@ from dpbench.trial import (
 
 # 1: without traceback. 2: epsilons by Opacus, without epsilon_pld, noise_derivation,
 # stacked_trials, and status of timings. 3: without optimizer and clipping, which are sgd and flat.
-# 4: without what identifies a user's data, model and loss: all are built in.
-SCHEMA_VERSION = 5
+# 4: without what identifies a user's data, model and loss: all are built in. 5: without metrics
+# beyond accuracy.
+SCHEMA_VERSION = 6
 
 Row = Mapping[str, Any]
 

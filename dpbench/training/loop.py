@@ -3,11 +3,13 @@
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
-from typing import Self
+from types import MappingProxyType
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -18,6 +20,8 @@ from dpbench import engines, losses, models
 from dpbench.datasets import Data
 from dpbench.errors import BadInput, TrainingError
 from dpbench.privacy import sampling
+from dpbench.training import metrics
+from dpbench.training.metrics import Evaluation, Metric
 from dpbench.trial import Epoch, NoiseDerivation, Trial
 
 EVALUATION_BATCH = 1_000  # test examples in one forward pass
@@ -44,6 +48,7 @@ def train(trial: Trial, data: Data, *, physical_batch_size: int | None = None) -
             sample rate, so that no epsilon would hold.
     """
     seeds = _Seeds.of(trial)
+    data = models.taken(trial.model, data)
     model, noise = _initial(trial, data, seeds)
     built = engines.build(trial, model, noise=noise, physical_batch_size=physical_batch_size)
     engine = engines.graphed(built, noise=[noise])
@@ -74,6 +79,7 @@ def train_stack(
         BadInput: The model is not a chain of layers.
     """
     seeds = [_Seeds.of(trial) for trial in trials]
+    data = models.taken(trials[0].model, data)
     initial, noise = zip(
         *(_initial(trial, data, each) for trial, each in zip(trials, seeds, strict=True)),
         strict=True,
@@ -206,22 +212,21 @@ def _evaluated(trial: Trial, counted: Epoch, model: nn.Module, data: Data) -> Ep
         TrainingError: A loss is not finite.
     """
     loss = None if trial.loss is None else losses.of(trial)
-    test_loss, test_accuracy = evaluate(model, *data.test, prepare=data.prepared, loss=loss)
-    validation_loss, validation_accuracy = None, None
+    own = models.spec(trial.model).metrics()
+    look = partial(evaluate, model, prepare=data.prepared, loss=loss, own=own)
+    seen = {"test": look(*data.test)}
     if data.validation is not None:
-        validation_loss, validation_accuracy = evaluate(
-            model, *data.validation, prepare=data.prepared, loss=loss
-        )
+        seen["validation"] = look(*data.validation)
+    test_loss = seen["test"].loss
     assert counted.train_loss is not None
     if not (math.isfinite(counted.train_loss) and math.isfinite(test_loss)):
         raise TrainingError(f"diverged: train loss {counted.train_loss}, test loss {test_loss}")
-    return replace(
-        counted,
-        test_loss=test_loss,
-        test_accuracy=test_accuracy,
-        validation_loss=validation_loss,
-        validation_accuracy=validation_accuracy,
-    )
+    columns: dict[str, Any] = {
+        f"{part}_{name}": value
+        for part, values in seen.items()
+        for name, value in asdict(values).items()
+    }
+    return replace(counted, **columns)
 
 
 def evaluate(
@@ -231,10 +236,12 @@ def evaluate(
     *,
     prepare: Callable[[Tensor], Tensor],
     loss: losses.Loss | None = None,
-) -> tuple[float, float | None]:
-    """(mean loss, accuracy as a fraction) over all of the examples.
+    own: Mapping[str, Metric] = MappingProxyType({}),
+) -> Evaluation:
+    """What the model is worth on all of the examples.
 
-    The loss is cross entropy in nats, or the user's; then there is no accuracy, and None is.
+    The loss is cross entropy in nats, or the user's; then targets need not be classes, and what is
+    of classes is None.
 
     Args:
         model: Prepared inputs [B, ...] -> logits [B, classes], or what the user's loss takes.
@@ -242,21 +249,25 @@ def evaluate(
         targets: Classes, int64 [M], or what the user's loss takes.
         prepare: As `Data.prepare`.
         loss: The user's; None for cross entropy.
+        own: The model's own metrics, (outputs, targets) -> a number.
     """
-    total, correct = torch.zeros((2, 1), dtype=sum_type(targets.device), device=targets.device)
-    logits_of = engines.forward(model)
+    total = torch.zeros(1, dtype=sum_type(targets.device), device=targets.device)
+    outputs_of, kept = engines.forward(model), list[Tensor]()
     with torch.no_grad(), _in_evaluation(model):
         for part, part_targets in zip(
             inputs.split(EVALUATION_BATCH), targets.split(EVALUATION_BATCH), strict=True
         ):
-            logits = logits_of(prepare(part))  # [B, classes]
-            if loss is not None:
-                total += loss(logits, part_targets).sum()
-                continue
-            total += F.cross_entropy(logits, part_targets, reduction="sum")
-            correct += (logits.argmax(dim=1) == part_targets).sum()
-    accuracy = float(correct) / len(targets) if loss is None else None
-    return float(total) / len(targets), accuracy
+            outputs = outputs_of(prepare(part))  # [B, classes]
+            if loss is None:
+                total += F.cross_entropy(outputs, part_targets, reduction="sum")
+            else:
+                total += loss(outputs, part_targets).sum()
+            if loss is None or own:
+                kept.append(outputs)
+        everything = torch.cat(kept) if kept else None
+        found = {} if loss or everything is None else metrics.of_classes(everything, targets)
+        named = None if everything is None else metrics.own(own, everything, targets)
+    return Evaluation(loss=float(total) / len(targets), metrics=named, **found)
 
 
 def sum_type(device: torch.device) -> torch.dtype:

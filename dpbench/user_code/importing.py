@@ -61,6 +61,15 @@ def function(code: Code) -> Callable[..., Any]:
     return loaded
 
 
+def constant(code: Code, name: str) -> Any:
+    """What the function's file calls `name` at its top level; None where it has none.
+
+    Raises:
+        UserCodeError: The file raises an error.
+    """
+    return getattr(_module(_placed(code)), name, None)
+
+
 def raised(code: Code, error: BaseException) -> str:
     """The error with the frames of the user's files alone."""
     placed = _placed(code)

@@ -61,7 +61,7 @@ def test_the_last_epoch_within_epsilon_is_compared_and_validation_chooses() -> N
     assert sorted(arms["test_accuracy"]) == [0.70, 0.80]
     assert frontier.chosen_by(arms) == "test_accuracy"
     assert frontier.best(arms)["test_accuracy"] == 0.80
-    on_validation = arms.assign(validation_accuracy=1 - arms["test_accuracy"])
+    on_validation = arms.assign(validation_score=1 - arms["test_accuracy"])
     assert frontier.chosen_by(on_validation) == "validation_accuracy"
     assert frontier.best(on_validation)["test_accuracy"] == 0.70
     assert frontier.within(rows, 0.1).empty

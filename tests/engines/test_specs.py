@@ -57,15 +57,17 @@ def build(model: str) -> nn.Module:
     return models.build(model, "digits", seed=1, device="cpu")
 
 
-def batch(digits: Data) -> tuple[Tensor, Tensor]:
-    return digits.batch(torch.arange(BATCH))
+def batch(digits: Data, model: str) -> tuple[Tensor, Tensor]:
+    inputs, targets = digits.train
+    few = replace(digits, train=(inputs[:BATCH], targets[:BATCH]), test=(inputs[:0], targets[:0]))
+    return models.taken(model, few).batch(torch.arange(BATCH))
 
 
 def example_gradients(model: str, digits: Data) -> Tensor:
     """The gradients of the examples' losses [B, P], one example after another."""
     plain = build(model)
     rows = []
-    for one, target in zip(*batch(digits), strict=True):
+    for one, target in zip(*batch(digits, model), strict=True):
         loss = F.cross_entropy(plain(one[None]), target[None])
         found = torch.autograd.grad(loss, list(plain.parameters()))
         rows.append(torch.cat([each.reshape(-1) for each in found]))
@@ -84,7 +86,7 @@ def moved(trial: Trial, digits: Data, *, steps: int = 1) -> Tensor:
     engine = engines.build(trial, model, noise=noise, physical_batch_size=10)
     assert engines.implementation(trial, build(trial.model)).name == trial.engine
     for _ in range(steps):
-        engine.step(*batch(digits))
+        engine.step(*batch(digits, trial.model))
     return weights(model) - before
 
 

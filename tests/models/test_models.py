@@ -19,6 +19,12 @@ PAIRS = list(itertools.product(models.names(), datasets.names()))
 ALLOWED = [pair for pair in PAIRS if refused(*pair) is None]
 
 
+def batch(model: str, dataset: str, size: int) -> torch.Tensor:
+    """Random inputs of the dataset, as the model takes them."""
+    inputs, _ = models.taken(model, loading.random(dataset, size, "cpu")).batch(torch.arange(size))
+    return inputs
+
+
 def weights(model: nn.Module) -> torch.Tensor:
     return torch.cat([each.detach().flatten() for each in model.parameters()])
 
@@ -31,7 +37,7 @@ def test_each_dataset_has_a_model_and_each_model_a_dataset() -> None:
 @pytest.mark.parametrize(("model", "dataset"), ALLOWED)
 def test_a_model_takes_the_datasets_batches(model: str, dataset: str) -> None:
     built = models.build(model, dataset, seed=0, device="cpu")
-    inputs, _ = loading.random(dataset, 3, "cpu").batch(torch.arange(3))
+    inputs = batch(model, dataset, 3)
     logits = built(inputs)
     assert logits.shape == (3, datasets.spec(dataset).classes)
     assert logits.dtype == torch.float32
@@ -47,7 +53,7 @@ def test_multiply_adds_are_those_that_torch_counts(model: str, dataset: str) -> 
     if multiply_adds is None:
         return
     built = models.build(model, dataset, seed=0, device="cpu")
-    inputs, _ = loading.random(dataset, 1, "cpu").batch(torch.arange(1))
+    inputs = batch(model, dataset, 1)
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         built(inputs)

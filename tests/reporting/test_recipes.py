@@ -44,6 +44,8 @@ def best(**changed: Any) -> Best:
         step_times=(),
         arms=1,
         chosen_by="test_accuracy",
+        metric="accuracy",
+        test_metric=0.9,
         ahead=None,
         next=None,
         price=None,

@@ -262,10 +262,11 @@ def test_evaluation_is_over_the_whole_test_set() -> None:
 
     labels = torch.tensor([3] * 1_500 + [4] * 1_000)  # more than one part
     images = torch.zeros(2_500, 1, 28, 28, dtype=torch.uint8)
-    loss, accuracy = loop.evaluate(Sure(), images, labels, prepare=torch.Tensor.float)
-    assert accuracy == 0.6
+    seen = loop.evaluate(Sure(), images, labels, prepare=torch.Tensor.float)
+    assert seen.accuracy == 0.6
+    assert seen.balanced_accuracy == 0.5
     log_sum = torch.logsumexp(torch.tensor([2.0] + [0.0] * 9), 0).item()
-    assert loss == pytest.approx(log_sum - 0.6 * 2.0, rel=1e-6)
+    assert seen.loss == pytest.approx(log_sum - 0.6 * 2.0, rel=1e-6)
 
 
 @pytest.mark.slow  # test_sweep trains on MNIST for one epoch
