@@ -84,7 +84,7 @@ def test_a_row_that_was_not_alone_is_marked(
     said = capsys.readouterr()
     (line,) = (line for line in said.out.splitlines() if line.startswith("opacus-hooks"))
     assert "2.000  [2.000, 2.000]" in line  # two digits would not tell the ends apart
-    assert line.split()[-3:] == ["-", "2", "6" if alone else "6*"]
+    assert line.split()[-2:] == ["-", "6/2" if alone else "6/2*"]
     assert "timed in one process" not in said.out
     assert ("while other processes ran" in said.err) is not alone
 
