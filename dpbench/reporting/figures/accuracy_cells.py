@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -63,27 +62,23 @@ def draw(frames: TrialFrames, cells: pd.DataFrame) -> Figure:
 
 
 def _draw_cells(panel: Axes, cells: pd.DataFrame, scale: Normalize) -> None:
+    import seaborn as sns
+
     table = 100 * cells.pivot_table("test_accuracy", "noise_multiplier", "max_grad_norm")
-    panel.grid(visible=False)
-    panel.imshow(table, cmap="cividis", norm=scale, aspect="auto", origin="lower")
-    clips = [quantities.short(clip) for clip in table.columns]
-    panel.set_xticks(range(len(clips)), clips, fontsize=9)
-    noises = [_row_label(here) for _, here in cells.groupby("noise_multiplier")]
-    panel.set_yticks(range(len(noises)), noises, fontsize=9)
-    for row, values in enumerate(table.to_numpy()):
-        for column, value in enumerate(values):
-            if np.isfinite(value):  # an empty cell was not trained
-                red, green, blue, _ = colormaps["cividis"](scale(value))
-                luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-                panel.text(
-                    column,
-                    row,
-                    f"{value:.1f}",
-                    ha="center",
-                    va="center",
-                    fontsize=9,
-                    color="black" if luminance > 0.45 else "white",
-                )
+    sns.heatmap(  # an empty cell was not trained
+        table,
+        ax=panel,
+        cmap="cividis",
+        norm=scale,
+        annot=True,
+        fmt=".1f",
+        annot_kws={"fontsize": 9},
+        cbar=False,
+        xticklabels=[quantities.short(clip) for clip in table.columns],
+        yticklabels=[_row_label(here) for _, here in cells.groupby("noise_multiplier")],
+    )
+    panel.invert_yaxis()
+    panel.tick_params(labelsize=9, rotation=0)
 
 
 def _row_label(row: pd.DataFrame) -> str:

@@ -23,25 +23,10 @@ COLUMNS = 3  # of panels: more, and a figure is not readable at half its width
 MOST_LINES = 6  # in a panel
 GREY = "0.35"
 MARKERS = "osD^vPX*"
-# seaborn's colour-blind palette (its others are too pale on white) and its style `whitegrid`, whose
-# import takes a report half a second
-COLOURS: Sequence[Any] = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161")
-_WHITEGRID: Mapping[Any, Any] = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": ".8",
-    "axes.grid": True,
-    "axes.labelcolor": ".15",
-    "font.sans-serif": ["Arial", "DejaVu Sans", "Liberation Sans", "sans-serif"],
-    "grid.color": ".8",
-    "lines.solid_capstyle": "round",
-    "patch.edgecolor": "w",
-    "patch.force_edgecolor": True,
-    "text.color": ".15",
-    "xtick.bottom": False,
-    "xtick.color": ".15",
-    "ytick.color": ".15",
-    "ytick.left": False,
-}
+COLOURS: Sequence[Any] = (  # seaborn's `colorblind`; the others of it are too pale on white
+    *("#0173b2", "#de8f05", "#029e73"),
+    *("#d55e00", "#cc78bc", "#ca9161"),
+)
 
 _T = TypeVar("_T")
 _LABEL_POINTS = 11.0  # between two labels at the ends of lines
@@ -54,8 +39,10 @@ _LEAST_SPAN = 10.0  # points of accuracy below the best that are always drawn
 @contextmanager
 def style() -> Iterator[None]:
     """White panels with a grid; a dollar sign in a name is a dollar sign."""
+    import seaborn as sns  # takes half a second, which only what draws spends
+
     own: Mapping[Any, Any] = {"text.parse_math": False, "axes.titlesize": 11, "font.size": 11}
-    with mpl.rc_context({**_WHITEGRID, **own}):
+    with sns.axes_style("whitegrid"), mpl.rc_context(own):
         yield
 
 
