@@ -19,8 +19,10 @@ SWEEP = [
 ]
 MEASURE = """
 from dpbench.measurement import memory
+from dpbench.trial import Workload
+work = Workload(dataset="digits", model="tutorial-cnn", batch_size=64)
 while True:
-    memory.resident_growth("fused", 64, threads=1, physical_batch_size=None)
+    memory.resident_growth("fused", work, threads=1, physical_batch_size=None)
 """
 GONE_SECONDS = 10.0
 
