@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from factories import ROOT, TESTS
 
-from dpbench import Grid, user_code
+from dpbench import Grid, sweep, user_code
 from dpbench.datasets import loading, user_data
 from dpbench.execution import grid, user_checks
 from dpbench.measurement import step_timing
@@ -68,3 +68,17 @@ def test_the_examples_of_a_readme_run(room: str, tmp_path: Path) -> None:
     if room == "models":
         loss = user_code.find("losses.py:squared", tmp_path)
         assert loss.parameters == ("output", "target")
+
+
+def test_batch_norm_is_refused_with_its_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(EXAMPLES)
+    given = "--dataset digits.py:load --model resnet.py:make --model-args norm=batch --device cpu"
+    asked = "--noise-multiplier 1 --max-grad-norm 1 --batch-size 30 --no-timing --quiet"
+    out = tmp_path / "store"
+    assert sweep.main([*given.split(), *asked.split(), "--out", str(out)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "BatchNorm2d" in line
+    assert "GroupNorm" in line
+    assert not out.exists()

@@ -12,10 +12,13 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 LEAST, MOST = 16, 256
+PASSES = 8
 
 
 def examples_at_a_time(model: nn.Module, inputs: Tensor, *, held_bytes: int) -> int:
-    """Of examples like these, so many whose activations take about `held_bytes`.
+    """Of examples like these, so many whose activations take about `held_bytes`, or some more.
+
+    More where weights are large, since the sums of each chunk's gradients are as large.
 
     Activations are what layers with parameters are given and give. The model is as before.
 
@@ -45,4 +48,6 @@ def examples_at_a_time(model: nn.Module, inputs: Tensor, *, held_bytes: int) -> 
             layer.training = training
         for hook in hooks:
             hook.remove()
+    weights = sum(each.nbytes for each in model.parameters())
+    held_bytes += PASSES * weights  # which each chunk's sums go through
     return max(LEAST, min(MOST, held_bytes // max(1, sum(sizes))))

@@ -63,7 +63,7 @@ def load(root):
 """
 COMMON = [
     *("--noise-multiplier", "1", "--max-grad-norm", "1", "--batch-size", "20", "--epochs", "1"),
-    *("--no-timing", "--quiet", "--jobs", "1", "--engine", "opacus-hooks"),
+    *("--no-timing", "--quiet", "--jobs", "1", "--engine", "bookkeeping"),
 ]
 
 
