@@ -33,8 +33,8 @@ def _parser(prog: str) -> cli.Parser:
     parser.add_argument(
         "--choose-by",
         metavar="METRIC",
-        help="accuracy, balanced_accuracy, auroc, loss or a metric of yours (default: accuracy; "
-        "loss where targets are no classes)",
+        help="accuracy, balanced_accuracy, auroc, loss or a metric of yours, of which higher is "
+        "better (default: accuracy; loss where targets are no classes)",
     )
     cli.add_output_flags(parser)
     return parser
