@@ -37,6 +37,26 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m dpben
         return cli.EXIT_INTERRUPTED
 
 
+_COMMON = {
+    "the claim:": {
+        "--engine": "default: all private ones that train it",
+        "--model": "default: tutorial-cnn; or FILE.py:make",
+        "--dataset": "whose inputs canaries are like",
+        "--noise-multiplier": "noise over clipping norm (default: %(default)s)",
+        "--max-grad-norm": "of an example's gradient (default: %(default)s)",
+        "--batch-size": "default: all canaries",
+        "--epochs": "of canaries / batch_size steps (default: %(default)s)",
+    },
+    "the audit:": {
+        "--canaries": "they are the whole dataset (default: %(default)s)",
+        "--runs": "independent ones (default: %(default)s)",
+        "--device": "auto, cpu or cuda:N (default: auto)",
+        "--break": "plant a defect to be found (default: none)",
+        "--json": "print one JSON object (default: text)",
+    },
+}
+
+
 def _parser(prog: str) -> cli.Parser:
     parser = cli.Parser(
         prog,
@@ -46,6 +66,7 @@ def _parser(prog: str) -> cli.Parser:
             "--engine fused",
             "--engine fused --break noise-halved   # what an audit must find",
         ),
+        common=_COMMON,
         details="\n".join(
             [
                 str(__doc__).partition("\n\n")[2],
@@ -68,12 +89,13 @@ def _parser(prog: str) -> cli.Parser:
         "tutorial-cnn, with canaries made for it; those of other models are random)",
     )
     claim.add_argument(
-        "--model-args", nargs="+", metavar="NAME=VALUE", help="arguments of your function"
+        "--model-args", nargs="+", metavar="NAME=VALUE", help="of your function (default: none)"
     )
     claim.add_argument(
         "--dataset",
         metavar="NAME",
-        help="whose inputs the canaries are like, or a function of yours, FILE.py:load",
+        help="whose inputs the canaries are like, or a function of yours, FILE.py:load "
+        "(default: mnist)",
     )
     claim.add_argument(
         "--data-root",

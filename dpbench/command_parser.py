@@ -209,9 +209,11 @@ class Parser(argparse.ArgumentParser):
         lines = [self.format_usage() + str(self.description)]
         for title, flags in self._common.items():
             lines += ["", title] if len(lines) == 1 else [title]
-            for flag, text in flags.items():
+            for flag, short in flags.items():
                 known = self._option_string_actions.get(flag)
                 shown = f"  {flag if known is None else _invocation(known, aliases=1)}"
+                default = "" if known is None else str(known.default)
+                text = short.replace("%(default)s", default)
                 lines.append(f"{shown:<{_COMMON_COLUMN}} {text}")
         lines += [*self._example_lines(), self._pointer()]
         return "\n".join(lines) + "\n"

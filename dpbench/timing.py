@@ -128,7 +128,7 @@ def _parser(prog: str) -> cli.Parser:
         "dataset's)",
     )
     parser.add_argument(
-        "--model-args", nargs="+", metavar="NAME=VALUE", help="arguments of your function"
+        "--model-args", nargs="+", metavar="NAME=VALUE", help="of your function (default: none)"
     )
     parser.add_argument(
         "--loss", metavar="NAME", help="a function of yours, FILE.py:loss (default: cross entropy)"

@@ -117,8 +117,12 @@ def test_the_tests_are_run_as_ci_runs_them() -> None:
 
 
 def blocks(language: str, content: str) -> list[str]:
-    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", content, re.DOTALL | re.MULTILINE)
-    return [re.sub(rf"^{indent}", "", block, flags=re.MULTILINE) for indent, block in found]
+    found = re.findall(r"^( *)```(\w*)\n(.*?)^ *```$", content, re.DOTALL | re.MULTILINE)
+    return [
+        re.sub(rf"^{indent}", "", block, flags=re.MULTILINE)
+        for indent, of, block in found
+        if of == language
+    ]
 
 
 def commands(content: str) -> Iterator[str]:

@@ -55,7 +55,7 @@ def test_any_store_renders(make: Callable[[Path], Path], rendered: Rendered) -> 
     root = rendered(make)
     page = (root / "report.html").read_text(encoding="utf-8")
     drawn = {name for name in FIGURES if (root / f"{name}.svg").exists()}
-    assert page.count("<img src=") == len(drawn)
+    assert page.count('<img src="data:') == len(drawn)
     assert page.count("Nothing to draw") == len(FIGURES) - len(drawn)
 
 
@@ -84,8 +84,12 @@ def test_the_page_says_it_all_and_loads_nothing(full: Path) -> None:
     assert "dataset = &#34;digits&#34;" in page
     assert "Gopi" in page
     assert "Mironov" in page
-    outside = [url for url in re.findall(r'(?:src|href)="([^"]{0,40})', page) if "data:" not in url]
-    assert outside == ["#answer"]
+    text = page.partition("<script>")[0]
+    links = {url for url in re.findall(r'(?:src|href)="([^"]{0,40})', text) if "data:" not in url}
+    assert {"#answer", "#explore", "#table-arms", "#privacy_accuracy"} < links
+    ids = {f"#{name}" for name in re.findall(r' id="([^"]+)"', text)}
+    assert links - ids == set()  # no link leads out, or nowhere
+    assert re.findall("<(?:script|link|iframe)[^>]+>", page) == []
 
 
 def test_figures_lie_beside_it_with_their_numbers_and_are_the_same_each_time(full: Path) -> None:

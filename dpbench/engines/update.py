@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from dpbench import optimizers
 from dpbench.trial import Trial
 
+LARGE = 2**16  # numbers in a parameter
+
 
 class Update:
     """Steps of the trial's optimizer along gradients that are given.
@@ -104,6 +106,11 @@ def noisy_mean(
         torch.normal(0.0, spread, each.shape, generator=noise, device=each.device)
         for each in parameters
     ]
-    noisy = list(torch._foreach_add(shaped, drawn))  # in the sums' layout, on a CPU the weights'
+    if max(each.numel() for each in drawn) < LARGE:
+        # in the sums' layout, on a CPU the weights'
+        noisy = list(torch._foreach_add(shaped, drawn))
+    else:  # in the noise's memory: more takes longer to be had than to be filled
+        torch._foreach_add_(drawn, shaped)
+        noisy = drawn
     torch._foreach_div_(noisy, trial.batch_size)
     return noisy

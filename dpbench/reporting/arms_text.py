@@ -32,7 +32,7 @@ def table(arms: pd.DataFrame) -> str:
     same = ", ".join(
         f"{_SHORT.get(name, name)} {_shown(arms[name].dropna().iloc[0])}"
         for name in trial_rows.ARM
-        if name not in names and arms[name].notna().any()
+        if name not in names and arms[name].notna().any() and not name.endswith("_hash")
     )
     header = [_SHORT.get(name, name) for name in names]
     rows = [[*(_shown(arm[name]) for name in names), *_outcome(arm)] for _, arm in arms.iterrows()]

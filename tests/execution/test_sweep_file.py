@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factories import ROOT
 
-from dpbench import cli, flag_names, sweep
+from dpbench import cli, datasets, flag_names, sweep
 from dpbench.errors import BadInput
 from dpbench.execution import grid, sweep_file
 
@@ -180,3 +181,15 @@ def test_more_trials_at_a_time_than_cores_are_warned_of(
     assert json.loads(said.out)["warnings"][-1] in said.err
     assert sweep.main([str(path), "--dry-run", "--jobs", "1"]) == 0
     assert "Warning: jobs" not in capsys.readouterr().err
+
+
+def test_the_first_recipe_of_readme_fits_the_dataset_that_stands_in() -> None:
+    """It held out 5,000 examples of the 1,437 that digits have."""
+    page = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    recipe = next(line for line in page.splitlines() if "dpbench sweep --target-epsilon" in line)
+    given = sweep._parser("x").parse_args(recipe.split()[2:])
+    flags = {name: getattr(given, name) for name in grid.AXES}
+    asked = grid.grid({name: value for name, value in flags.items() if value is not None})
+    for dataset in ("mnist", "digits"):
+        held_out = int(asked.with_defaults(dataset).validation_examples)
+        assert 0 < held_out < datasets.train_examples(dataset, held_out)

@@ -106,7 +106,7 @@ function explore(table) {
       data: { values: data },
       mark: { type: "point", filled: true, size: data.length > 2000 ? 20 : 70, opacity: 0.75, cursor: "pointer" },
       encoding: {
-        x: { field: "x", type: "quantitative", title: title(xs), scale: logarithmic ? { type: "log" } : { zero: false }, axis: { labelOverlap: true } },
+        x: { field: "x", type: "quantitative", title: title(xs), scale: { nice: false, padding: 12, ...(logarithmic ? { type: "log" } : { zero: false }) }, axis: { labelOverlap: true } },
         y: { field: "y", type: "quantitative", title: title(ys), scale: { zero: false } },
         ...(cs < 0 ? {} : {
           color: { field: "colour", type: "nominal", sort: order, title: title(cs), scale: { domain: order, range: ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#56b4e9", "#949494", "#b8a400", "#8a6fd1"] } },

@@ -30,6 +30,7 @@ def render(contents: Contents) -> str:
     environment.filters["data_uri"] = _data_uri
     environment.filters["counted"] = strings.counted
     environment.filters["breakable"] = _breakable
+    environment.filters["capitalize_first"] = lambda text: f"{text[:1].upper()}{text[1:]}"
     answers = [shown.answer for shown in contents.answers]
     chosen = any(each.best and each.best.price for each in answers)
     return environment.get_template("page.html").render(
