@@ -4,7 +4,8 @@ Fewer leave the processor idle between operations; more read and write memory, a
 map it anew in each pass.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,6 +14,22 @@ from torch.utils import _pytree
 
 LEAST, MOST = 16, 256
 PASSES = 8
+
+
+@contextmanager
+def in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Afterwards each layer is in the mode that it was in.
+
+    In training, dropout drops, and batch normalisation takes no single example and keeps what it
+    sees.
+    """
+    modes = [(layer, layer.training) for layer in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for layer, training in modes:
+            layer.training = training
 
 
 def examples_at_a_time(model: nn.Module, inputs: Tensor, *, held_bytes: int) -> int:
@@ -38,14 +55,10 @@ def examples_at_a_time(model: nn.Module, inputs: Tensor, *, held_bytes: int) -> 
         for layer in model.modules()
         if any(True for _ in layer.parameters(recurse=False))
     ]
-    modes = [(layer, layer.training) for layer in model.modules()]
-    model.eval()  # in training, batch normalisation takes no single example, and keeps what it sees
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), in_evaluation(model):
             model(inputs[:1])
     finally:
-        for layer, training in modes:
-            layer.training = training
         for hook in hooks:
             hook.remove()
     weights = sum(each.nbytes for each in model.parameters())

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from dpbench import engines, losses, models
 from dpbench.datasets import Data
+from dpbench.engines.chunks import in_evaluation
 from dpbench.errors import BadInput, TrainingError
 from dpbench.privacy import sampling
 from dpbench.training import metrics
@@ -253,7 +254,7 @@ def evaluate(
     """
     total = torch.zeros(1, dtype=sum_type(targets.device), device=targets.device)
     outputs_of, kept = engines.forward(model), list[Tensor]()
-    with torch.no_grad(), _in_evaluation(model):
+    with torch.no_grad(), in_evaluation(model):
         for part, part_targets in zip(
             inputs.split(EVALUATION_BATCH), targets.split(EVALUATION_BATCH), strict=True
         ):
@@ -273,18 +274,6 @@ def evaluate(
 def sum_type(device: torch.device) -> torch.dtype:
     """The widest type that sums on the device can have: Metal has no float64."""
     return torch.float32 if device.type == "mps" else torch.float64
-
-
-@contextmanager
-def _in_evaluation(model: nn.Module) -> Iterator[None]:
-    """Dropout drops nothing; afterwards each layer is in the mode that it was in."""
-    modes = [(layer, layer.training) for layer in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for layer, training in modes:
-            layer.training = training
 
 
 @contextmanager

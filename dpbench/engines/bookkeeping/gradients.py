@@ -143,7 +143,7 @@ class Rows:
     def norms(self) -> Tensor:
         """See `Gradients`. Rows that an example reads more than once are added up first."""
         if self._ids.device.type != "cpu":
-            return row_norms(self._added_up().view(len(self._ids), -1))
+            return row_norms(self._added_up().reshape(len(self._ids), -1))
         squares = row_norms(self._back).square_()  # [B, T]
         examples, places, rows = _read_again(self._ids)
         if not len(examples):
@@ -159,7 +159,7 @@ class Rows:
         """See `Gradients`."""
         scaled = self._back * factors[:, None, None]
         total = torch.zeros_like(self._table)
-        return total.index_add_(0, self._ids.reshape(-1), scaled.view(-1, scaled.shape[2]))
+        return total.index_add_(0, self._ids.reshape(-1), scaled.reshape(-1, scaled.shape[2]))
 
     def _added_up(self) -> Tensor:
         """[B T, d]: the rows that each example reads, once each, and zeros; waits for no device."""

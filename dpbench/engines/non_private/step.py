@@ -8,7 +8,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from dpbench import losses
 from dpbench.engines import backward
-from dpbench.engines.chunks import examples_at_a_time
+from dpbench.engines.chunks import examples_at_a_time, in_evaluation
 from dpbench.engines.protocol import physical_batches
 from dpbench.engines.update import Update, add_up
 from dpbench.trial import Trial
@@ -55,7 +55,7 @@ class NonPrivate:
     def _look(self, images: Tensor, labels: Tensor) -> None:
         """Learns from an example how much the model holds, and where it uses its tables."""
         devices = [images.device] if images.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
+        with torch.random.fork_rng(devices=devices), in_evaluation(self._model):
             self._tables.look(self._loss(self._model(images[:1]), labels[:1]))
         if images.device.type == "cpu":
             most = examples_at_a_time(self._model, images, held_bytes=HELD_BYTES)
