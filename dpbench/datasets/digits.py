@@ -4,12 +4,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from dpbench.datasets.dataset_spec import DatasetSpec
 from dpbench.datasets.embedded import Embedded
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 _TRAIN_EXAMPLES = 1_437  # of 1,797 in their own order; the last 360 are the test set
@@ -34,6 +33,8 @@ def _rows() -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
     Raises:
         OSError: scikit-learn is not there, or keeps the digits elsewhere.
     """
+    import numpy as np
+
     package = find_spec("sklearn")
     if package is None or package.origin is None:
         raise FileNotFoundError("scikit-learn is not installed")
