@@ -1,7 +1,7 @@
 """What the figures share: sizes, panels, a style for each level, labels at the ends of lines."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
@@ -41,7 +41,7 @@ def style() -> Iterator[None]:
     """White panels with a grid; a dollar sign in a name is a dollar sign."""
     import seaborn as sns  # takes half a second, which only what draws spends
 
-    own: Mapping[Any, Any] = {"text.parse_math": False, "axes.titlesize": 11, "font.size": 11}
+    own: Any = {"text.parse_math": False, "axes.titlesize": 11, "font.size": 11}
     with sns.axes_style("whitegrid"), mpl.rc_context(own):
         yield
 
