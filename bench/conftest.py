@@ -18,10 +18,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--short", action="store_true", help="gates: fewer pairs in the first look")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "gate(key): holds this line of bench/limits.toml")
-
-
 @pytest.hookimpl(trylast=True)  # after -m and --deselect
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Notes the limits that no gate claims, where all of bench/ was asked for."""

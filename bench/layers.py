@@ -185,11 +185,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--engine", nargs="+", choices=engines.names(), default=list(ENGINES))
     parser.add_argument("--batch-size", nargs="+", type=int, default=list(BATCH_SIZES))
     parser.add_argument("--pairs", type=int, default=PAIRS)
+    parser.add_argument(
+        "--short", action="store_true", help="one row of two pairs: whether it runs"
+    )
     return cli.run(parser, arguments, _run)
 
 
 def _run(given: argparse.Namespace) -> int:
     torch.set_num_threads(1)
+    if given.short:
+        given.model, given.engine, given.batch_size = ["mlp"], ["bookkeeping"], [64]
+        given.pairs = 2
     print("| model | engine | batch size | ratio | quartiles | non-private, ms |")
     print("|---|---|---|---|---|---|")
     for name in given.model:
