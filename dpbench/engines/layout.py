@@ -22,7 +22,8 @@ def arrange(model: nn.Module, memory_format: MemoryFormat) -> None:
         return
     for weight in model.parameters():
         if weight.dim() == 4:
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+            # `contiguous` keeps the strides of one channel, in which no convolution sees the format
+            weight.data = weight.data.to(memory_format=torch.channels_last)
     for layer in model.modules():
         if isinstance(layer, nn.Flatten):
             layer.register_forward_pre_hook(_return_channels_last)

@@ -58,9 +58,10 @@ def test_a_driver_that_dies_while_it_measures_memory_leaves_no_process() -> None
     driver = subprocess.Popen([sys.executable, "-c", MEASURE])
     known = psutil.Process(driver.pid)
     deadline = time.monotonic() + 60
-    while len(known.children(recursive=True)) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)  # resource tracker, fork server, and what is measured
-    family = known.children(recursive=True)
+    family: list[psutil.Process] = []
+    while len(family) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+        family = known.children(recursive=True)  # resource tracker, fork server, what is measured
     assert len(family) >= 3
     driver.kill()
     driver.wait()
