@@ -4,7 +4,7 @@ Each engine is alternated with the non-private step of the same model, on random
 `dpbench.timing` does for built-in models and datasets. Prints a table in Markdown; a ratio is the
 median over pairs, between its quartiles.
 
-    python bench/layers.py --model resnet-gn --engine bookkeeping opacus-functorch --memory
+    python bench/layers.py --model resnet-gn --engine bookkeeping opacus-functorch
 """
 
 import argparse
