@@ -9,40 +9,15 @@ bound this good. No torch.
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
 from dpbench.errors import BadInput
 from dpbench.privacy import accounting, calibration
+from dpbench.privacy.run_count import RunCount
 
-Distribution = Literal["poisson", "geometric", "logarithmic"]
-DISTRIBUTIONS: tuple[Distribution, ...] = get_args(Distribution)
 _SHAPES = {"geometric": 1.0, "logarithmic": 0.0}  # eta of the truncated negative binomial
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunCount:
-    """The distribution of the number of runs.
-
-    Attributes:
-        distribution: `poisson`, which can be 0: then nothing is trained or published. Or a
-            truncated negative binomial, which is at least 1: `geometric` (eta 1) or `logarithmic`
-            (eta 0), which costs least for the same mean and spreads most.
-        mean: Of the number of runs, at least 1.
-    """
-
-    distribution: Distribution
-    mean: float
-
-    def __post_init__(self) -> None:
-        if self.distribution not in DISTRIBUTIONS:
-            raise BadInput(
-                f"Expected the distribution {self.distribution!r} of the number of runs to be one "
-                f"of {', '.join(DISTRIBUTIONS)}."
-            )
-        if not 1 <= self.mean < math.inf:
-            raise BadInput(f"Expected a mean number of runs of {self.mean:g} >= 1 and finite.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,22 +27,6 @@ class Run:
     noise_multiplier: float
     sample_rate: float
     steps: int
-
-
-def draw(count: RunCount, random: np.random.Generator) -> int:
-    """A number of runs.
-
-    Args:
-        count: Its distribution.
-        random: The source of randomness. The guarantee needs one that nobody can predict.
-    """
-    if count.distribution == "poisson":
-        return int(random.poisson(count.mean))
-    if count.mean == 1:
-        return 1
-    if count.distribution == "geometric":
-        return int(random.geometric(1 / count.mean))
-    return int(random.logseries(1 - _gamma(count.mean)))
 
 
 def epsilon(runs: Collection[Run], count: RunCount, *, delta: float) -> float:
@@ -186,20 +145,22 @@ def _divergences(runs: Collection[Run]) -> Any:
     )
 
 
-def divergences_of_best(one: Any, count: RunCount) -> Any:
+def divergences_of_best(
+    one: Any, count: RunCount, orders: tuple[float, ...] = accounting.RDP_ORDERS
+) -> Any:
     """Bounds on the Renyi divergences of the best run; float64 [orders].
 
     Args:
-        one: Of a run, at `accounting.RDP_ORDERS`; float64 [orders].
+        one: Of a run; float64 [orders].
         count: The distribution of the number of runs.
+        orders: Of the divergences, all above 1.
     """
-    orders = np.array(accounting.RDP_ORDERS)
-    of_mean = math.log(count.mean) / (orders - 1)
+    order = np.array(orders)
+    of_mean = math.log(count.mean) / (order - 1)
     if count.distribution == "poisson":  # theorem 6
-        return one + count.mean * _deltas(one, orders) + of_mean
+        return one + count.mean * _deltas(one, order) + of_mean
     eta = _SHAPES[count.distribution]  # theorem 2
-    gamma = _gamma(count.mean) if eta == 0 else 1 / count.mean
-    of_gamma = np.min((1 - 1 / orders) * one + math.log(1 / gamma) / orders)
+    of_gamma = np.min((1 - 1 / order) * one - math.log(count.gamma) / order)
     return one + (1 + eta) * of_gamma + of_mean
 
 
@@ -216,20 +177,3 @@ def _deltas(one: Any, orders: Any) -> Any:
     at = np.log1p(1 / (orders - 1))[:, None]
     log_deltas = (orders - 1) * (one - at) - np.log(orders) + (orders - 1) * np.log1p(-1 / orders)
     return np.exp(np.minimum(log_deltas.min(axis=1), 0.0))
-
-
-def _gamma(mean: float) -> float:
-    """The gamma of the logarithmic distribution, of mean (1 / gamma - 1) / log(1 / gamma)."""
-    from scipy.optimize import brentq
-
-    if mean == 1:
-        return 1.0
-
-    def excess(log: float) -> float:  # log = log(1 / gamma)
-        return math.expm1(log) / log - mean
-
-    high = 1.0
-    while excess(high) < 0:
-        high *= 2
-    log = float(brentq(excess, 1e-9, high, xtol=1e-15, rtol=1e-14))
-    return math.exp(-log * (1 + 1e-12))  # on the side of more epsilon

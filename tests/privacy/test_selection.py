@@ -10,8 +10,9 @@ from dp_accounting.dp_event import RepeatAndSelectDpEvent
 from scipy.stats import logser
 
 from dpbench.errors import BadInput
-from dpbench.privacy import accounting, selection
-from dpbench.privacy.selection import Distribution, Run, RunCount, epsilon_of_best
+from dpbench.privacy import accounting, run_count, selection
+from dpbench.privacy.run_count import Distribution, RunCount
+from dpbench.privacy.selection import Run, epsilon_of_best
 
 SHAPES: dict[Distribution, float] = {"poisson": math.inf, "geometric": 1.0, "logarithmic": 0.0}
 
@@ -56,27 +57,73 @@ def test_a_search_is_charged_for_the_least_private_run() -> None:
     assert both == worst > epsilon_of_best([run(2.0)] * 2, delta=1e-5)
 
 
-def test_pure_dp_costs_two_plus_eta_times_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("distribution", "eta"), [("geometric", 1), ("logarithmic", 0)])
+def test_pure_dp_costs_two_plus_eta_times_epsilon(distribution: Distribution, eta: int) -> None:
     """Papernot and Steinke 2022, corollary 3: an epsilon-DP run gives (2 + eta) epsilon-DP.
 
     At the largest order, where the divergence of a pure 0.1-DP run is at most 0.1.
     """
-    orders = (2.0, 1e4, 1e8)
-    monkeypatch.setattr(accounting, "RDP_ORDERS", orders)
-    monkeypatch.setattr(accounting, "rdp_epsilon", lambda bound, _: float(bound[-1]))
-    one = np.full(3, 0.1)
-    for distribution, eta in (("geometric", 1), ("logarithmic", 0)):
-        count = RunCount(distribution=distribution, mean=100)
-        assert selection._epsilon(one, count, 1e-5) == pytest.approx((2 + eta) * 0.1, abs=1e-5)
+    count = RunCount(distribution=distribution, mean=100)
+    best = selection.divergences_of_best(np.full(3, 0.1), count, (2.0, 1e4, 1e8))
+    assert best[-1] == pytest.approx((2 + eta) * 0.1, abs=1e-5)
+
+
+@pytest.mark.parametrize(("distribution", "eta"), [("geometric", 1), ("logarithmic", 0)])
+@pytest.mark.parametrize("rho", [0.01, 0.1, 0.5])
+def test_gaussian_runs_cost_what_corollary_4_says(
+    distribution: Distribution, eta: int, rho: float
+) -> None:
+    """Papernot and Steinke 2022, corollary 4: the best of rho-zCDP runs, in closed form."""
+    count = RunCount(distribution=distribution, mean=30)
+    log_gamma = -math.log(count.gamma)
+    orders = (1.5, 2.0, math.sqrt(log_gamma / rho), 1 + math.sqrt(math.log(30) / rho), 40.0)
+    best = selection.divergences_of_best(rho * np.array(orders), count, orders)
+    ours = best - 2 * (1 + eta) * math.sqrt(rho * log_gamma) + eta * rho
+    order = np.array(orders)
+    assert ours == pytest.approx(rho * (order - 1) + math.log(30) / (order - 1), rel=1e-9)
+
+
+# The run of figure 7 of Papernot and Steinke 2022: its divergences at orders 1.25 to 16, from
+# tensorflow/privacy, research/hyperparameters_2022/figure7_default_values.py
+FIGURE_7_ORDERS = (1.25, 1.5, 1.75, 2, 2.25, 2.5, 3, 3.5, 4, 4.5, *range(5, 14))
+FIGURE_7_RUN = [
+    *(0.204459751, 0.245818210, 0.287335988, 0.329014798, 0.370856385, 0.412862542, 0.497375951),
+    *(0.582570265, 0.668461534, 0.755066706, 0.842403732, 1.01935100, 1.19947313, 1.38297035),
+    *(1.57009549, 1.76124790, 1.95794503, 2.19017390, 4.48407479),
+]
+
+
+@pytest.mark.parametrize(
+    ("distribution", "gamma", "x"),
+    [
+        ("geometric", 0.2, 2.9410673811),
+        ("geometric", 0.0035, 5.7258876186),
+        ("logarithmic", 0.05, 2.5203083952),
+        ("logarithmic", 0.0015, 3.8780019266),
+    ],
+)
+def test_figure_7_is_drawn_again(distribution: Distribution, gamma: float, x: float) -> None:
+    """The least divergence over the orders, its x axis, as its script figure7.py computes it.
+
+    Its logarithmic curve has log((1 - gamma) / gamma) where theorem 2 has log(1 / gamma).
+    """
+    mean = (1 / gamma - 1) / math.log(1 / gamma) if distribution == "logarithmic" else 1 / gamma
+    count = RunCount(distribution=distribution, mean=mean)
+    assert count.gamma == pytest.approx(gamma, rel=1e-9)
+    one = np.array(FIGURE_7_RUN)
+    ours = float(selection.divergences_of_best(one, count, FIGURE_7_ORDERS).min())
+    looser = 0 if distribution == "geometric" else -math.log1p(-gamma)
+    assert x - 1e-8 <= ours <= x + looser + 1e-8
 
 
 @pytest.mark.parametrize("distribution", SHAPES)
 def test_runs_are_drawn_from_their_distribution(distribution: Distribution) -> None:
     count, random = RunCount(distribution=distribution, mean=6.0), np.random.default_rng(0)
-    drawn = np.array([selection.draw(count, random) for _ in range(40_000)])
+    drawn = np.array([run_count.draw(count, random) for _ in range(40_000)])
     none = math.exp(-6.0) if distribution == "poisson" else 0.0
     one = {"poisson": 6 * math.exp(-6.0), "geometric": 1 / 6}.get(
-        distribution, float(logser.pmf(1, 1 - selection._gamma(6.0)))
+        str(distribution),
+        float(logser.pmf(1, 1 - RunCount(distribution="logarithmic", mean=6.0).gamma)),
     )
     assert drawn.mean() == pytest.approx(6.0, abs=5 * drawn.std() / 200)
     assert (drawn == 0).mean() == pytest.approx(none, abs=0.002)
@@ -88,9 +135,9 @@ def test_the_bound_holds_for_a_search_whose_divergence_is_known(distribution: Di
     """Randomized response, whose best of K runs is a coin of known bias, by simulation of K."""
     count = RunCount(distribution=distribution, mean=8.0)
     random = np.random.default_rng(1)
-    drawn = np.array([selection.draw(count, random) for _ in range(40_000)])
+    drawn = np.array([run_count.draw(count, random) for _ in range(40_000)])
     good, bad = 0.02, 0.01  # probability that a run scores 1, on either neighbour
-    p, q = (1 - np.mean((1 - each) ** drawn) for each in (good, bad))
+    p, q = (float(1 - np.mean((1 - each) ** drawn)) for each in (good, bad))
 
     orders = np.array(accounting.RDP_ORDERS)
     one = np.maximum(renyi(good, bad, orders), renyi(bad, good, orders))
@@ -100,7 +147,9 @@ def test_the_bound_holds_for_a_search_whose_divergence_is_known(distribution: Di
     assert (exact > one).any()  # the search spends more than a run
 
 
-def renyi(p: float, q: float, orders: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> np.ndarray:  # type: ignore[type-arg]
+def renyi(
+    p: float, q: float, orders: "np.ndarray[tuple[int], np.dtype[np.float64]]"
+) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
     """Between coins of bias p and q."""
     logs = np.logaddexp(
         orders * math.log(p) + (1 - orders) * math.log(q),
@@ -109,10 +158,18 @@ def renyi(p: float, q: float, orders: "np.ndarray[tuple[int], np.dtype[np.float6
     return np.asarray(logs / (orders - 1))
 
 
-@pytest.mark.parametrize("distribution", SHAPES)
-def test_a_total_epsilon_is_spent_and_not_passed(distribution: Distribution) -> None:
+@pytest.mark.parametrize(
+    ("distribution", "schedules"),
+    [
+        ("poisson", [(0.1, 100)]),
+        ("geometric", [(256 / 60_000, 2_340), (4_096 / 60_000, 600)]),
+        ("logarithmic", [(0.1, 100)]),
+    ],
+)
+def test_a_total_epsilon_is_spent_and_not_passed(
+    distribution: Distribution, schedules: list[tuple[float, int]]
+) -> None:
     count = RunCount(distribution=distribution, mean=20)
-    schedules = [(256 / 60_000, 2_340), (4_096 / 60_000, 600)]
     noises = selection.noise_multipliers_for(3.0, schedules, count, delta=1e-5)
     runs = [
         Run(noise_multiplier=noise, sample_rate=rate, steps=steps)
