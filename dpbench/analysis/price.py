@@ -8,7 +8,7 @@ import pandas as pd
 from dpbench import datasets
 from dpbench.analysis import trial_rows
 from dpbench.errors import BadInput
-from dpbench.privacy import accounting
+from dpbench.privacy import selection
 
 _DATA = ["dataset", "batch_size", "validation_examples"]  # which fix the steps of an epoch
 
@@ -21,7 +21,7 @@ class Price:
     by their means over seeds, and of those that would have confirmed it, had it been chosen.
 
     Attributes:
-        epsilon: By `accounting.epsilon_of_best`, of runs as above.
+        epsilon: By `selection.epsilon_of_best`, of runs as above.
         epsilon_of_one_seed: The same if each setting had been trained with one seed, and none had
             been confirmed.
         settings: Private ones with noise that have taken a step; the mean of the random number.
@@ -138,10 +138,10 @@ def _epsilon(arms: pd.DataFrame, steps: "pd.Series[float]", delta: float) -> flo
     """Of a choice among the arms, each a run of so many steps."""
     worst = list(_least_private(arms.assign(steps=steps)))
     runs = [*worst, *worst[:1] * (len(arms) - len(worst))]  # of the others only the number counts
-    return accounting.epsilon_of_best(runs, delta=delta)
+    return selection.epsilon_of_best(runs, delta=delta)
 
 
-def _least_private(arms: pd.DataFrame) -> Iterator[accounting.Run]:
+def _least_private(arms: pd.DataFrame) -> Iterator[selection.Run]:
     """The runs of which no other has at most as much noise in at least as many steps."""
     for rate, same in arms.groupby("sample_rate", sort=True):
         steps = 0
@@ -149,6 +149,6 @@ def _least_private(arms: pd.DataFrame) -> Iterator[accounting.Run]:
         for noise, taken in zip(ordered["noise_multiplier"], ordered["steps"], strict=True):
             if taken > steps:
                 steps = int(taken)
-                yield accounting.Run(
+                yield selection.Run(
                     noise_multiplier=float(noise), sample_rate=float(rate), steps=steps
                 )

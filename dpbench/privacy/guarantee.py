@@ -59,14 +59,14 @@ def statement(of: Guarantee) -> str:
     clip = "" if of.max_grad_norm is None else f", clipping norm {of.max_grad_norm:g}"
     data = "" if of.examples is None else f" on N = {of.examples:,} examples"
     sentences = [
-        f"The model is trained by DP-SGD{data} with {_batches(of)}, noise multiplier "
+        f"The model is trained by DP-SGD{data} with {batches(of)}, noise multiplier "
         f"{of.noise_multiplier:g}{clip}.",
         _claim(of),
         "The unit of privacy is one example: neighbouring datasets differ "
         f"{NEIGHBOURS[of.sampling]}{'' if of.examples is None else '; N is public'}.",
     ]
     if of.examples is not None:
-        sentences.append(_delta_against(of.delta, of.examples))
+        sentences.append(delta_against(of.delta, of.examples))
     if of.sampling == "shuffle":
         sentences.append("No amplification by sampling is claimed.")
     return " ".join([*sentences, of.choice, *filter(None, [of.preprocessing])])
@@ -82,7 +82,8 @@ def chosen(settings: int) -> str:
     )
 
 
-def _batches(of: Guarantee) -> str:
+def batches(of: Guarantee) -> str:
+    """The batches of the run: how they are drawn, their size, sample rate, steps and epochs."""
     kind = "Poisson-sampled" if of.sampling == "poisson" else "shuffled"
     size = ""
     if of.batch_size is not None:
@@ -101,12 +102,14 @@ def _claim(of: Guarantee) -> str:
     if of.epsilon == float("inf"):
         return "Without noise it is not differentially private: epsilon is infinite."
     return (
-        f"It is (epsilon, delta)-differentially private with epsilon = {_up(of.epsilon)} and "
-        f"delta = {short(of.delta)}, accounted by {ACCOUNTANTS[of.accountant]}."
+        "It is (epsilon, delta)-differentially private with epsilon = "
+        f"{rounded_up(of.epsilon)} and delta = {short(of.delta)}, accounted by "
+        f"{ACCOUNTANTS[of.accountant]}."
     )
 
 
-def _delta_against(delta: float, examples: int) -> str:
+def delta_against(delta: float, examples: int) -> str:
+    """Whether delta is below one over the number of examples, in a sentence."""
     relation = "below" if delta < 1 / examples else "not below"
     return f"Delta is {relation} 1/N = {1 / examples:.2g}."
 
@@ -127,7 +130,7 @@ def delta_warning(delta: float, examples: int) -> str | None:
     )
 
 
-def _up(epsilon: float) -> str:
+def rounded_up(epsilon: float) -> str:
     """Four digits, rounded up, so that the stated epsilon is never below the true one."""
     if epsilon == 0:
         return "0"

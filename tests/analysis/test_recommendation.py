@@ -9,7 +9,7 @@ from factories import frame, make_trial, timings
 from dpbench.analysis import comparability, recommendation
 from dpbench.analysis.answers import Answer
 from dpbench.analysis.price import Price
-from dpbench.privacy import accounting
+from dpbench.privacy import selection
 from dpbench.reporting import answer_caveats, quantities, terminal, text
 from dpbench.trial import Trial
 
@@ -61,12 +61,12 @@ def test_the_answer_with_its_interval_and_the_distance_to_the_next() -> None:
         assert said in answer.best.statement
 
 
-def run(steps: int, noise: float = 1.0, rate: float = 64 / 1437) -> accounting.Run:
-    return accounting.Run(noise_multiplier=noise, sample_rate=rate, steps=steps)
+def run(steps: int, noise: float = 1.0, rate: float = 64 / 1437) -> selection.Run:
+    return selection.Run(noise_multiplier=noise, sample_rate=rate, steps=steps)
 
 
-def spent(*runs: accounting.Run) -> float:
-    return accounting.epsilon_of_best(runs, delta=1e-5)
+def spent(*runs: selection.Run) -> float:
+    return selection.epsilon_of_best(runs, delta=1e-5)
 
 
 def price_of(answer: Answer) -> Price:

@@ -1,0 +1,179 @@
+"""The privacy of a search: a random number of private runs, of which only the best is published.
+
+Papernot and Steinke 2022, "Hyperparameter Tuning with Renyi Differential Privacy". A run draws a
+setting at random, with replacement, trains it and scores it. The number of runs K is drawn from a
+known distribution, and neither K nor the other runs are published. A fixed number of runs has no
+bound this good. No torch.
+"""
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dpbench.errors import BadInput
+from dpbench.privacy import accounting, calibration
+from dpbench.privacy.run_count import RunCount
+
+_SHAPES = {"geometric": 1.0, "logarithmic": 0.0}  # eta of the truncated negative binomial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A training run's mechanism, as `accounting.spent` takes it."""
+
+    noise_multiplier: float
+    sample_rate: float
+    steps: int
+
+
+def epsilon(runs: Collection[Run], count: RunCount, *, delta: float) -> float:
+    """Epsilon of publishing only the best of a random number of runs.
+
+    Neighbours and unit are those of the runs: Poisson batches, one example added or removed. It
+    covers the examples trained on. Where the score is computed on held-out examples, those are not
+    covered.
+
+    Args:
+        runs: One for each setting that a run may draw, at least one. The bound is that of the
+            largest Renyi divergence at each order.
+        count: The distribution of the number of runs.
+        delta: In (0, 1).
+    """
+    return _epsilon(_divergences(runs), count, delta)
+
+
+def epsilon_of_best(runs: Collection[Run], *, delta: float) -> float:
+    """Epsilon of publishing only the best of as many runs on average as are given.
+
+    The lower of the bounds for a Poisson and for a geometric number of runs. What is chosen by its
+    mean over several seeds is one run, of all their steps.
+
+    Args:
+        runs: At least one.
+        delta: In (0, 1).
+    """
+    one, mean = _divergences(runs), len(runs)
+    return min(
+        _epsilon(one, RunCount(distribution=distribution, mean=mean), delta)
+        for distribution in ("poisson", "geometric")
+    )
+
+
+def noise_multipliers_for(
+    total_epsilon: float, schedules: Collection[tuple[float, int]], count: RunCount, *, delta: float
+) -> dict[tuple[float, int], float]:
+    """The noise of every run, so that the whole search spends at most `total_epsilon`.
+
+    Each schedule has the least noise multiplier, rounded up to four decimals, whose search alone
+    spends a common target. The target is `total_epsilon`, or less where the search over all
+    schedules together would spend more.
+
+    Args:
+        total_epsilon: Above 0.
+        schedules: (sample rate, steps) of each setting.
+        count: The distribution of the number of runs.
+        delta: In (0, 1).
+
+    Raises:
+        BadInput: No noise multiplier from 0.01 to 10,000 reaches it.
+    """
+
+    def solved(target: float) -> dict[tuple[float, int], float]:
+        return {
+            schedule: _noise_multiplier_for(target, total_epsilon, schedule, count, delta)
+            for schedule in set(schedules)
+        }
+
+    target = total_epsilon
+    noises = solved(target)
+    while (spends := epsilon(_runs(noises), count, delta=delta)) > total_epsilon:
+        target *= min(total_epsilon / spends, 0.999)
+        noises = solved(target)
+    return noises
+
+
+def _noise_multiplier_for(
+    target: float, asked: float, schedule: tuple[float, int], count: RunCount, delta: float
+) -> float:
+    sample_rate, steps = schedule
+
+    def spends(noise: float) -> float:
+        run = Run(noise_multiplier=noise, sample_rate=sample_rate, steps=steps)
+        return epsilon([run], count, delta=delta)
+
+    scale: int = 10**calibration.NOISE_DIGITS
+    low, high = calibration.LEAST_SOLVED_NOISE, calibration.MOST_SOLVED_NOISE
+    if (least := spends(high)) > target:
+        raise BadInput(
+            f"Expected total_epsilon={asked:g} to be one that a search of {count.mean:g} runs on "
+            f"average can reach: noise multiplier {high:,.0f} still spends {least:.2g}. Give a "
+            "larger epsilon or a smaller mean."
+        )
+    return _least_tick(spends, target, math.floor(low * scale), math.ceil(high * scale)) / scale
+
+
+def _least_tick(spends: Callable[[float], float], target: float, low: int, high: int) -> int:
+    """The least tick of noise above `low` that spends at most the target; `high` is one."""
+    scale: int = 10**calibration.NOISE_DIGITS
+    while high - low > 1:
+        middle = math.isqrt(low * high) if high > 2 * low else (low + high) // 2
+        if spends(middle / scale) <= target:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _runs(noises: dict[tuple[float, int], float]) -> list[Run]:
+    return [
+        Run(noise_multiplier=noise, sample_rate=rate, steps=steps)
+        for (rate, steps), noise in noises.items()
+    ]
+
+
+def _divergences(runs: Collection[Run]) -> Any:
+    """Of a run that draws one of the runs at random, at most; float64 [orders]."""
+    return np.max(
+        [
+            accounting.rdp_of_a_step(run.noise_multiplier, run.sample_rate) * run.steps
+            for run in set(runs)
+        ],
+        axis=0,
+    )
+
+
+def divergences_of_best(
+    one: Any, count: RunCount, orders: tuple[float, ...] = accounting.RDP_ORDERS
+) -> Any:
+    """Bounds on the Renyi divergences of the best run; float64 [orders].
+
+    Args:
+        one: Of a run; float64 [orders].
+        count: The distribution of the number of runs.
+        orders: Of the divergences, all above 1.
+    """
+    order = np.array(orders)
+    of_mean = math.log(count.mean) / (order - 1)
+    if count.distribution == "poisson":  # theorem 6
+        return one + count.mean * _deltas(one, order) + of_mean
+    eta = _SHAPES[count.distribution]  # theorem 2
+    of_gamma = np.min((1 - 1 / order) * one - math.log(count.gamma) / order)
+    return one + (1 + eta) * of_gamma + of_mean
+
+
+def _epsilon(one: Any, count: RunCount, delta: float) -> float:
+    return accounting.rdp_epsilon(divergences_of_best(one, count), delta)
+
+
+def _deltas(one: Any, orders: Any) -> Any:
+    """Of one run at epsilon log(1 + 1 / (order - 1)), for each order.
+
+    Canonne, Kamath and Steinke 2020, "The Discrete Gaussian for Differential Privacy",
+    proposition 12.
+    """
+    at = np.log1p(1 / (orders - 1))[:, None]
+    log_deltas = (orders - 1) * (one - at) - np.log(orders) + (orders - 1) * np.log1p(-1 / orders)
+    return np.exp(np.minimum(log_deltas.min(axis=1), 0.0))
