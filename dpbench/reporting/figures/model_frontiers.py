@@ -7,19 +7,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 
 from dpbench.analysis import arm_means, choice, frontier, trial_rows
 from dpbench.analysis.choice import Chosen
-from dpbench.analysis.statistics import half_width
 from dpbench.reporting import figure_caveats, published, quantities
 from dpbench.reporting.figure_specs import FigureSpec, TrialFrames
-from dpbench.reporting.figures import parts
+from dpbench.reporting.figures import marks, parts, published_points
 
 _LEAST_MODELS, _MOST_MODELS = 2, parts.MOST_LINES
-_NEAR = (1.8, 0.004)  # published points this near to each other: a ratio of epsilon, of accuracy
 _TICK_GAP = 0.07  # of the axis, which is wider than those of several panels
-_STAR: dict[str, Any] = {"marker": "*", "markersize": 12, "markerfacecolor": "white"}
 
 
 def numbers(frames: TrialFrames) -> pd.DataFrame:
@@ -39,7 +35,7 @@ def numbers(frames: TrialFrames) -> pd.DataFrame:
     (delta,) = private["delta"].unique()
     shown = published.results()
     shown = [each for each in shown if each.dataset == private["dataset"].iloc[0]]
-    found += [_published(each) for each in shown if each.epsilon and each.delta == delta]
+    found += [published_points.row(each) for each in shown if each.epsilon and each.delta == delta]
     return pd.DataFrame(found)
 
 
@@ -82,32 +78,6 @@ def _point(frames: TrialFrames, chosen: Chosen, kind: str) -> dict[str, Any]:
     return {**shown, "label": shown["model"], "kind": "confirmed" if fresh else kind}
 
 
-def _published(result: published.Published) -> dict[str, Any]:
-    """The row of the result, with the t interval of its mean where it is known."""
-    accuracy = result.accuracy / 100
-    half = float("nan")
-    if result.runs is not None and result.deviation is not None:
-        half = half_width(result.deviation / 100, result.runs)
-    shared = {
-        name: getattr(result, name)
-        for name in (
-            *("dataset", "model", "batch_size", "learning_rate", "momentum", "noise_multiplier"),
-            *("max_grad_norm", "epochs", "delta", "steps", "sample_rate", "epsilon"),
-        )
-    }
-    return shared | {
-        "sampling": "shuffle",
-        "epoch": result.epochs,
-        "test_accuracy": accuracy,
-        "low": accuracy - half,
-        "high": accuracy + half,
-        "seeds": result.runs,
-        "accountant": "pld",
-        "label": result.name,
-        "kind": "published",
-    }
-
-
 def draw(frames: TrialFrames, points: pd.DataFrame) -> Figure:
     """One panel: a line for each model, dashed its best without privacy, stars what is published.
 
@@ -122,25 +92,34 @@ def draw(frames: TrialFrames, points: pd.DataFrame) -> Figure:
     with parts.style():
         figure, (panel,) = parts.panels(1, width=2.5, height=1.55)
         for model in models:
-            _draw_model(panel, points[points["label"] == model], styles[model])
-        _draw_published(panel, points[points["kind"] == "published"], styles)
+            _draw_model(panel, points, model, styles[model])
+        published_points.draw(panel, points[points["kind"] == "published"], styles)
         epsilons = private["epsilon"]
         parts.epsilon_axis(
-            panel, private, epsilons.min(), epsilons.max(), frames.epsilons, _TICK_GAP
+            panel, private, epsilons.min(), epsilons.max(), frames.epsilons, gap=_TICK_GAP
         )
         panel.set_ylabel(f"test accuracy on {parts.names(frames.trials['dataset'])} (%)")
         parts.percent_axis([panel], [points[points["kind"] != "passed"]["test_accuracy"]], "point")
+        figure.draw_without_rendering()
+        named = points[points["kind"] == "published"]
+        published_points.name(panel, named, [_line(points, model) for model in models])
         parts.legend(figure, _handles(points, styles))
     return figure
 
 
-def _draw_model(panel: Axes, here: pd.DataFrame, style: dict[str, Any]) -> None:
-    line = here[here["kind"] != "non-private"].sort_values("epsilon")
+def _line(points: pd.DataFrame, model: str) -> pd.DataFrame:
+    """The model's private points, by rising epsilon."""
+    here = points[(points["label"] == model) & (points["kind"] != "non-private")]
+    return here.sort_values("epsilon")
+
+
+def _draw_model(panel: Axes, points: pd.DataFrame, model: str, style: dict[str, Any]) -> None:
+    line = _line(points, model)
     panel.plot(
         line["epsilon"], 100 * line["test_accuracy"], color=style["color"], linewidth=1.6, zorder=2
     )
     marked = line[line["kind"] != "passed"]
-    _draw_bars(panel, marked, style["color"])
+    marks.draw_bars(panel, marked, style["color"])
     for kind, face in (("confirmed", style["color"]), ("chosen", "white")):
         some = marked[marked["kind"] == kind]
         panel.plot(
@@ -154,48 +133,9 @@ def _draw_model(panel: Axes, here: pd.DataFrame, style: dict[str, Any]) -> None:
             zorder=4,
             **style,
         )
-    for accuracy in here[here["kind"] == "non-private"]["test_accuracy"]:
+    without = points[(points["label"] == model) & (points["kind"] == "non-private")]
+    for accuracy in without["test_accuracy"]:
         panel.axhline(100 * accuracy, color=style["color"], linestyle="--", linewidth=1, zorder=1)
-
-
-def _draw_bars(panel: Axes, points: pd.DataFrame, colour: Any) -> None:
-    """The intervals of the points that have one."""
-    known = points[points["high"] >= points["low"]]
-    middle = 100 * known["test_accuracy"]
-    low, high = 100 * known["low"].clip(0), 100 * known["high"].clip(upper=1)
-    panel.errorbar(
-        known["epsilon"],
-        middle,
-        [middle - low, high - middle],
-        color=colour,
-        linestyle="",
-        elinewidth=1.4,
-        capsize=3,
-        zorder=3,
-    )
-
-
-def _draw_published(panel: Axes, points: pd.DataFrame, styles: dict[str, dict[str, Any]]) -> None:
-    """Hollow stars, of the colour of their model where that is drawn, each with its name."""
-    for _, point in points.iterrows():
-        colour = styles.get(point["model"], {"color": parts.GREY})["color"]
-        x, y = point["epsilon"], 100 * point["test_accuracy"]
-        _draw_bars(panel, point.to_frame().T, colour)
-        panel.plot(x, y, markeredgecolor=colour, markeredgewidth=1.4, zorder=3.6, **_STAR)
-        ratio, away = points["epsilon"] / x, (points["test_accuracy"] - y / 100).abs()
-        left = (ratio.between(1, _NEAR[0], inclusive="neither") & (away < _NEAR[1])).any()
-        panel.annotate(
-            point["label"],
-            (x, y),
-            xytext=(-8 if left else 8, 0),
-            textcoords="offset points",
-            ha="right" if left else "left",
-            va="center",
-            fontsize=8.5,
-            color="0.15",
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],
-            zorder=5,
-        )
 
 
 def _handles(points: pd.DataFrame, styles: dict[str, dict[str, Any]]) -> Sequence[Line2D]:
@@ -216,7 +156,7 @@ def _handles(points: pd.DataFrame, styles: dict[str, dict[str, Any]]) -> Sequenc
         )
     if "published" in kinds:
         label = "published: epsilon of\nits noise and steps, as if\nits batches were Poisson"
-        handles.append(Line2D([], [], label=label, **plain, **_STAR))
+        handles.append(Line2D([], [], label=label, **plain, **published_points.STAR))
     return handles
 
 

@@ -111,6 +111,7 @@ def epsilon_axis(
     least: float,
     most: float,
     at: Sequence[float] = ANSWER_AT,
+    *,
     gap: float = _LEAST_GAP,
 ) -> None:
     """A log axis of epsilon that ends at ticks beyond the least and the most.
