@@ -120,6 +120,10 @@ def _contents(
     timed = comparability.of_most(timed, "model")
     with_accuracy = found.main[found.main["test_accuracy"].notna() | (found.main["status"] != "ok")]
     arms = page.sorted_arms(trials[~confirming])
+    pictures = [
+        figure_files.write(root, each)
+        for each in figure_specs.of_store(with_accuracy, timed, found.answers, trials[confirming])
+    ]
     return page.Contents(
         name=root.resolve().name,
         facts=found.facts,
@@ -127,10 +131,7 @@ def _contents(
         baseline=found.baseline,
         answers=[_shown(answer, found, arms) for answer in found.answers],
         notes=found.notes,
-        pictures=[
-            figure_files.write(root, each)
-            for each in figure_specs.of_store(with_accuracy, timed, found.answers)
-        ],
+        pictures=sorted(pictures, key=lambda each: each.svg is None),  # what is drawn first
         tables=_tables(trials, timings, confirming),
         sweeps=sweeps,
         shuffled=bool((trials["sampling"] == "shuffle").any()),
