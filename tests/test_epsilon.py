@@ -1,4 +1,5 @@
 import json
+import math
 import re
 import shlex
 import subprocess
@@ -89,6 +90,9 @@ def test_the_sentence_says_all_that_a_privacy_officer_asks(
 def test_a_stated_epsilon_is_never_rounded_down() -> None:
     for value, said in ((0.91821, "0.9183"), (2.0, "2"), (7.99999, "8"), (371.01, "371.1")):
         assert guarantee.rounded_up(value) == said
+    assert guarantee.rounded_up(0.9271, 2) == "0.93"
+    assert guarantee.rounded_up(2.64, 2) == "2.7"
+    assert guarantee.rounded_up(math.inf, 2) == "inf"
 
 
 def test_a_delta_that_publishes_examples_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,7 +100,7 @@ def test_a_delta_that_publishes_examples_is_named(capsys: pytest.CaptureFixture[
         "--examples 1437 --batch-size 64 --epochs 10 --noise-multiplier 1 --delta 0.5", capsys
     )
     assert code == 0
-    assert "Delta is not below 1/N = 0.0007." in out
+    assert "Delta is not below 1/N = 0.0007, which allows a mechanism that publishes" in out
     assert "delta = 0.5 is not below 1/N = 0.0007 (N = 1,437)" in err
     assert "publishes one example in N" in err
     assert guarantee.delta_warning(1 / 1437, 1437) is not None
@@ -129,6 +133,18 @@ def test_a_search_costs_more_than_a_run_and_says_what_may_be_published(
     _, text, _ = run(f"{MNIST} --noise {row['noise_multiplier']} --search 20", capsys)
     assert "geometric:20" in text.split("\n\n")[0]
     assert row["statement"] in text
+
+
+@pytest.mark.parametrize(
+    "run_of", ["--sample-rate 0.01 --steps 100", "--sampling shuffle --epochs 3"]
+)
+def test_where_n_is_not_given_the_statement_says_which_delta_fits(
+    run_of: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out, _ = run(f"{run_of} --noise-multiplier 1 --delta 0.5", capsys)
+    assert "Delta is below 1/N only where N is below 2; N is not given." in out
+    _, out, _ = run(f"{run_of} --noise-multiplier 1", capsys)
+    assert "where N is below 100,000; N is not given." in out
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ NEIGHBOURS: Mapping[str, str] = {
     "poisson": "by adding or removing one example",
     "shuffle": "in one example, whose gradient is replaced by zero in one of them",
 }
+_WHY = "which allows a mechanism that publishes one example in N outright"
 NOT_CHOSEN = "These settings are taken as given: choosing them on the same data is not included."
 
 
@@ -65,8 +66,7 @@ def statement(of: Guarantee) -> str:
         "The unit of privacy is one example: neighbouring datasets differ "
         f"{NEIGHBOURS[of.sampling]}{'' if of.examples is None else '; N is public'}.",
     ]
-    if of.examples is not None:
-        sentences.append(delta_against(of.delta, of.examples))
+    sentences.append(delta_against(of.delta, of.examples))
     if of.sampling == "shuffle":
         sentences.append("No amplification by sampling is claimed.")
     return " ".join([*sentences, of.choice, *filter(None, [of.preprocessing])])
@@ -77,8 +77,8 @@ def chosen(settings: int) -> str:
     if settings < 2:
         return NOT_CHOSEN
     return (
-        f"These settings were chosen among {settings:,} private ones that were trained on the same "
-        "data: epsilon is that of one training and does not pay for the choice."
+        f"These settings were chosen among at least {settings:,} private ones that were trained on "
+        "the same data: epsilon is that of one training and does not pay for the choice."
     )
 
 
@@ -103,15 +103,16 @@ def _claim(of: Guarantee) -> str:
         return "Without noise it is not differentially private: epsilon is infinite."
     return (
         "It is (epsilon, delta)-differentially private with epsilon = "
-        f"{rounded_up(of.epsilon)} and delta = {short(of.delta)}, accounted by "
-        f"{ACCOUNTANTS[of.accountant]}."
+        f"{rounded_up(of.epsilon)} and delta = {short(of.delta)}, accounted by {ACCOUNTANTS[of.accountant]}."
     )
 
 
-def delta_against(delta: float, examples: int) -> str:
-    """Whether delta is below one over the number of examples, in a sentence."""
-    relation = "below" if delta < 1 / examples else "not below"
-    return f"Delta is {relation} 1/N = {1 / examples:.2g}."
+def delta_against(delta: float, examples: int | None) -> str:
+    if examples is None:
+        return f"Delta is below 1/N only where N is below {1 / delta:,.10g}; N is not given."
+    if delta < 1 / examples:
+        return f"Delta is below 1/N = {1 / examples:.2g}."
+    return f"Delta is not below 1/N = {1 / examples:.2g}, {_WHY}."
 
 
 def delta_warning(delta: float, examples: int) -> str | None:
@@ -124,18 +125,17 @@ def delta_warning(delta: float, examples: int) -> str | None:
     if delta < 1 / examples:
         return None
     return (
-        f"delta = {short(delta)} is not below 1/N = {1 / examples:.2g} (N = {examples:,}): such a "
-        "delta allows a mechanism that publishes one example in N outright. Choose a delta well "
-        "below 1/N."
+        f"delta = {short(delta)} is not below 1/N = {1 / examples:.2g} (N = {examples:,}), {_WHY}. "
+        "Choose a delta well below 1/N."
     )
 
 
-def rounded_up(epsilon: float) -> str:
-    """Four digits, rounded up, so that the stated epsilon is never below the true one."""
-    if epsilon == 0:
-        return "0"
-    unit = 10.0 ** (math.floor(math.log10(epsilon)) - 3)
-    return f"{math.ceil(epsilon / unit - 1e-9) * unit:.4g}"
+def rounded_up(epsilon: float, digits: int = 4) -> str:
+    """In so many digits, so that the stated epsilon is never below the true one."""
+    if epsilon in (0, math.inf):
+        return f"{epsilon:g}"
+    unit = 10.0 ** (math.floor(math.log10(epsilon)) + 1 - digits)
+    return f"{math.ceil(epsilon / unit - 1e-9) * unit:.{digits}g}"
 
 
 def short(value: float) -> str:

@@ -53,7 +53,7 @@ def statement(of: SearchGuarantee) -> str:
         _claim(of),
         "The unit of privacy is one example: neighbouring datasets differ "
         f"{guarantee.NEIGHBOURS[of.sampling]}{'' if of.examples is None else '; N is public'}.",
-        *([] if of.examples is None else [guarantee.delta_against(of.delta, of.examples)]),
+        guarantee.delta_against(of.delta, of.examples),
         of.scores,
         "This holds where neither the number of models nor any other of them, nor its score, is "
         "published.",

@@ -55,7 +55,7 @@ def test_the_answer_with_its_interval_and_the_distance_to_the_next() -> None:
     for said in (
         *("N = 1,437 examples", "expected size 64", "22 steps", "clipping norm 1"),
         *("adding or removing one example", "Delta is below 1/N", "accounted by PLD"),
-        *("chosen among 2 private ones", "does not pay for the choice"),
+        *("chosen among at least 2 private ones", "does not pay for the choice"),
         "0.1307 and 0.3081, which come from another dataset",
     ):
         assert said in answer.best.statement
