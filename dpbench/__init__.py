@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dpbench.analysis.comparison.stores import compare_stores
-    from dpbench.auditing.audits import run_audit
     from dpbench.datasets.data import Data
     from dpbench.errors import BadInput, DpbenchError
+    from dpbench.execution.audits import run_audit
     from dpbench.execution.grid import Grid
     from dpbench.execution.step_times import time_steps
     from dpbench.execution.sweeps import run_sweep
@@ -36,7 +36,7 @@ _HOMES = {
     "Trial": "trial",
     "compare_stores": "analysis.comparison.stores",
     "load_store": "store.frames",
-    "run_audit": "auditing.audits",
+    "run_audit": "execution.audits",
     "run_sweep": "execution.sweeps",
     "spent_epsilon": "privacy.spending",
     "time_steps": "execution.step_times",

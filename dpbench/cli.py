@@ -5,10 +5,12 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from dpbench import completion, number_lists
+from dpbench import completion, datasets, number_lists, plugins
 from dpbench.command_parser import EXIT_USAGE, Parser
+from dpbench.datasets import AUTO
 from dpbench.errors import BadInput
 from dpbench.processes import startup
 
@@ -22,6 +24,7 @@ __all__ = [
     "Parser",
     "add_numbers",
     "add_output_flags",
+    "add_task_flags",
     "run",
 ]
 
@@ -61,6 +64,48 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print the answer as one JSON object")
     output.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def add_task_flags(
+    group: "argparse._ActionsContainer", *, dataset: str | None = AUTO, model: str = "--model"
+) -> None:
+    """Adds the flags of one model on one dataset, built in or the user's.
+
+    Args:
+        group: To add them to.
+        dataset: The default; None where it depends on the others.
+        model: The flag, or `model` where the name stands alone.
+    """
+    names = plugins.names("models")
+    taken: dict[str, Any] = {"nargs": "?", "metavar": "MODEL"} if model == "model" else {}
+    of_model = group.add_argument(
+        model,
+        help=f"of {', '.join(names)}, or a function of yours, FILE.py:make (default: "
+        f"{'tutorial-cnn' if dataset is None else 'the one of the dataset'})",
+        **({"metavar": "NAME"} | taken),
+    )
+    completion.offer(of_model, names)
+    group.add_argument(
+        "--model-args", nargs="+", metavar="NAME=VALUE", help="of your function (default: none)"
+    )
+    of_dataset = group.add_argument(
+        "--dataset",
+        default=dataset,
+        metavar="NAME",
+        help=f"of {', '.join(datasets.names())}, or a function of yours, FILE.py:load (default: "
+        f"{datasets.DEFAULT if dataset is None else dataset})",
+    )
+    completion.offer(of_dataset, (AUTO, *datasets.names()))
+    group.add_argument(
+        "--loss", metavar="NAME", help="a function of yours, FILE.py:loss (default: cross entropy)"
+    )
+    group.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="where the data are, which your function is given (default: DPBENCH_DATA, or a folder "
+        "in the user's cache)",
+    )
 
 
 class _Numbers(argparse.Action):

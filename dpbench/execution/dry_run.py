@@ -11,6 +11,7 @@ from dpbench.execution.backend import Backend
 from dpbench.execution.local import LocalBackend
 from dpbench.execution.plan import missing, starting_anew, untimed
 from dpbench.execution.progress import duration
+from dpbench.execution.timing_task import processes_of
 from dpbench.privacy import accounting
 from dpbench.trial import Trial, Workload
 
@@ -80,7 +81,7 @@ def plan(
     seconds = estimate.sweep_seconds(
         todo,
         workers=backend.places,
-        timings=len(timings),
+        timing_processes=sum(processes_of(workload) for _, workload in timings),
         measured=estimate.measured_rates(out, device=backend.device, stacked=stacked),
     )
     anew = starting_anew(todo, out)

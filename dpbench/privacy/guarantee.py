@@ -103,11 +103,13 @@ def _claim(of: Guarantee) -> str:
         return "Without noise it is not differentially private: epsilon is infinite."
     return (
         "It is (epsilon, delta)-differentially private with epsilon = "
-        f"{rounded_up(of.epsilon)} and delta = {short(of.delta)}, accounted by {ACCOUNTANTS[of.accountant]}."
+        f"{rounded_up(of.epsilon)} and delta = {short(of.delta)}, accounted by "
+        f"{ACCOUNTANTS[of.accountant]}."
     )
 
 
 def delta_against(delta: float, examples: int | None) -> str:
+    """Whether delta is below one over the number of examples, in a sentence."""
     if examples is None:
         return f"Delta is below 1/N only where N is below {1 / delta:,.10g}; N is not given."
     if delta < 1 / examples:
