@@ -218,6 +218,15 @@ def _add_search_flags(parser: argparse.ArgumentParser) -> None:
         help="draw N settings, and run each at every target epsilon and seed; N more later go on "
         "from them (default: none, run all of the grid)",
     )
+    group.add_argument(
+        "--early-stop",
+        type=int,
+        nargs="?",
+        const=True,
+        metavar="ETA",
+        help="train all for a 16th of the epochs, the best one in ETA by validation for a 4th, and "
+        "of these one in ETA for all (default: train all to the end; without a number: 4)",
+    )
 
 
 def _add_axis(group: "argparse._ArgumentGroup", axis: Axis) -> None:

@@ -18,6 +18,7 @@ SETTINGS = (
     "confirm",
     "tuned_in",
     "search",
+    "early_stop",
 )  # what a plan takes beside the axes
 
 _REFERENCES = {

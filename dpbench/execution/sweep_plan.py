@@ -21,7 +21,7 @@ class SweepPlan:
 
     Attributes:
         grids: Whose union `trials` is.
-        trials: To run, each once.
+        trials: To run, each once; of a search that stops early those of its first rung.
         dataset: Its name.
         data_root: Where the dataset's files are.
         out: The store.
@@ -81,6 +81,7 @@ def plan_sweep(
     confirm: Any = 0,
     tuned_in: Any = (),
     search: Any = None,
+    early_stop: Any = None,
 ) -> SweepPlan:
     """The plan of a sweep over the union of the grids.
 
@@ -93,6 +94,7 @@ def plan_sweep(
         confirm: Seeds on which the best settings run again.
         tuned_in: One or more stores.
         search: Settings to draw from each grid; None to run all of it.
+        early_stop: As of `search_plan.plan`.
 
     Raises:
         BadInput: A value is of the wrong type or out of range.
@@ -100,7 +102,12 @@ def plan_sweep(
     fastest = partial(engine_checks.fastest_right, data_root=data_root)
     found = None
     if search is not None:
-        found = search_plan.plan(grids, dataset, search, fastest=fastest)
+        found = search_plan.plan(grids, dataset, search, early_stop=early_stop, fastest=fastest)
+    elif early_stop not in (None, False):
+        raise BadInput(
+            f"Expected a search with early_stop={early_stop!r}: say with --search N how many "
+            "settings are drawn, of which the best go on."
+        )
     trials = found.trials if found else grid.trials(grids, dataset, fastest=fastest)
     targets = {epsilon for each in grids for epsilon in each.target_epsilon or ()}
     return SweepPlan(

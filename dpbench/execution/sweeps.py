@@ -35,6 +35,7 @@ def run_sweep(
     confirm: int = 0,
     tuned_in: str | Path | Sequence[str | Path] = (),
     search: int | None = None,
+    early_stop: int | bool = False,
     device: str | Sequence[str] = "auto",
     jobs: int | None = None,
     threads: int = 1,
@@ -72,6 +73,8 @@ def run_sweep(
             price of choosing.
         search: Draw so many settings from the ranges and lists of each grid, and run each at every
             target epsilon and seed; None to run all of the grid.
+        early_stop: Train all settings of a search for a while, and the best for longer: one in so
+            many goes on, one in four where it is True.
         device: `auto`, `cpu`, `cuda`, or several of `cuda:0`, `cuda:1`, ...
         jobs: Trials at a time on each device; None for a worker per core, or one per GPU.
         threads: Of each worker.
@@ -108,6 +111,7 @@ def run_sweep(
         confirm=confirm,
         tuned_in=tuned_in,
         search=search,
+        early_stop=early_stop,
     )
     if not plan.trials:
         raise BadInput("Expected grids that hold at least one trial.")
