@@ -120,6 +120,7 @@ def _dry_run(plan: SweepPlan, resources: Resources, given: argparse.Namespace) -
             timed=() if given.no_timing else plan.timed,
             stacked=resources.stacked(backend.device) > 1,
             confirming=plan.confirming_seeds,
+            search=plan.search,
             warnings=[*plan.warnings, *resources.warnings],
         )
     if not given.quiet:
