@@ -196,6 +196,25 @@ def percent_axis(
             panel.set_xlabel(f"{panel.get_xlabel()}\n{below}")
 
 
+def loss_axis(panels: Sequence[Axes], drawn: "Sequence[pd.Series[float]]") -> None:
+    """Points lost, up to what decides: the smaller half, mirrored as `floor` has it.
+
+    Args:
+        panels: That share their y axis. The title of each x axis, which is set, says how many
+            markers lie above.
+        drawn: Points lost in each panel.
+    """
+    most = 100 - floor(1 - pd.concat(list(drawn)) / 100)
+    low, high = panels[0].get_ylim()
+    high = min(high, most)
+    panels[0].set_ylim(low, high)
+    for panel, lost in zip(panels, drawn, strict=True):
+        hidden = lost[lost > high]
+        if len(hidden):
+            above = f"(above: {strings.counted(len(hidden), 'marker')}, to {hidden.max():.1f})"
+            panel.set_xlabel(f"{panel.get_xlabel()}\n{above}")
+
+
 def label_point(
     panel: Axes, text: str, at: tuple[float, float], away: tuple[float, float], colour: Any = "0.2"
 ) -> None:
@@ -217,7 +236,8 @@ def label_point(
 def name_lines(figure: Figure, panels: Sequence[Axes]) -> None:
     """Writes each line's name right of its panel, at the height of its end, none over another.
 
-    Call it last: names keep apart by the heights that the panels then have.
+    That of a line which leaves the panel stands at its edge. Call it last: names keep apart by the
+    heights that the panels then have.
     """
     figure.draw_without_rendering()
     for panel in panels:
@@ -228,10 +248,10 @@ def name_lines(figure: Figure, panels: Sequence[Axes]) -> None:
             for named, line in named
             if not str(named.get_label()).startswith("_") and len(line.get_ydata())
         ]
-        bottom = panel.get_window_extent().y0
+        inner = panel.get_window_extent()
         last = float("-inf")
         for y, name, line in sorted(ends, key=lambda end: end[:2]):
-            own = (y - bottom) * 72 / figure.dpi  # points above the panel's lower edge
+            own = (min(y, inner.y1) - inner.y0) * 72 / figure.dpi  # points above its lower edge
             last = max(own, last + _LABEL_POINTS)
             panel.annotate(
                 name,

@@ -324,6 +324,27 @@ def test_what_clipping_loses_and_what_the_noise_loses_on_top_are_drawn_apart() -
     assert bars[0][1][1] - bars[0][0][1] == pytest.approx(2 * 4.30265 / 3**0.5)
 
 
+def test_the_axis_of_losses_is_on_what_decides_and_the_rest_is_said() -> None:
+    def drawn(*accuracies: float) -> tuple[float, str]:
+        measured: list[tuple[Trial, int, float, float | None]] = [
+            (make_trial("non-private", seed=seed), 1, 0.99, None) for seed in range(2)
+        ]
+        for noise, accuracy in enumerate(accuracies):
+            for seed in range(2):
+                trial = make_trial(noise_multiplier=float(noise), seed=seed)
+                measured.append((trial, 1, accuracy, 3.0 if noise else float("inf")))
+        (panel,) = draw("accuracy_loss", frame(*measured)).axes
+        return panel.get_ylim()[1], panel.get_xlabel().split("\n")[-1]
+
+    # clipping loses 1 point, the noises 1, 2 and 60
+    high, said = drawn(0.98, 0.97, 0.96, 0.38)
+    assert 5 < high < 15
+    assert said == "(above: 1 marker, to 60.0)"
+    high, said = drawn(0.98, 0.38, 0.37, 0.36)  # most are large: they are the result
+    assert high > 62
+    assert said == "max_grad_norm"
+
+
 def test_marks_and_rings_are_at_the_epsilons_that_are_answered_for() -> None:
     rows = privacy_frame()
     points = numbers_of("privacy_accuracy", rows, [0.5, 50])
