@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dpbench.execution.step_times import time_steps
     from dpbench.execution.sweeps import run_sweep
     from dpbench.privacy.spending import spent_epsilon
+    from dpbench.search.ranges import Range
     from dpbench.store.frames import load_store
     from dpbench.trial import Trial
 
@@ -31,6 +32,7 @@ _HOMES = {
     "Data": "datasets.data",
     "DpbenchError": "errors",
     "Grid": "execution.grid",
+    "Range": "search.ranges",
     "Trial": "trial",
     "compare_stores": "analysis.comparison.stores",
     "load_store": "store.frames",
@@ -45,6 +47,7 @@ __all__ = [
     "Data",
     "DpbenchError",
     "Grid",
+    "Range",
     "Trial",
     "__version__",
     "compare_stores",

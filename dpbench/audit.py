@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dpbench import cli, console, engines, models, strings
 from dpbench.auditing import audited_tasks
@@ -22,6 +22,7 @@ from dpbench.auditing.claim import BREAKS, Claim, default_batch_size
 from dpbench.errors import BadInput
 from dpbench.execution import arguments
 from dpbench.measurement import devices
+from dpbench.search.ranges import Range
 from dpbench.trial import Workload
 
 if TYPE_CHECKING:
@@ -204,11 +205,12 @@ def _audit(given: argparse.Namespace) -> int:
 
 def _task(given: argparse.Namespace) -> Workload | None:
     """The model that is trained; None for the tutorial's CNN."""
-    several = arguments.parsed("model_args", given.model_args) or {}
-    for name, values in several.items():
-        if len(values) > 1:
-            raise BadInput(f"Expected one value of {name} to audit, not {len(values)}.")
-    model_args = {name: values[0] for name, values in several.items()}
+    model_args: dict[str, Any] = {}
+    for name, values in (arguments.parsed("model_args", given.model_args) or {}).items():
+        if isinstance(values, Range) or len(values) > 1:
+            shown = values if isinstance(values, Range) else len(values)
+            raise BadInput(f"Expected one value of {name} to audit, not {shown}.")
+        model_args[name] = values[0]
     return audited_tasks.task(given.model, model_args, given.dataset, given.data_root)
 
 

@@ -125,6 +125,8 @@ def _dry_run(plan: SweepPlan, resources: Resources, given: argparse.Namespace) -
     if not given.quiet:
         for line in planned.warnings:
             console.say(f"Warning: {line}")
+        if plan.search is not None:
+            console.say(plan.search.sentence)
     print(dry_run.one_object(planned) if given.json else dry_run.text(planned))
     return 0
 
@@ -174,6 +176,7 @@ def _parser(prog: str) -> cli.Parser:
         help="keys are the flags' names, such as trial_timeout; flags beat it (default: none)",
     )
     _add_grid_flags(parser)
+    _add_search_flags(parser)
     _add_answer_flags(parser)
     _add_run_flags(parser)
     cli.add_output_flags(parser)
@@ -201,6 +204,19 @@ def _add_grid_flags(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="a torchvision root (default: DPBENCH_DATA, or a folder in the user's cache)",
+    )
+
+
+def _add_search_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "a search, from axes with several values or a range, LOW:HIGH or log:LOW:HIGH"
+    )
+    group.add_argument(
+        "--search",
+        type=int,
+        metavar="N",
+        help="draw N settings, and run each at every target epsilon and seed; N more later go on "
+        "from them (default: none, run all of the grid)",
     )
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from dpbench import datasets, strings
 from dpbench.errors import BadInput
-from dpbench.execution import engine_checks, grid
+from dpbench.execution import engine_checks, grid, search_plan
 from dpbench.execution.grid import Grid
+from dpbench.execution.search_plan import SearchPlan
 from dpbench.privacy import budgets, guarantee
 from dpbench.trial import NON_PRIVATE, Trial
 
@@ -28,6 +29,7 @@ class SweepPlan:
         confirming_seeds: Seeds on which the best settings run again; no trial has them.
         tuned_in: Stores in which settings were tried on the same data before. Their trials count
             in the price of choosing.
+        search: Whose settings are drawn from the grids; None where all of a grid runs.
     """
 
     grids: tuple[Grid, ...]
@@ -38,6 +40,7 @@ class SweepPlan:
     answer_at: tuple[float, ...]
     confirming_seeds: tuple[int, ...]
     tuned_in: tuple[str, ...]
+    search: SearchPlan | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -52,7 +55,13 @@ class SweepPlan:
 
     @property
     def timed(self) -> list[Trial]:
-        """The trials whose engines are timed: not those that only the baseline is trained by."""
+        """The trials whose engines are timed: not those that only the baseline is trained by.
+
+        Of a search one at the smallest batch size stands for the settings that will be chosen.
+        """
+        if self.search is not None:
+            private = [trial for trial in self.trials if trial.private]
+            return [min(private or self.trials, key=lambda trial: trial.batch_size)]
         named = {engine for each in self.grids for engine in each.engine}
         kept = [
             trial
@@ -71,6 +80,7 @@ def plan_sweep(
     answer_at: Any = None,
     confirm: Any = 0,
     tuned_in: Any = (),
+    search: Any = None,
 ) -> SweepPlan:
     """The plan of a sweep over the union of the grids.
 
@@ -82,12 +92,16 @@ def plan_sweep(
         answer_at: One or more epsilons; None for the targets of the grids, else 1, 3 and 8.
         confirm: Seeds on which the best settings run again.
         tuned_in: One or more stores.
+        search: Settings to draw from each grid; None to run all of it.
 
     Raises:
         BadInput: A value is of the wrong type or out of range.
     """
     fastest = partial(engine_checks.fastest_right, data_root=data_root)
-    trials = grid.trials(grids, dataset, fastest=fastest)
+    found = None
+    if search is not None:
+        found = search_plan.plan(grids, dataset, search, fastest=fastest)
+    trials = found.trials if found else grid.trials(grids, dataset, fastest=fastest)
     targets = {epsilon for each in grids for epsilon in each.target_epsilon or ()}
     return SweepPlan(
         grids=tuple(grids),
@@ -100,6 +114,7 @@ def plan_sweep(
         ),
         confirming_seeds=tuple(_fresh_seeds(trials, confirm)),
         tuned_in=_stores(tuned_in),
+        search=found,
     )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dpbench.execution.backend import Backend
     from dpbench.reporting.store_report import Written
     from dpbench.store.history import Sweep
+    from dpbench.trial import Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,6 +65,8 @@ def run_planned(
     if not quiet:
         for warning in (*plan.warnings, *resources.warnings):
             console.say(f"Warning: {warning}")
+        if plan.search is not None:
+            console.say(plan.search.sentence)
     record = replace(record, trial_ids=tuple(trial.trial_id for trial in plan.trials))
     user = UserWork.of(plan.trials)
     with open_backend(
@@ -79,7 +82,9 @@ def run_planned(
         history.write(plan.out, record)
         record = _run_trials(plan, backend, record, retry_failed=retry_failed, quiet=quiet)
         failed = (
-            timing_sweep.run_timings(plan.timed, backend, plan.out, quiet=quiet) if timings else []
+            timing_sweep.run_timings(_timed(plan), backend, plan.out, quiet=quiet)
+            if timings
+            else []
         )
     return _result(plan.out, record, failed)
 
@@ -111,6 +116,16 @@ def _run_trials(
             console.say(f"The best again, on {strings.named('seed', plan.confirming_seeds)}:")
         run_missing(again)
     return record
+
+
+def _timed(plan: SweepPlan) -> "Sequence[Trial]":
+    """The trials whose engines are timed: of a search those of the settings that are chosen."""
+    if plan.search is None:
+        return plan.timed
+    from dpbench.analysis import choice
+
+    rows = store.read_trials(plan.out, store.set_aside)
+    return choice.best(plan.trials, rows, plan.answer_at) or plan.timed
 
 
 def _result(out: Path, record: "Sweep", failed_timings: Sequence[str]) -> SweepResult:

@@ -34,6 +34,7 @@ def run_sweep(
     answer_at: float | Sequence[float] | None = None,
     confirm: int = 0,
     tuned_in: str | Path | Sequence[str | Path] = (),
+    search: int | None = None,
     device: str | Sequence[str] = "auto",
     jobs: int | None = None,
     threads: int = 1,
@@ -69,6 +70,8 @@ def run_sweep(
         confirm: Run the best settings again on so many seeds that no other trial has.
         tuned_in: Stores in which settings were tried on the same data before. They count in the
             price of choosing.
+        search: Draw so many settings from the ranges and lists of each grid, and run each at every
+            target epsilon and seed; None to run all of the grid.
         device: `auto`, `cpu`, `cuda`, or several of `cuda:0`, `cuda:1`, ...
         jobs: Trials at a time on each device; None for a worker per core, or one per GPU.
         threads: Of each worker.
@@ -104,6 +107,7 @@ def run_sweep(
         answer_at=answer_at,
         confirm=confirm,
         tuned_in=tuned_in,
+        search=search,
     )
     if not plan.trials:
         raise BadInput("Expected grids that hold at least one trial.")
