@@ -82,16 +82,16 @@ def best(
             statement=statement,
         )
     chosen = str(found.idxmax())
-    run = last.loc[chosen]
+    (setting,) = last.loc[[chosen], list(_SETTING)].to_dict("records")
     return PrivateBest(
         epsilon=search.epsilon,
         delta=search.delta,
         ended=True,
         trial_id=chosen,
-        setting={name: getattr(run[name], "item", lambda: run[name])() for name in _SETTING},
+        setting={str(name): value for name, value in setting.items()},
         metric=metric,
         score=scores.value(metric, float(found[chosen])),
-        test_metric=scores.value(metric, float(run["test_score"])),
+        test_metric=scores.value(metric, float(last["test_score"][chosen])),
         statement=statement,
     )
 

@@ -150,10 +150,9 @@ def _refuse(grid: Grid) -> None:
                 f"Expected {name} to be a list with --private-selection, not the range {values}: "
                 "the bound takes every value that may be drawn."
             )
-    one_of = {"target_epsilon": grid.target_epsilon, "sampling": grid.sampling}
-    one_of["engine"] = grid.engine
-    for name, several in one_of.items():
-        if several is not None and len(several) > 1:
+    for name in ("target_epsilon", "sampling", "engine"):
+        several = getattr(grid, name) or ()
+        if len(several) > 1:
             raise BadInput(
                 f"Expected one {name} with --private-selection, not "
                 f"{', '.join(map(str, several))}: each would be a search of its own."
@@ -295,7 +294,7 @@ def trials(
     """
     space = asked.space
     noises = {(batch_size, epochs): noise for batch_size, epochs, noise in search.noises}
-    known = search.engines or [None] * len(search.seeds)
+    known: Sequence[str | None] = search.engines or [None] * len(search.seeds)
     found = []
     for point, seed, engine in zip(search.points, search.seeds, known, strict=True):
         setting = searched_grid.at(asked.grid, space.at(point))

@@ -18,6 +18,9 @@ SETTINGS = (
     "confirm",
     "tuned_in",
     "search",
+    "private_selection",
+    "total_epsilon",
+    "private_scores",
 )  # what a plan takes beside the axes
 
 _REFERENCES = {
