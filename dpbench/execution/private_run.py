@@ -14,6 +14,8 @@ from dpbench.store import private_searches
 from dpbench.trial import PASSING_FAILURES
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from dpbench.analysis.private_best import PrivateBest
     from dpbench.store.history import Sweep
 
@@ -24,11 +26,13 @@ class Found:
 
     Attributes:
         best: Its best run, with the guarantee.
+        trials: A row per run and epoch; None where no run was drawn.
         page: The report's path; None where the store holds no rows.
         unfinished: A line on each run that the same command tries again; empty where none is left.
     """
 
     best: "PrivateBest"
+    trials: "pd.DataFrame | None"
     page: Path | None
     unfinished: tuple[str, ...]
 
@@ -74,7 +78,7 @@ def run(plan: SweepPlan, resources: Resources, record: "Sweep", *, quiet: bool) 
     if not quiet:
         console.say(sentence(plan.private, search))
     if not trials:
-        return Found(best=_best(plan.out, search), page=None, unfinished=())
+        return Found(best=_best(plan.out, search), trials=None, page=None, unfinished=())
     result = sweep_run.run_planned(
         replace(plan, trials=trials, private=None),
         resources,
@@ -93,6 +97,7 @@ def run(plan: SweepPlan, resources: Resources, record: "Sweep", *, quiet: bool) 
         unfinished.append(f"{len(waiting)} runs are not there: run the same command again.")
     return Found(
         best=_best(plan.out, search),
+        trials=result.trials,
         page=None if result.report is None else result.report.page,
         unfinished=tuple(unfinished),
     )

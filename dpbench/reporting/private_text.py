@@ -1,6 +1,6 @@
 """The best run of a private search, for a terminal, as JSON, and for a page."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -83,6 +83,16 @@ def _setting(best: "PrivateBest") -> str:
         value = best.setting[name]
         parts.append(f"{said} {value:g}" if isinstance(value, float) else f"{said} {value}")
     return ", ".join(parts)
+
+
+def several(bests: Sequence["PrivateBest"]) -> Iterator[str]:
+    """The best runs of private searches, each with its guarantee; nothing where there are none."""
+    for best in bests:
+        yield "Private selection:"
+        yield from lines(best)
+        yield best.statement
+    if bests:
+        yield KEEP_PRIVATE
 
 
 def as_json(found: Found) -> str:
