@@ -257,6 +257,15 @@ def _add_search_flags(parser: argparse.ArgumentParser) -> None:
         "from them (default: none, run all of the grid)",
     )
     group.add_argument(
+        "--early-stop",
+        type=int,
+        nargs="?",
+        const=True,
+        metavar="ETA",
+        help="train all for a 16th of the epochs, the best one in ETA by validation for a 4th, and "
+        "of these one in ETA for all (default: train all to the end; without a number: 4)",
+    )
+    group.add_argument(
         "--private-selection",
         nargs="?",
         const=run_count.DEFAULT,

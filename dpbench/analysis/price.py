@@ -63,6 +63,7 @@ def price(
         delta: That epsilon is stated at.
     """
     rows = trial_rows.private(pd.concat([trials, tuning]) if len(tuning) else trials)
+    rows = rows[~trial_rows.repeats(rows)]  # whoever has the longer one has these weights, too
     rows = rows.assign(validation_examples=rows["validation_examples"].fillna(0))
     started = rows[rows["epoch"] > 0]
     noisy = started[started["noise_multiplier"] > 0]

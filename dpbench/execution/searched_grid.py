@@ -23,10 +23,12 @@ class Candidate:
     Attributes:
         group: Equal for candidates that are compared: the grid, the target, the model's function
             and the sampling.
+        label: The group, for the user.
         trials: The setting's private ones: of each seed, and of each engine that is named.
     """
 
     group: tuple[Any, ...]
+    label: str
     trials: tuple[Trial, ...]
 
 
@@ -107,20 +109,26 @@ def candidates(
         index: Of the grid that was searched, among several.
         fastest: As of `grid.trials`.
     """
-    return [
-        Candidate(group=(index, target, grid.model, grid.sampling), trials=tuple(trials))
-        for target, each in _at_each_target(grid)
-        if (trials := grids.trials([each], dataset, fastest=fastest))
-    ]
+    parts = [*(grid.model or ()), *(each for each in grid.sampling if each != "poisson")]
+    found = []
+    for target, label, each in _at_each_target(grid):
+        trials = grids.trials([each], dataset, fastest=fastest)
+        group = (index, target, grid.model, grid.sampling)
+        shown = " ".join([*map(user_code.shown, parts), label])
+        found.append(Candidate(group=group, label=shown, trials=tuple(trials)))
+    return [each for each in found if each.trials]
 
 
-def _at_each_target(grid: Grid) -> list[tuple[float, Grid]]:
+def _at_each_target(grid: Grid) -> list[tuple[float, str, Grid]]:
+    """The targets, each with its name and its grid."""
     if set(grid.engine) <= set(engines.non_private_names()):
-        return [(0.0, grid)]
-    for name in ("target_epsilon", "noise_multiplier"):
-        if targets := grid.values(name):
-            return [(target, _with(grid, {name: target})) for target in targets]
-    return [(0.0, grid)]
+        return [(0.0, "without privacy", grid)]
+    names = {"target_epsilon": "epsilon", "noise_multiplier": "noise"}
+    return [
+        (target, f"at {noun} {target:g}", _with(grid, {name: target}))
+        for name, noun in names.items()
+        for target in grid.values(name)
+    ]
 
 
 def baselines(grid: Grid) -> Grid:

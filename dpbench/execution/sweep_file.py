@@ -21,6 +21,7 @@ SETTINGS = (
     "private_selection",
     "total_epsilon",
     "private_scores",
+    "early_stop",
 )  # what a plan takes beside the axes
 
 _REFERENCES = {

@@ -21,7 +21,7 @@ class SweepPlan:
 
     Attributes:
         grids: Whose union `trials` is.
-        trials: To run, each once.
+        trials: To run, each once; of a search that stops early those of its first rung.
         dataset: Its name.
         data_root: Where the dataset's files are.
         out: The store.
@@ -87,6 +87,7 @@ def plan_sweep(
     private_selection: Any = None,
     total_epsilon: Any = None,
     private_scores: Any = False,
+    early_stop: Any = None,
 ) -> SweepPlan:
     """The plan of a sweep over the union of the grids.
 
@@ -104,6 +105,7 @@ def plan_sweep(
             default. None where there is none, unless a total epsilon is given.
         total_epsilon: For the whole of a private search.
         private_scores: Whether a private search covers the held-out examples, too.
+        early_stop: As of `search_plan.plan`.
 
     Raises:
         BadInput: A value is of the wrong type or out of range.
@@ -119,11 +121,18 @@ def plan_sweep(
             total_epsilon=total_epsilon,
             private_scores=private_scores,
         )
-        _refuse_with_private(confirm=confirm, answer_at=answer_at, tuned_in=tuned_in)
+        _refuse_with_private(
+            confirm=confirm, answer_at=answer_at, tuned_in=tuned_in, early_stop=early_stop
+        )
     elif private_scores:
         raise BadInput("Expected --private-selection or --total-epsilon with --private-scores.")
     elif search is not None:
-        found = search_plan.plan(grids, dataset, search, fastest=fastest)
+        found = search_plan.plan(grids, dataset, search, early_stop=early_stop, fastest=fastest)
+    elif early_stop not in (None, False):
+        raise BadInput(
+            f"Expected a search with early_stop={early_stop!r}: say with --search N how many "
+            "settings are drawn, of which the best go on."
+        )
     trials: Sequence[Trial] = ()
     if private is None:
         trials = found.trials if found else grid.trials(grids, dataset, fastest=fastest)
@@ -150,6 +159,7 @@ def _refuse_with_private(**given: Any) -> None:
         "confirm": "a confirmation trains the chosen setting again, which the bound does not cover",
         "answer_at": "it has one epsilon, that of the whole search",
         "tuned_in": "earlier tuning on the same data has an epsilon of its own",
+        "early_stop": "which runs go on would depend on the others, which no bound covers",
     }
     for name, why in whys.items():
         if given[name]:

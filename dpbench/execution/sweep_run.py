@@ -1,6 +1,6 @@
 """Runs what is missing of a planned sweep: trials, confirmations, timings; writes the report."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from dpbench.execution.resources import Resources, open_backend
 from dpbench.execution.sweep_plan import SweepPlan
 from dpbench.execution.user_work import UserWork
 from dpbench.store import history
+from dpbench.trial import Trial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from dpbench.execution.backend import Backend
     from dpbench.reporting.store_report import Written
     from dpbench.store.history import Sweep
-    from dpbench.trial import Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -80,19 +80,16 @@ def run_planned(
         store.create(plan.out)
         store.write_sources(plan.out, user.codes)
         history.write(plan.out, record)
-        record = _run_trials(plan, backend, record, retry_failed=retry_failed, quiet=quiet)
-        failed = (
-            timing_sweep.run_timings(_timed(plan), backend, plan.out, quiet=quiet)
-            if timings
-            else []
-        )
+        trials, record = _run_trials(plan, backend, record, retry_failed=retry_failed, quiet=quiet)
+        timed = _timed(plan, trials) if timings else []
+        failed = timing_sweep.run_timings(timed, backend, plan.out, quiet=quiet) if timings else []
     return _result(plan.out, record, failed)
 
 
 def _run_trials(
     plan: SweepPlan, backend: "Backend", record: "Sweep", *, retry_failed: bool | None, quiet: bool
-) -> "Sweep":
-    """Runs the trials and then the confirmations; returns the record with the latter's ids."""
+) -> "tuple[list[Trial], Sweep]":
+    """Runs the trials and then the confirmations; returns the former, and the record of both."""
     out = plan.out
     run_missing = partial(
         trial_sweep.run_trials,
@@ -102,30 +99,59 @@ def _run_trials(
         answer_at=plan.answer_at,
         quiet=quiet,
     )
-    run_missing(plan.trials)
+    trials, record = _run_search(plan, record, run_missing, quiet=quiet)
     if not plan.confirming_seeds:
-        return record
+        return trials, record
     from dpbench.analysis import choice
 
     rows = store.read_trials(out, store.set_aside)
-    again = choice.again(plan.trials, rows, plan.answer_at, plan.confirming_seeds)
+    again = choice.again(trials, rows, plan.answer_at, plan.confirming_seeds)
     record = replace(record, confirming=tuple(trial.trial_id for trial in again))
     history.write(out, record)
     if again:
         if not quiet:
             console.say(f"The best again, on {strings.named('seed', plan.confirming_seeds)}:")
         run_missing(again)
-    return record
+    return trials, record
 
 
-def _timed(plan: SweepPlan) -> "Sequence[Trial]":
+def _run_search(
+    plan: SweepPlan,
+    record: "Sweep",
+    run_missing: Callable[..., None],
+    *,
+    quiet: bool,
+) -> "tuple[list[Trial], Sweep]":
+    """Runs the trials, rung by rung where a search stops early, each recorded before it runs."""
+    if plan.search is None or plan.search.eta is None:
+        run_missing(plan.trials)
+        return list(plan.trials), record
+    from dpbench.execution import early_stopping
+
+    def run_rung(trials: Sequence[Trial]) -> None:
+        nonlocal record
+        ids = dict.fromkeys([*record.trial_ids, *(trial.trial_id for trial in trials)])
+        record = replace(record, trial_ids=tuple(ids))
+        history.write(plan.out, record)
+        run_missing(trials, repeating=True)
+
+    trials = early_stopping.run(
+        plan.search,
+        plan.out,
+        run_trials=run_rung,
+        say=(lambda _: None) if quiet else console.say,
+    )
+    return trials, record
+
+
+def _timed(plan: SweepPlan, trials: Sequence[Trial]) -> Sequence[Trial]:
     """The trials whose engines are timed: of a search those of the settings that are chosen."""
     if plan.search is None:
         return plan.timed
     from dpbench.analysis import choice
 
     rows = store.read_trials(plan.out, store.set_aside)
-    return choice.best(plan.trials, rows, plan.answer_at) or plan.timed
+    return choice.best(trials, rows, plan.answer_at) or plan.timed
 
 
 def _result(out: Path, record: "Sweep", failed_timings: Sequence[str]) -> SweepResult:

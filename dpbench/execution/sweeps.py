@@ -40,6 +40,7 @@ def run_sweep(
     private_selection: Distribution | bool = False,
     total_epsilon: float | None = None,
     private_scores: bool = False,
+    early_stop: int | bool = False,
     device: str | Sequence[str] = "auto",
     jobs: int | None = None,
     threads: int = 1,
@@ -83,6 +84,8 @@ def run_sweep(
             returned hold it under `private_selection`, with the epsilon of the whole search.
         total_epsilon: Solve for the noise with which a private selection spends at most so much.
         private_scores: Let the guarantee cover the held-out examples, too, by noisy scores.
+        early_stop: Train all settings of a search for a while, and the best for longer: one in so
+            many goes on, one in four where it is True.
         device: `auto`, `cpu`, `cuda`, or several of `cuda:0`, `cuda:1`, ...
         jobs: Trials at a time on each device; None for a worker per core, or one per GPU.
         threads: Of each worker.
@@ -122,6 +125,7 @@ def run_sweep(
         private_selection=private_selection,
         total_epsilon=total_epsilon,
         private_scores=private_scores,
+        early_stop=early_stop,
     )
     if not plan.trials and plan.private is None:
         raise BadInput("Expected grids that hold at least one trial.")

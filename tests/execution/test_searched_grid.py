@@ -95,6 +95,27 @@ def test_arguments_are_drawn_for_the_users_models_alone(tmp_path: Path) -> None:
         assert (setting.model_args is None) == (setting.model == ("mlp",))
 
 
+def test_the_noise_of_a_short_rung_is_solved_for_all_epochs() -> None:
+    grid = Grid(
+        target_epsilon=[3],
+        max_grad_norm=[1],
+        batch_size=[256],
+        epochs=[20, 10],
+        validation_examples=0.1,
+    )
+    found = plan([grid], "digits", 2, early_stop=True, fastest=engines.fastest)
+    one, other = found.candidates
+    assert found.rungs == 3
+    for candidate in (one, other):
+        (whole,) = candidate.trials
+        short, longer, longest = (found.of_rung(rung, [candidate])[0] for rung in range(3))
+        assert (short.epochs, longer.epochs) == (1, whole.epochs // 4)
+        assert longest == whole
+        assert short.noise_seed == whole.noise_seed
+    assert one.group == other.group
+    assert one.trials[0].noise_multiplier != other.trials[0].noise_multiplier
+
+
 @pytest.mark.parametrize(
     ("count", "axes", "message"),
     [
