@@ -1,6 +1,5 @@
 """What choosing among private trainings costs, beside the epsilon of the one that is chosen."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
@@ -137,19 +136,9 @@ def _by_spec(dataset: str, batch_size: int, held_out: float) -> pd.DataFrame:
 
 def _epsilon(arms: pd.DataFrame, steps: "pd.Series[float]", delta: float) -> float:
     """Of a choice among the arms, each a run of so many steps."""
-    worst = list(_least_private(arms.assign(steps=steps)))
-    runs = [*worst, *worst[:1] * (len(arms) - len(worst))]  # of the others only the number counts
+    values = zip(arms["noise_multiplier"], arms["sample_rate"], steps, strict=True)
+    runs = [
+        selection.Run(noise_multiplier=float(noise), sample_rate=float(rate), steps=int(taken))
+        for noise, rate, taken in values
+    ]
     return selection.epsilon_of_best(runs, delta=delta)
-
-
-def _least_private(arms: pd.DataFrame) -> Iterator[selection.Run]:
-    """The runs of which no other has at most as much noise in at least as many steps."""
-    for rate, same in arms.groupby("sample_rate", sort=True):
-        steps = 0
-        ordered = same.sort_values(["noise_multiplier", "steps"], ascending=[True, False])
-        for noise, taken in zip(ordered["noise_multiplier"], ordered["steps"], strict=True):
-            if taken > steps:
-                steps = int(taken)
-                yield selection.Run(
-                    noise_multiplier=float(noise), sample_rate=float(rate), steps=steps
-                )

@@ -18,6 +18,9 @@ SETTINGS = (
     "confirm",
     "tuned_in",
     "search",
+    "private_selection",
+    "total_epsilon",
+    "private_scores",
     "early_stop",
 )  # what a plan takes beside the axes
 

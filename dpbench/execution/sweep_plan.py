@@ -8,7 +8,7 @@ from typing import Any
 
 from dpbench import datasets, strings
 from dpbench.errors import BadInput
-from dpbench.execution import engine_checks, grid, search_plan
+from dpbench.execution import engine_checks, grid, private_plan, search_plan
 from dpbench.execution.grid import Grid
 from dpbench.execution.search_plan import SearchPlan
 from dpbench.privacy import budgets, guarantee
@@ -30,6 +30,8 @@ class SweepPlan:
         tuned_in: Stores in which settings were tried on the same data before. Their trials count
             in the price of choosing.
         search: Whose settings are drawn from the grids; None where all of a grid runs.
+        private: Instead, a private search, which is drawn when it runs: until then there are no
+            trials. None where there is none.
     """
 
     grids: tuple[Grid, ...]
@@ -41,6 +43,7 @@ class SweepPlan:
     confirming_seeds: tuple[int, ...]
     tuned_in: tuple[str, ...]
     search: SearchPlan | None = None
+    private: private_plan.Request | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -81,6 +84,9 @@ def plan_sweep(
     confirm: Any = 0,
     tuned_in: Any = (),
     search: Any = None,
+    private_selection: Any = None,
+    total_epsilon: Any = None,
+    private_scores: Any = False,
     early_stop: Any = None,
 ) -> SweepPlan:
     """The plan of a sweep over the union of the grids.
@@ -93,22 +99,43 @@ def plan_sweep(
         answer_at: One or more epsilons; None for the targets of the grids, else 1, 3 and 8.
         confirm: Seeds on which the best settings run again.
         tuned_in: One or more stores.
-        search: Settings to draw from each grid; None to run all of it.
+        search: Settings to draw from each grid; None to run all of it. Of a private search their
+            mean number.
+        private_selection: The distribution of the number of runs of a private search; True for the
+            default. None where there is none, unless a total epsilon is given.
+        total_epsilon: For the whole of a private search.
+        private_scores: Whether a private search covers the held-out examples, too.
         early_stop: As of `search_plan.plan`.
 
     Raises:
         BadInput: A value is of the wrong type or out of range.
     """
     fastest = partial(engine_checks.fastest_right, data_root=data_root)
-    found = None
-    if search is not None:
+    found = private = None
+    if private_selection or total_epsilon is not None:
+        private = private_plan.request(
+            grids,
+            dataset,
+            mean=search,
+            distribution=private_selection,
+            total_epsilon=total_epsilon,
+            private_scores=private_scores,
+        )
+        _refuse_with_private(
+            confirm=confirm, answer_at=answer_at, tuned_in=tuned_in, early_stop=early_stop
+        )
+    elif private_scores:
+        raise BadInput("Expected --private-selection or --total-epsilon with --private-scores.")
+    elif search is not None:
         found = search_plan.plan(grids, dataset, search, early_stop=early_stop, fastest=fastest)
     elif early_stop not in (None, False):
         raise BadInput(
             f"Expected a search with early_stop={early_stop!r}: say with --search N how many "
             "settings are drawn, of which the best go on."
         )
-    trials = found.trials if found else grid.trials(grids, dataset, fastest=fastest)
+    trials: Sequence[Trial] = ()
+    if private is None:
+        trials = found.trials if found else grid.trials(grids, dataset, fastest=fastest)
     targets = {epsilon for each in grids for epsilon in each.target_epsilon or ()}
     return SweepPlan(
         grids=tuple(grids),
@@ -122,7 +149,22 @@ def plan_sweep(
         confirming_seeds=tuple(_fresh_seeds(trials, confirm)),
         tuned_in=_stores(tuned_in),
         search=found,
+        private=private,
     )
+
+
+def _refuse_with_private(**given: Any) -> None:
+    """Raises BadInput for what a private search takes no part in."""
+    whys = {
+        "confirm": "a confirmation trains the chosen setting again, which the bound does not cover",
+        "answer_at": "it has one epsilon, that of the whole search",
+        "tuned_in": "earlier tuning on the same data has an epsilon of its own",
+        "early_stop": "which runs go on would depend on the others, which no bound covers",
+    }
+    for name, why in whys.items():
+        if given[name]:
+            flag = f"--{name.replace('_', '-')}"
+            raise BadInput(f"Expected no {flag} with --private-selection: {why}.")
 
 
 def _fresh_seeds(trials: Sequence[Trial], count: Any) -> Sequence[int]:

@@ -33,7 +33,7 @@ RDP_ORDERS = (
     *(float(order) for order in range(12, 64)),
     *(128.0, 256.0, 512.0, 1024.0),
 )
-_FEW_RDP_ORDERS = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 64.0, 256.0, 1024.0)
+FEW_RDP_ORDERS = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 64.0, 256.0, 1024.0)
 _RDP_ROUNDING = 1e-13  # of a step's divergence; it matters where noise hides a step almost wholly
 
 # The width of PLD's grid, so that rounding up to the grid adds about 1e-4 of epsilon: a part of the
@@ -234,8 +234,8 @@ def by_one_accountant(trials: "pd.DataFrame") -> "pd.DataFrame":
 
 def rdp_bound(*, noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:
     """At least `spent(...).epsilon`, in milliseconds: Renyi divergences at a few orders."""
-    one = rdp_of_a_step(noise_multiplier, sample_rate, _FEW_RDP_ORDERS)
-    return rdp_epsilon(one * steps, delta, _FEW_RDP_ORDERS)
+    one = rdp_of_a_step(noise_multiplier, sample_rate, FEW_RDP_ORDERS)
+    return rdp_epsilon(one * steps, delta, FEW_RDP_ORDERS)
 
 
 def estimate(*, noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:

@@ -27,6 +27,8 @@ class SearchGuarantee:
         epsilon_of_run: The largest of a run.
         delta: That goes with both.
         scores: Sentences on the examples that runs are scored on.
+        others: A sentence on other searches on the same examples; None where there are none.
+        preprocessing: As of `guarantee.Guarantee`.
     """
 
     count: RunCount
@@ -38,6 +40,8 @@ class SearchGuarantee:
     epsilon_of_run: float
     delta: float
     scores: str = NOT_COVERED
+    others: str | None = None
+    preprocessing: str | None = None
 
 
 def statement(of: SearchGuarantee) -> str:
@@ -55,6 +59,7 @@ def statement(of: SearchGuarantee) -> str:
         f"{guarantee.NEIGHBOURS[of.sampling]}{'' if of.examples is None else '; N is public'}.",
         guarantee.delta_against(of.delta, of.examples),
         of.scores,
+        *filter(None, [of.preprocessing, of.others]),
         "This holds where neither the number of models nor any other of them, nor its score, is "
         "published.",
     ]

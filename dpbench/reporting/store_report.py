@@ -1,18 +1,26 @@
 """A store's report: one HTML page, and each figure as SVG, PNG and CSV beside it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from dpbench import store
-from dpbench.analysis import comparability, scores, step_overhead, trial_rows, user_versions
+from dpbench.analysis import (
+    comparability,
+    private_best,
+    scores,
+    step_overhead,
+    trial_rows,
+    user_versions,
+)
 from dpbench.analysis.answers import Answer, Baseline
+from dpbench.analysis.private_best import PrivateBest
 from dpbench.privacy import accounting
 from dpbench.reporting import figure_files, figure_specs, findings, page, recipes
 from dpbench.reporting.findings import Findings
-from dpbench.store import history
+from dpbench.store import history, private_searches
 from dpbench.store.history import Sweep
 
 
@@ -32,6 +40,7 @@ class Written:
         finished: Trials, those that confirm included.
         failed: Trials.
         others: Trials of the store that are not these, and that the page answers for, too.
+        private: The best run of each of the store's private searches.
     """
 
     page: Path
@@ -45,6 +54,7 @@ class Written:
     finished: int
     failed: int
     others: int
+    private: Sequence[PrivateBest] = ()
 
 
 def write_report(
@@ -84,8 +94,10 @@ def write_report(
         tuning = pd.concat([tuning, earlier[same]])
     read = findings.Store(trials=trials, timings=timings, tuning=tuning)
     found = findings.findings(read, trials, sweeps, answer_at)
+    private = _private(root, every)
     path = root / "report.html"
-    figure_files.write_file(path, page.render(_contents(root, read, found, sweeps, unread)))
+    contents = _contents(root, read, found, sweeps, unread)
+    figure_files.write_file(path, page.render(replace(contents, private=private)))
     rows = trials
     if own is not None:
         rows = trials[trials["trial_id"].isin({*own.trial_ids, *own.confirming})]
@@ -103,7 +115,20 @@ def write_report(
         finished=trial_rows.final(rows)["trial_id"].nunique(),
         failed=trial_rows.failures(rows)["trial_id"].nunique(),
         others=trials["trial_id"].nunique() - rows["trial_id"].nunique(),
+        private=private,
     )
+
+
+def _private(root: Path, every: pd.DataFrame) -> list[PrivateBest]:
+    """The best run of each private search, by its own score alone."""
+    searches = private_searches.read(root)
+    if not searches:
+        return []
+    rows = scores.scored(every)
+    return [
+        private_best.best(each, rows, [other for other in searches if other is not each])
+        for each in searches
+    ]
 
 
 def _contents(

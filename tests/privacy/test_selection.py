@@ -195,3 +195,22 @@ def test_what_is_out_of_reach_is_refused_with_its_value() -> None:
         RunCount(distribution="normal", mean=5)  # type: ignore[arg-type]
     with pytest.raises(BadInput, match=r"0\.5 >= 1"):
         RunCount(distribution="poisson", mean=0.5)
+
+
+def test_noise_on_scores_costs_nothing_more() -> None:
+    """Against dp_accounting's Gaussian mechanism, at every order; a little less noise would."""
+    runs = [run(1.0), run(4.0)]
+    noise = selection.score_noise(runs)
+    training = selection._divergences(runs)
+    spends = {}
+    for each in (noise, 0.9 * noise):
+        accountant = rdp.RdpAccountant(accounting.RDP_ORDERS)
+        accountant.compose(dp_accounting.GaussianDpEvent(each))
+        spends[each] = np.asarray(accountant.rdp)
+    assert (spends[noise] <= training).all()
+    assert (spends[0.9 * noise] > training).any()
+
+
+def test_the_worst_runs_are_those_that_no_other_dominates() -> None:
+    runs = [run(1.0, steps=100), run(1.0, steps=50), run(2.0, steps=200), run(2.0, steps=90)]
+    assert selection.worst([*runs, *runs]) == [runs[0], runs[2]]
