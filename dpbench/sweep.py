@@ -63,6 +63,7 @@ def _sweep(parser: cli.Parser, given: argparse.Namespace, typed: Sequence[str]) 
             file.text,
             answer_at=plan.answer_at,
             tuned_in=plan.tuned_in,
+            choose_by=plan.choose_by,
         ),
         retry_failed=given.retry_failed,
         timings=not given.no_timing,
@@ -241,6 +242,7 @@ def _add_answer_flags(parser: argparse.ArgumentParser) -> None:
         help="run the best settings again on N seeds that no other trial has, and report their "
         "accuracy by those alone (default: 0, by the seeds that chose them)",
     )
+    cli.add_choose_by(group)
     group.add_argument(
         "--tuned-in",
         nargs="+",

@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dpbench import datasets, strings
+from dpbench import datasets, models, strings
+from dpbench.analysis import metrics
 from dpbench.errors import BadInput
 from dpbench.execution import engine_checks, grid
 from dpbench.execution.grid import Grid
@@ -28,6 +29,8 @@ class SweepPlan:
         confirming_seeds: Seeds on which the best settings run again; no trial has them.
         tuned_in: Stores in which settings were tried on the same data before. Their trials count
             in the price of choosing.
+        choose_by: The metric that settings are chosen by; None for accuracy or, where targets are
+            no classes, the loss.
     """
 
     grids: tuple[Grid, ...]
@@ -38,6 +41,7 @@ class SweepPlan:
     answer_at: tuple[float, ...]
     confirming_seeds: tuple[int, ...]
     tuned_in: tuple[str, ...]
+    choose_by: str | None
 
     @property
     def warnings(self) -> list[str]:
@@ -71,6 +75,7 @@ def plan_sweep(
     answer_at: Any = None,
     confirm: Any = 0,
     tuned_in: Any = (),
+    choose_by: Any = None,
 ) -> SweepPlan:
     """The plan of a sweep over the union of the grids.
 
@@ -82,6 +87,7 @@ def plan_sweep(
         answer_at: One or more epsilons; None for the targets of the grids, else 1, 3 and 8.
         confirm: Seeds on which the best settings run again.
         tuned_in: One or more stores.
+        choose_by: A metric, or NAME:lowest of a user's of which lower is better.
 
     Raises:
         BadInput: A value is of the wrong type or out of range.
@@ -100,6 +106,7 @@ def plan_sweep(
         ),
         confirming_seeds=tuple(_fresh_seeds(trials, confirm)),
         tuned_in=_stores(tuned_in),
+        choose_by=_metric(choose_by, trials),
     )
 
 
@@ -117,6 +124,32 @@ def _fresh_seeds(trials: Sequence[Trial], count: Any) -> Sequence[int]:
     if largest + count >= 2**63:
         raise BadInput(f"Expected confirm={count} seeds after seed={largest}, and below 2**63.")
     return range(largest + 1, largest + 1 + count)
+
+
+def _metric(named: Any, trials: Sequence[Trial]) -> str | None:
+    """The metric, which the trials will have.
+
+    Raises:
+        BadInput: They will not.
+    """
+    if named is None:
+        return None
+    if not isinstance(named, str):
+        raise BadInput(f"Expected choose_by={named!r} to be the name of a metric.")
+    name = metrics.named(metrics.checked(named))
+    for trial in trials:
+        own = () if name in metrics.BUILT_IN else models.spec(trial.model).metrics()
+        if name not in (*metrics.BUILT_IN, *own):
+            raise BadInput(
+                f"Expected choose_by={name} to be one of {', '.join((*metrics.BUILT_IN, *own))}; a "
+                f"metric of yours stands in the dict metrics of the file of {trial.model}."
+            )
+        classes = datasets.spec(trial.dataset).classes
+        if name == "auroc" and classes != 2:
+            raise BadInput(
+                f"Expected choose_by=auroc with two classes; {trial.dataset} has {classes}."
+            )
+    return named
 
 
 def _stores(folders: Any) -> tuple[str, ...]:

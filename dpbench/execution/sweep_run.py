@@ -100,9 +100,9 @@ def _run_trials(
     run_missing(plan.trials)
     if not plan.confirming_seeds:
         return record
-    from dpbench.analysis import choice
+    from dpbench.analysis import choice, scores
 
-    rows = store.read_trials(out, store.set_aside)
+    rows = scores.scored(store.read_trials(out, store.set_aside), plan.choose_by)
     again = choice.again(plan.trials, rows, plan.answer_at, plan.confirming_seeds)
     record = replace(record, confirming=tuple(trial.trial_id for trial in again))
     history.write(out, record)

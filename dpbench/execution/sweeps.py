@@ -34,6 +34,7 @@ def run_sweep(
     answer_at: float | Sequence[float] | None = None,
     confirm: int = 0,
     tuned_in: str | Path | Sequence[str | Path] = (),
+    choose_by: str | None = None,
     device: str | Sequence[str] = "auto",
     jobs: int | None = None,
     threads: int = 1,
@@ -69,6 +70,9 @@ def run_sweep(
         confirm: Run the best settings again on so many seeds that no other trial has.
         tuned_in: Stores in which settings were tried on the same data before. They count in the
             price of choosing.
+        choose_by: What settings are chosen by: `accuracy`, `balanced_accuracy`, `auroc`, `loss`, or
+            a metric of your model's file, with `:lowest` where lower is better; None for accuracy
+            or, where targets are no classes, the loss.
         device: `auto`, `cpu`, `cuda`, or several of `cuda:0`, `cuda:1`, ...
         jobs: Trials at a time on each device; None for a worker per core, or one per GPU.
         threads: Of each worker.
@@ -104,6 +108,7 @@ def run_sweep(
         answer_at=answer_at,
         confirm=confirm,
         tuned_in=tuned_in,
+        choose_by=choose_by,
     )
     if not plan.trials:
         raise BadInput("Expected grids that hold at least one trial.")
@@ -117,7 +122,14 @@ def run_sweep(
         scheduler=scheduler,
     )
     record = replace(
-        history.asked("", [], answer_at=plan.answer_at, tuned_in=plan.tuned_in), command=command
+        history.asked(
+            "",
+            [],
+            answer_at=plan.answer_at,
+            tuned_in=plan.tuned_in,
+            choose_by=plan.choose_by,
+        ),
+        command=command,
     )
     result = run_planned(
         plan, resources, record, retry_failed=retry_failed, timings=timings, quiet=not progress

@@ -7,7 +7,14 @@ from pathlib import Path
 import pandas as pd
 
 from dpbench import store
-from dpbench.analysis import comparability, scores, step_overhead, trial_rows, user_versions
+from dpbench.analysis import (
+    comparability,
+    metrics,
+    scores,
+    step_overhead,
+    trial_rows,
+    user_versions,
+)
 from dpbench.analysis.answers import Answer, Baseline
 from dpbench.privacy import accounting
 from dpbench.reporting import figure_files, figure_specs, findings, page, recipes
@@ -62,7 +69,8 @@ def write_report(
         root: The store.
         own: The sweep whose trials are answered for; None for the whole store, as the page is.
         answer_at: Epsilons to answer at; none for those that the store's sweeps asked for.
-        choose_by: Metric by which settings are chosen; None as in `scores.scored`.
+        choose_by: Metric by which settings are chosen; None for that of the sweeps, or else as in
+            `scores.scored`.
 
     Raises:
         BadInput: No trial has the metric, the store cannot be read, or its folder cannot be written
@@ -73,8 +81,8 @@ def write_report(
         return None
     every = accounting.by_one_accountant(trials)
     trials = user_versions.current(every, [] if own is None else own.trial_ids)
-    trials = scores.scored(trials, choose_by)
     sweeps = history.read(root)
+    trials = scores.scored(trials, choose_by or _metric(trials, sweeps if own is None else [own]))
     tuning, unread = findings.tuning(root, trials, sweeps)
     earlier = every[~every["trial_id"].isin(set(trials["trial_id"]))]
     if len(earlier):
@@ -104,6 +112,12 @@ def write_report(
         failed=trial_rows.failures(rows)["trial_id"].nunique(),
         others=trials["trial_id"].nunique() - rows["trial_id"].nunique(),
     )
+
+
+def _metric(trials: pd.DataFrame, sweeps: Sequence[Sweep]) -> str | None:
+    """What the sweeps choose by, if any trial has got so far as to have it."""
+    named = history.choose_by(sweeps)
+    return named if named and metrics.named(named) in scores.names(trials) else None
 
 
 def _contents(
