@@ -22,6 +22,7 @@ __all__ = [
     "EXIT_REGRESSION",
     "EXIT_USAGE",
     "Parser",
+    "add_choose_by",
     "add_numbers",
     "add_output_flags",
     "add_task_flags",
@@ -64,6 +65,17 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print the answer as one JSON object")
     output.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def add_choose_by(group: "argparse._ActionsContainer") -> None:
+    """Adds --choose-by."""
+    group.add_argument(
+        "--choose-by",
+        metavar="METRIC",
+        help="what settings are chosen by: accuracy, balanced_accuracy, auroc, loss or a metric of "
+        "yours, of which higher is better, or with NAME:lowest lower (default: accuracy; loss "
+        "where targets are no classes)",
+    )
 
 
 def add_task_flags(

@@ -86,6 +86,7 @@ def _asked(plan: SweepPlan, given: argparse.Namespace, text: str, typed: Sequenc
         text,
         answer_at=plan.answer_at,
         tuned_in=plan.tuned_in,
+        choose_by=plan.choose_by,
     )
 
 
@@ -328,6 +329,7 @@ def _add_answer_flags(parser: argparse.ArgumentParser) -> None:
         help="run the best settings again on N seeds that no other trial has, and report their "
         "accuracy by those alone (default: 0, by the seeds that chose them)",
     )
+    cli.add_choose_by(group)
     group.add_argument(
         "--tuned-in",
         nargs="+",

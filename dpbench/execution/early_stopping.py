@@ -15,6 +15,7 @@ def run(
     search: SearchPlan,
     out: Path,
     *,
+    choose_by: str | None,
     run_trials: Callable[[Sequence[Trial]], None],
     say: Callable[[str], None],
 ) -> list[Trial]:
@@ -26,6 +27,7 @@ def run(
     Args:
         search: That stops early.
         out: The store, from which the scores are read.
+        choose_by: As of `scores.scored`.
         run_trials: Runs those of a rung's trials that the store lacks.
         say: Tells the user.
     """
@@ -36,7 +38,7 @@ def run(
     for rung in range(1, search.rungs):
         ended = [search.of_rung(rung - 1, [each]) for each in running]
         groups = [each.group for each in running]
-        kept = halving.promoted(_scores(ended, out), groups, search.eta)
+        kept = halving.promoted(_scores(ended, out, choose_by), groups, search.eta)
         going_on = [running[position] for position in kept]
         trials = search.of_rung(rung, going_on)
         say(_sentence(running, going_on, trials))
@@ -66,7 +68,7 @@ def at_most(search: SearchPlan, cost: Callable[[Trial], float]) -> list[list[Tri
     return found
 
 
-def _scores(ended: Sequence[Sequence[Trial]], out: Path) -> list[float]:
+def _scores(ended: Sequence[Sequence[Trial]], out: Path, choose_by: str | None) -> list[float]:
     """Of each candidate's trials the mean score on held-out examples; NaN where any has failed."""
     from dpbench.analysis import scores, trial_rows
 
@@ -77,7 +79,7 @@ def _scores(ended: Sequence[Sequence[Trial]], out: Path) -> list[float]:
     )
     if last.empty:
         return [math.nan] * len(ids)
-    by_id = scores.scored(last).set_index("trial_id")["validation_score"]
+    by_id = scores.scored(last, choose_by).set_index("trial_id")["validation_score"]
     return [float(by_id.reindex(several).mean(skipna=False)) for several in ids]
 
 

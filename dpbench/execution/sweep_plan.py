@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dpbench import datasets, strings
+from dpbench import datasets, models, strings
+from dpbench.analysis import metrics
 from dpbench.errors import BadInput
 from dpbench.execution import engine_checks, grid, private_plan, search_plan
 from dpbench.execution.grid import Grid
@@ -29,6 +30,8 @@ class SweepPlan:
         confirming_seeds: Seeds on which the best settings run again; no trial has them.
         tuned_in: Stores in which settings were tried on the same data before. Their trials count
             in the price of choosing.
+        choose_by: The metric that settings are chosen by; None for accuracy or, where targets are
+            no classes, the loss.
         search: Whose settings are drawn from the grids; None where all of a grid runs.
         private: Instead, a private search, which is drawn when it runs: until then there are no
             trials. None where there is none.
@@ -42,6 +45,7 @@ class SweepPlan:
     answer_at: tuple[float, ...]
     confirming_seeds: tuple[int, ...]
     tuned_in: tuple[str, ...]
+    choose_by: str | None
     search: SearchPlan | None = None
     private: private_plan.Request | None = None
 
@@ -83,6 +87,7 @@ def plan_sweep(
     answer_at: Any = None,
     confirm: Any = 0,
     tuned_in: Any = (),
+    choose_by: Any = None,
     search: Any = None,
     private_selection: Any = None,
     total_epsilon: Any = None,
@@ -99,6 +104,7 @@ def plan_sweep(
         answer_at: One or more epsilons; None for the targets of the grids, else 1, 3 and 8.
         confirm: Seeds on which the best settings run again.
         tuned_in: One or more stores.
+        choose_by: A metric, or NAME:lowest of a user's of which lower is better.
         search: Settings to draw from each grid; None to run all of it. Of a private search their
             mean number.
         private_selection: The distribution of the number of runs of a private search; True for the
@@ -122,7 +128,11 @@ def plan_sweep(
             private_scores=private_scores,
         )
         _refuse_with_private(
-            confirm=confirm, answer_at=answer_at, tuned_in=tuned_in, early_stop=early_stop
+            confirm=confirm,
+            answer_at=answer_at,
+            tuned_in=tuned_in,
+            early_stop=early_stop,
+            choose_by=choose_by,
         )
     elif private_scores:
         raise BadInput("Expected --private-selection or --total-epsilon with --private-scores.")
@@ -148,6 +158,7 @@ def plan_sweep(
         ),
         confirming_seeds=tuple(_fresh_seeds(trials, confirm)),
         tuned_in=_stores(tuned_in),
+        choose_by=_metric(choose_by, trials),
         search=found,
         private=private,
     )
@@ -159,6 +170,7 @@ def _refuse_with_private(**given: Any) -> None:
         "confirm": "a confirmation trains the chosen setting again, which the bound does not cover",
         "answer_at": "it has one epsilon, that of the whole search",
         "tuned_in": "earlier tuning on the same data has an epsilon of its own",
+        "choose_by": "its runs are scored by their accuracy on the held-out examples",
         "early_stop": "which runs go on would depend on the others, which no bound covers",
     }
     for name, why in whys.items():
@@ -181,6 +193,32 @@ def _fresh_seeds(trials: Sequence[Trial], count: Any) -> Sequence[int]:
     if largest + count >= 2**63:
         raise BadInput(f"Expected confirm={count} seeds after seed={largest}, and below 2**63.")
     return range(largest + 1, largest + 1 + count)
+
+
+def _metric(named: Any, trials: Sequence[Trial]) -> str | None:
+    """The metric, which the trials will have.
+
+    Raises:
+        BadInput: They will not.
+    """
+    if named is None:
+        return None
+    if not isinstance(named, str):
+        raise BadInput(f"Expected choose_by={named!r} to be the name of a metric.")
+    name = metrics.named(metrics.checked(named))
+    for trial in trials:
+        own = () if name in metrics.BUILT_IN else models.spec(trial.model).metrics()
+        if name not in (*metrics.BUILT_IN, *own):
+            raise BadInput(
+                f"Expected choose_by={name} to be one of {', '.join((*metrics.BUILT_IN, *own))}; a "
+                f"metric of yours stands in the dict metrics of the file of {trial.model}."
+            )
+        classes = datasets.spec(trial.dataset).classes
+        if name == "auroc" and classes != 2:
+            raise BadInput(
+                f"Expected choose_by=auroc with two classes; {trial.dataset} has {classes}."
+            )
+    return named
 
 
 def _stores(folders: Any) -> tuple[str, ...]:

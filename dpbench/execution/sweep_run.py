@@ -102,9 +102,9 @@ def _run_trials(
     trials, record = _run_search(plan, record, run_missing, quiet=quiet)
     if not plan.confirming_seeds:
         return trials, record
-    from dpbench.analysis import choice
+    from dpbench.analysis import choice, scores
 
-    rows = store.read_trials(out, store.set_aside)
+    rows = scores.scored(store.read_trials(out, store.set_aside), plan.choose_by)
     again = choice.again(trials, rows, plan.answer_at, plan.confirming_seeds)
     record = replace(record, confirming=tuple(trial.trial_id for trial in again))
     history.write(out, record)
@@ -138,6 +138,7 @@ def _run_search(
     trials = early_stopping.run(
         plan.search,
         plan.out,
+        choose_by=plan.choose_by,
         run_trials=run_rung,
         say=(lambda _: None) if quiet else console.say,
     )
@@ -148,9 +149,9 @@ def _timed(plan: SweepPlan, trials: Sequence[Trial]) -> Sequence[Trial]:
     """The trials whose engines are timed: of a search those of the settings that are chosen."""
     if plan.search is None:
         return plan.timed
-    from dpbench.analysis import choice
+    from dpbench.analysis import choice, scores
 
-    rows = store.read_trials(plan.out, store.set_aside)
+    rows = scores.scored(store.read_trials(plan.out, store.set_aside), plan.choose_by)
     return choice.best(trials, rows, plan.answer_at) or plan.timed
 
 

@@ -41,6 +41,7 @@ def run_sweep(
     total_epsilon: float | None = None,
     private_scores: bool = False,
     early_stop: int | bool = False,
+    choose_by: str | None = None,
     device: str | Sequence[str] = "auto",
     jobs: int | None = None,
     threads: int = 1,
@@ -86,6 +87,9 @@ def run_sweep(
         private_scores: Let the guarantee cover the held-out examples, too, by noisy scores.
         early_stop: Train all settings of a search for a while, and the best for longer: one in so
             many goes on, one in four where it is True.
+        choose_by: What settings are chosen by: `accuracy`, `balanced_accuracy`, `auroc`, `loss`, or
+            a metric of your model's file, with `:lowest` where lower is better; None for accuracy
+            or, where targets are no classes, the loss.
         device: `auto`, `cpu`, `cuda`, or several of `cuda:0`, `cuda:1`, ...
         jobs: Trials at a time on each device; None for a worker per core, or one per GPU.
         threads: Of each worker.
@@ -126,6 +130,7 @@ def run_sweep(
         total_epsilon=total_epsilon,
         private_scores=private_scores,
         early_stop=early_stop,
+        choose_by=choose_by,
     )
     if not plan.trials and plan.private is None:
         raise BadInput("Expected grids that hold at least one trial.")
@@ -139,7 +144,14 @@ def run_sweep(
         scheduler=scheduler,
     )
     record = replace(
-        history.asked("", [], answer_at=plan.answer_at, tuned_in=plan.tuned_in), command=command
+        history.asked(
+            "",
+            [],
+            answer_at=plan.answer_at,
+            tuned_in=plan.tuned_in,
+            choose_by=plan.choose_by,
+        ),
+        command=command,
     )
     if plan.private is not None:
         private_run.refuse(retry_failed=retry_failed, trial_timeout=trial_timeout)

@@ -9,6 +9,7 @@ import pandas as pd
 from dpbench import store
 from dpbench.analysis import (
     comparability,
+    metrics,
     private_best,
     scores,
     step_overhead,
@@ -72,7 +73,8 @@ def write_report(
         root: The store.
         own: The sweep whose trials are answered for; None for the whole store, as the page is.
         answer_at: Epsilons to answer at; none for those that the store's sweeps asked for.
-        choose_by: Metric by which settings are chosen; None as in `scores.scored`.
+        choose_by: Metric by which settings are chosen; None for that of the sweeps, or else as in
+            `scores.scored`.
 
     Raises:
         BadInput: No trial has the metric, the store cannot be read, or its folder cannot be written
@@ -83,8 +85,8 @@ def write_report(
         return None
     every = accounting.by_one_accountant(trials)
     trials = user_versions.current(every, [] if own is None else own.trial_ids)
-    trials = scores.scored(trials, choose_by)
     sweeps = history.read(root)
+    trials = scores.scored(trials, choose_by or _metric(trials, sweeps if own is None else [own]))
     tuning, unread = findings.tuning(root, trials, sweeps)
     earlier = every[~every["trial_id"].isin(set(trials["trial_id"]))]
     if len(earlier):
@@ -129,6 +131,12 @@ def _private(root: Path, every: pd.DataFrame) -> list[PrivateBest]:
         private_best.best(each, rows, [other for other in searches if other is not each])
         for each in searches
     ]
+
+
+def _metric(trials: pd.DataFrame, sweeps: Sequence[Sweep]) -> str | None:
+    """What the sweeps choose by, if any trial has got so far as to have it."""
+    named = history.choose_by(sweeps)
+    return named if named and metrics.named(named) in scores.names(trials) else None
 
 
 def _contents(
