@@ -102,7 +102,8 @@ def _claim(of: Guarantee) -> str:
         return "Without noise it is not differentially private: epsilon is infinite."
     return (
         "It is (epsilon, delta)-differentially private with epsilon = "
-        f"{rounded_up(of.epsilon)} and delta = {short(of.delta)}, accounted by {ACCOUNTANTS[of.accountant]}."
+        f"{rounded_up(of.epsilon)} and delta = {short(of.delta)}, accounted by "
+        f"{ACCOUNTANTS[of.accountant]}."
     )
 
 

@@ -61,6 +61,12 @@ def test_the_answer_with_its_interval_and_the_distance_to_the_next() -> None:
         assert said in answer.best.statement
 
 
+def test_what_a_users_data_computes_from_the_examples_is_not_covered() -> None:
+    best = at_three(rows(1).assign(dataset="mine.py:load")).best
+    assert best is not None
+    assert "Constants that mine.py:load computes from the training examples" in best.statement
+
+
 def run(steps: int, noise: float = 1.0, rate: float = 64 / 1437) -> accounting.Run:
     return accounting.Run(noise_multiplier=noise, sample_rate=rate, steps=steps)
 
