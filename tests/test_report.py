@@ -71,9 +71,12 @@ def test_nothing_at_all_is_exit_code_4_and_no_page(
 
 def test_the_page_says_it_all_and_loads_nothing(full: Path) -> None:
     page = (full / "report.html").read_text(encoding="utf-8")
-    within = "With epsilon at most {} (delta 1e-5, PLD), the best setting is noise multiplier {}"
-    assert within.format(1, 2) in page
-    assert within.format(8, 1) in page
+    within = (
+        "With epsilon at most {} (it spends {} at delta 1e-5, by PLD), the best setting is noise "
+        "multiplier {}"
+    )
+    assert within.format(1, 0.9, 2) in page
+    assert within.format(8, 4, 1) in page
     assert "42 trials finished on digits; epsilon at delta 1e-5, by PLD; " in page
     assert "1 of 43 trials asked for are not there yet" in page
     assert "1 trial failed" in page
@@ -82,7 +85,7 @@ def test_the_page_says_it_all_and_loads_nothing(full: Path) -> None:
     assert "timed beside other work" in page
     assert "python -m dpbench.sweep mine.toml" in page
     assert "dataset = &#34;digits&#34;" in page
-    assert "Gopi" in page
+    assert "Doroshenko" in page
     assert "Mironov" in page
     text = page.partition("<script>")[0]
     links = {url for url in re.findall(r'(?:src|href)="([^"]{0,40})', text) if "data:" not in url}
@@ -255,7 +258,7 @@ def test_the_head_is_bold_on_a_terminal_without_no_color(
     assert written is not None
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert "\x1b[1mepsilon  accuracy %" in terminal.as_text(written)
+    assert "\x1b[1mepsilon  spent  accuracy %" in terminal.as_text(written)
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in terminal.as_text(written)
 
