@@ -121,7 +121,7 @@ def sweep_file(
     chosen = best.setting
     values = {
         "dataset": dataset,
-        "model": chosen.model,
+        "model": chosen.model if model_args is None else chosen.model.partition("(")[0],
         "engine": chosen.engine,
         "sampling": chosen.sampling,
         "noise_multiplier": chosen.noise_multiplier,

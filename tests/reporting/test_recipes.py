@@ -125,7 +125,7 @@ def test_a_hostile_name_is_a_toml_string() -> None:
 
 def test_a_users_model_keeps_its_arguments_and_loss() -> None:
     text = recipes.sweep_file(
-        best(model="mine.py:make"),
+        best(model="mine.py:make(deep=true,name=a,width=16)"),
         dataset="mine.py:load",
         model_args='{"width": 16, "deep": true, "name": "a"}',
         loss="mine.py:loss",
