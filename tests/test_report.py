@@ -71,9 +71,12 @@ def test_nothing_at_all_is_exit_code_4_and_no_page(
 
 def test_the_page_says_it_all_and_loads_nothing(full: Path) -> None:
     page = (full / "report.html").read_text(encoding="utf-8")
-    within = "With epsilon at most {} (delta 1e-5, PLD), the best setting is noise multiplier {}"
-    assert within.format(1, 2) in page
-    assert within.format(8, 1) in page
+    within = (
+        "With epsilon at most {} (it spends {} at delta 1e-5, by PLD), the best setting is noise "
+        "multiplier {}"
+    )
+    assert within.format(1, 0.9, 2) in page
+    assert within.format(8, 4, 1) in page
     assert "42 trials finished on digits; epsilon at delta 1e-5, by PLD; " in page
     assert "1 of 43 trials asked for are not there yet" in page
     assert "1 trial failed" in page
@@ -82,7 +85,7 @@ def test_the_page_says_it_all_and_loads_nothing(full: Path) -> None:
     assert "timed beside other work" in page
     assert "python -m dpbench.sweep mine.toml" in page
     assert "dataset = &#34;digits&#34;" in page
-    assert "Gopi" in page
+    assert "Doroshenko" in page
     assert "Mironov" in page
     text = page.partition("<script>")[0]
     links = {url for url in re.findall(r'(?:src|href)="([^"]{0,40})', text) if "data:" not in url}
@@ -243,6 +246,10 @@ def test_what_shuffled_batches_rest_on_is_cited_where_there_are_any(
     assert "chua2024private" in shuffled
     assert "balle2018improving" not in poisson
     assert "papernot2022hyperparameter" in poisson  # its answers say what choosing costs
+    # what gave the numbers, and not Opacus' accountant, which is a side column
+    for name in ("Koskela", "Doroshenko", "Mironov", "dp_accounting"):
+        assert name in poisson.partition('id="cite"')[2]
+    assert "PRV" not in poisson.partition('id="cite"')[2].partition("<script>")[0]
 
 
 def test_the_head_is_bold_on_a_terminal_without_no_color(
@@ -252,7 +259,7 @@ def test_the_head_is_bold_on_a_terminal_without_no_color(
     assert written is not None
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert "\x1b[1mepsilon  accuracy %" in terminal.as_text(written)
+    assert "\x1b[1mepsilon  spent  accuracy %" in terminal.as_text(written)
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in terminal.as_text(written)
 
@@ -325,6 +332,35 @@ def test_the_digits_say_how_many_are_trained_on(tmp_path: Path) -> None:
     assert report.main([str(root), "--quiet"]) == 0
     page = (root / "report.html").read_text(encoding="utf-8")
     assert "the embedded digits (1,237 to train on, 200 more held out)" in page
+
+
+def test_a_delta_that_publishes_examples_is_said_of_few_trials_too(tmp_path: Path) -> None:
+    root = stores.one_trial(tmp_path / "results")
+    for seed in (1, 2):
+        stores.add(root, make_trial(seed=seed), stores.seen(1, 0.9, 2.0))
+    stores.add(root, make_trial(delta=0.5), stores.seen(1, 0.9, 0.0))
+    assert report.main([str(root), "--quiet"]) == 0
+    page = (root / "report.html").read_text(encoding="utf-8")
+    assert "delta = 0.5 is not below 1/N = 0.0007" in page
+
+
+def test_models_of_an_older_version_are_not_for_release_nor_those_that_confirm(
+    tmp_path: Path,
+) -> None:
+    root = stores.empty(tmp_path / "results")
+    old = replace(stores.seen(1, 0.9, 2.0), noise_derivation=None)
+    stores.add(root, make_trial(), old)
+    written = store_report.write_report(root)
+    assert written is not None
+    assert any("two of their models together have no epsilon" in note for note in written.notes)
+    assert any("not for release" in note for note in written.notes)
+    again = make_trial(seed=5)
+    stores.add(root, again, stores.seen(1, 0.5, 2.0))
+    asked = history.asked("dpbench.sweep", [], trial_ids=[make_trial().trial_id])
+    history.write(root, replace(asked, confirming=(again.trial_id,)))
+    written = store_report.write_report(root)
+    assert written is not None
+    assert any(note.startswith("Trials of one seed share") for note in written.notes)
 
 
 def test_a_tuning_store_that_is_gone_is_said(tmp_path: Path) -> None:

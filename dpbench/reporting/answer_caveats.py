@@ -81,8 +81,9 @@ def of_noise(trials: pd.DataFrame) -> Iterator[str]:
     if shared:
         yield (
             f"{strings.counted(shared, 'trial')} of an older dpbench drew the noise from the seed "
-            "alone, so that arms of one seed share it: their accuracies hold, but no two of their "
-            "models could be released together."
+            "alone, so that arms of one seed share it: their accuracies hold, but two of their "
+            "models together have no epsilon. All models of a fixed seed are for benchmarking and "
+            "not for release."
         )
 
 

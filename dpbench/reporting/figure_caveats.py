@@ -36,7 +36,7 @@ def of_search(trials: pd.DataFrame) -> Iterator[str]:
         )
     yield from of_neighbours(private)
     if (private["accountant"] == "rdp").any():
-        yield "Where the PRV accountant gave no number, epsilon is by RDP, which is larger."
+        yield "Where PLD gave no number, or a larger one, epsilon is by RDP: both are bounds."
 
 
 def of_neighbours(trials: pd.DataFrame) -> Iterator[str]:

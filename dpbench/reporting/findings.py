@@ -95,14 +95,14 @@ def findings(
             *timing_caveats.of_other_conditions(measured, timed),
             *timing_caveats.of_other_models(timed),
             *answer_caveats.of_dataset(main),
-            *answer_caveats.of_delta(main),
+            *answer_caveats.of_delta(trials),
         ],
         baseline=recommendation.baseline(main, confirmations),
         answers=answers,
         notes=[
             *text.of_metric(answers),
             *answer_caveats.of_choice(answers),
-            *answer_caveats.of_noise(main),
+            *answer_caveats.of_noise(trials),
         ],
     )
 

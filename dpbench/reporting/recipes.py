@@ -1,6 +1,7 @@
 """An answer's setting as text to take along: Opacus code, and a sweep file."""
 
 import json
+import math
 import textwrap
 from typing import Any
 
@@ -19,7 +20,7 @@ from opacus import PrivacyEngine
 from torch import nn
 
 
-def train(model: nn.Module, dataset: torch.utils.data.Dataset, loss=nn.functional.cross_entropy):
+def train(model: nn.Module, dataset: torch.utils.data.Dataset, {loss}):
     """Returns the model, trained by DP-SGD, and the epsilon that it has spent.
 
 {about}
@@ -43,21 +44,30 @@ def train(model: nn.Module, dataset: torch.utils.data.Dataset, loss=nn.functiona
 '''
 
 
-def opacus_code(best: Best) -> str | None:
+def opacus_code(best: Best, *, loss: str | None = None) -> str | None:
     """A function that trains any model as the setting says, by Opacus' own engine.
 
     None where Opacus has no such clipping, or the optimizer is not known here.
+
+    Args:
+        best: Of an answer.
+        loss: A user's, which the function then takes in place of cross entropy.
     """
     chosen = best.setting
     if chosen.clipping != "flat" or chosen.optimizer not in _OPTIMIZERS:
         return None
     about = (
-        f"dpbench measured {quantities.accuracy(best.accuracy)} test accuracy by these numbers, "
-        f"with epsilon {best.epsilon:.3g} at delta {quantities.short(best.delta)} "
+        f"dpbench measured {_measured(best)} by these numbers, "
+        f"with epsilon {guarantee.rounded_up(best.epsilon, 3)} at delta "
+        f"{quantities.short(best.delta)} "
         f"({guarantee.ACCOUNTANTS[best.accountant]}){_of_data(chosen)}. With other data sizes, "
         "batch sizes or epochs solve for the noise multiplier again. Opacus rounds the sample rate "
-        "to one over the number of batches, and its epsilon is by PRV: 0.01 more."
+        "to one over the number of batches, and its epsilon is by PRV: 0.01 more. "
+        "For a model that is released give PrivacyEngine(secure_mode=True), and pay for the choice "
+        "of these numbers."
     )
+    if loss is not None:
+        about += f" The loss was {loss}: pass its mean over the examples of a batch."
     if chosen.sampling == "shuffle":
         about += (
             " Batches are shuffled: the epsilon that Opacus returns is that of Poisson samples, "
@@ -65,6 +75,7 @@ def opacus_code(best: Best) -> str | None:
         )
     return _CODE.format(
         about=textwrap.indent(textwrap.fill(about, 92), "    "),
+        loss="loss=nn.functional.cross_entropy" if loss is None else "loss",
         batch_size=chosen.batch_size,
         optimizer=_OPTIMIZERS[chosen.optimizer].format(
             rate=repr(chosen.learning_rate), momentum=repr(chosen.momentum)
@@ -75,6 +86,13 @@ def opacus_code(best: Best) -> str | None:
         epochs=chosen.epochs,
         delta=repr(best.delta),
     )
+
+
+def _measured(best: Best) -> str:
+    """The test accuracy or, where targets are no classes, the metric that it was chosen by."""
+    if math.isnan(best.accuracy.mean):
+        return f"test {best.metric} {best.test_metric:.4g}"
+    return f"{quantities.accuracy(best.accuracy)} test accuracy"
 
 
 def _of_data(chosen: Setting) -> str:
@@ -103,7 +121,7 @@ def sweep_file(
     chosen = best.setting
     values = {
         "dataset": dataset,
-        "model": chosen.model,
+        "model": chosen.model if model_args is None else chosen.model.partition("(")[0],
         "engine": chosen.engine,
         "sampling": chosen.sampling,
         "noise_multiplier": chosen.noise_multiplier,
@@ -118,7 +136,8 @@ def sweep_file(
         "validation_examples": validation_examples,
     }
     lines = [
-        f"# epsilon {best.epsilon:.3g}{_of_data(chosen)}: with others, put a target_epsilon in the",
+        f"# epsilon {guarantee.rounded_up(best.epsilon, 3)}{_of_data(chosen)}: with others, put a "
+        "target_epsilon in the",
         "# place of the noise_multiplier. Run it by: dpbench sweep THIS_FILE --seeds 0 1 2",
         *(f"{name} = {_toml(value)}" for name, value in values.items()),
         *([f"loss = {_toml(loss)}"] if loss else []),

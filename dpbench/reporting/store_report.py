@@ -178,13 +178,14 @@ def _shown(answer: Answer, found: Findings, arms: pd.DataFrame) -> page.Shown:
         return page.Shown(answer=answer, row=None, recipes=())
     arm = page.arm_of(arms, found.dataset, best)
     held_out = int(found.main["validation_examples"].fillna(0).max())
-    code = recipes.opacus_code(best)
+    loss = None if arm is None or pd.isna(arm["loss"]) else arm["loss"]
+    code = recipes.opacus_code(best, loss=loss)
     file = recipes.sweep_file(
         best,
         dataset=found.dataset,
         validation_examples=held_out,
         model_args=None if arm is None or pd.isna(arm["model_args"]) else arm["model_args"],
-        loss=None if arm is None or pd.isna(arm["loss"]) else arm["loss"],
+        loss=loss,
     )
     return page.Shown(
         answer=answer,

@@ -10,7 +10,7 @@ import pandas as pd
 
 from dpbench import console, strings
 from dpbench.analysis import trial_rows
-from dpbench.analysis.answers import Accuracy, Answer, Best
+from dpbench.analysis.answers import Answer, Best
 from dpbench.privacy import guarantee
 from dpbench.reporting import private_text, text
 
@@ -22,6 +22,7 @@ FAILURES_SHOWN = 30
 _INDENT = "    "
 _HEADER = (
     "epsilon",
+    "spent",
     "accuracy %",
     "points lost",
     "step",
@@ -67,7 +68,11 @@ def as_json(written: "Written") -> str:
 
 def table(answers: Sequence[Answer]) -> str:
     """The answers as a small table for a terminal."""
-    return strings.table(_HEADER, [_row(answer) for answer in answers], console.columns())
+    given = [answer.best for answer in answers if answer.best is not None]
+    header = list(_HEADER)
+    if given and all(math.isnan(best.accuracy.mean) for best in given):  # targets are no classes
+        header[header.index("accuracy %")] = f"test {given[0].metric}"
+    return strings.table(header, [_row(answer) for answer in answers], console.columns())
 
 
 def by_sampling(answers: Sequence[Answer]) -> list[tuple[str, list[Answer]]]:
@@ -86,11 +91,12 @@ def by_sampling(answers: Sequence[Answer]) -> list[tuple[str, list[Answer]]]:
 def _row(answer: Answer) -> tuple[str, ...]:
     best = answer.best
     if best is None:
-        return (f"{answer.epsilon_at_most:g}", "no trial", *["-"] * (len(_HEADER) - 2))
+        return (f"{answer.epsilon_at_most:g}", "-", "no trial", *["-"] * (len(_HEADER) - 3))
     chosen = best.setting
     return (
         f"{answer.epsilon_at_most:g}",
-        _accuracy_cell(best.accuracy),
+        guarantee.rounded_up(best.epsilon, 3),
+        _accuracy_cell(best),
         _lost_cell(best),
         f"{best.step_times[0].ratio:.2f} x" if best.step_times else "-",
         f"{chosen.noise_multiplier:.4g}",
@@ -101,10 +107,14 @@ def _row(answer: Answer) -> tuple[str, ...]:
     )
 
 
-def _accuracy_cell(seen: Accuracy) -> str:
-    """Percent with half of the interval's width; with the seeds' range where that says more."""
+def _accuracy_cell(best: Best) -> str:
+    """Percent with half of the interval's width; with the seeds' range where that says more.
+
+    Where targets are no classes, the metric that it was chosen by.
+    """
+    seen = best.accuracy
     if math.isnan(seen.mean):
-        return "-"
+        return f"{best.test_metric:.4g}"
     mean = f"{100 * seen.mean:.2f}"
     if seen.seeds < 2:
         return mean

@@ -9,7 +9,8 @@ from dpbench.analysis.answers import Answer, Baseline, Best, StepTime
 from dpbench.analysis.price import Price
 from dpbench.analysis.statistics import Difference
 from dpbench.engines.opacus import FAMILY
-from dpbench.reporting.quantities import ACCOUNTANTS, accuracy, points, ratio, setting, short
+from dpbench.privacy.guarantee import ACCOUNTANTS, rounded_up
+from dpbench.reporting.quantities import accuracy, points, ratio, setting, short
 from dpbench.trial import DEFAULT_MODEL
 
 
@@ -42,9 +43,10 @@ def sentence(answer: Answer, against: Baseline | None = None) -> str:
     if best is None:
         return f"{within}, there is no answer: no epoch of a private trial has spent so little."
     return (
-        f"{within} (delta {short(best.delta)}, {ACCOUNTANTS[best.accountant]}), the best "
-        f"setting is {setting(best.setting)}: it reaches {accuracy(best.accuracy)}"
-        f"{_fresh(best.confirmed_on)}, {_lost(best, against)}, and {_time(best.step_times)}."
+        f"{within} (it spends {rounded_up(best.epsilon, 3)} at delta {short(best.delta)}, by "
+        f"{ACCOUNTANTS[best.accountant]}), the best setting is {setting(best.setting)}: it reaches "
+        f"{_reached(best)}{_fresh(best.confirmed_on)}, {_lost(best, against)}, and "
+        f"{_time(best.step_times)}."
     )
 
 
@@ -109,7 +111,8 @@ def _price(best: Best, price: Price) -> str:
     if price.seeds > 1:
         seeds = (
             f" A setting is there all its seeds, up to {price.seeds}, composed, for it is judged "
-            f"by their mean; with one seed each it would be {price.epsilon_of_one_seed:.2g}."
+            "by their mean; with one seed each it would be "
+            f"{rounded_up(price.epsilon_of_one_seed, 2)}."
         )
     left_out = [
         *([f"{price.without_noise} that clip without noise"] if price.without_noise else []),
@@ -122,12 +125,13 @@ def _price(best: Best, price: Price) -> str:
     ]
     without = f" Not in that number: {' and '.join(left_out)}." if left_out else ""
     return (
-        f"Its epsilon of {best.epsilon:.2g} is that of one training, but "
+        f"Its epsilon of {rounded_up(best.epsilon, 2)} is that of one training, but "
         f"{strings.counted(price.settings, 'private setting')} in "
         f"{strings.counted(price.trainings, 'training')} have seen this data{tuned}. No such bound "
         "holds for the best of a fixed grid. The best of a random number of these settings drawn "
-        f"at random, {price.settings} on average, spends {price.epsilon:.2g} (Papernot and Steinke "
-        f"2022), which does not protect the examples that it is chosen by.{seeds}{without}"
+        f"at random, {price.settings} on average, spends {rounded_up(price.epsilon, 2)} "
+        "(Papernot and Steinke 2022), which does not protect the examples that it is chosen by."
+        f"{seeds}{without}"
     )
 
 
@@ -141,10 +145,13 @@ def weak(answers: Sequence[Answer], against: Baseline | None) -> Iterator[str]:
 
 def _lost(best: Best, against: Baseline | None) -> str:
     if best.loss is None or best.verdict is None:
-        return "with no non-private trial to say what it loses"
+        if against is None or against.metric != best.metric:
+            return "with no non-private trial to say what it loses"
+        return f"and the best non-private setting reaches {_reached(against)}"
+    unit = " points" if best.metric == "accuracy" else " points of accuracy"
     match best.verdict:
         case "loses":
-            return f"loses {points(best.loss)} against the best non-private setting"
+            return f"loses {points(best.loss, unit)} against the best non-private setting"
         case "not-told-apart":
             one = "" if best.loss.seeds > 1 else " by one seed"
             return f"is not told apart from the best non-private setting{one} ({_gap(best.loss)})"
@@ -206,14 +213,14 @@ def of_metric(answers: Sequence[Answer]) -> Iterator[str]:
         )
 
 
-def _reached(found: Baseline) -> str:
-    """The baseline's accuracy or, where it was chosen by another metric, that too."""
+def _reached(found: Baseline | Best) -> str:
+    """The accuracy or, where it was chosen by another metric, that too."""
     if found.metric == "accuracy":
         return accuracy(found.accuracy)
     reached = f"{_metric(found.metric)} {found.test_metric:.4g}"
     if math.isnan(found.accuracy.mean):
         return reached
-    return f"{reached} and {accuracy(found.accuracy)}"
+    return f"{reached} and accuracy {accuracy(found.accuracy)}"
 
 
 def _metric(name: str) -> str:

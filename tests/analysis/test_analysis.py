@@ -251,5 +251,6 @@ def test_noise_that_was_drawn_in_two_ways_is_not_averaged() -> None:
     ]
     (note,) = answer_caveats.of_noise(comparability.comparable(old))
     assert note.startswith("2 trials of an older dpbench drew the noise from the seed alone")
+    assert note.endswith("for benchmarking and not for release.")
     (note,) = answer_caveats.of_noise(kept)
     assert "share their initial weights and batches, and no noise" in note

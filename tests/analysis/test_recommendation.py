@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 from factories import frame, make_trial, timings
 
-from dpbench.analysis import comparability, recommendation
+from dpbench.analysis import comparability, recommendation, scores
 from dpbench.analysis.answers import Answer
 from dpbench.analysis.price import Price
 from dpbench.privacy import selection
+from dpbench.privacy.guarantee import rounded_up
 from dpbench.reporting import answer_caveats, quantities, terminal, text
 from dpbench.trial import Trial
 
@@ -38,9 +39,9 @@ def test_the_answer_with_its_interval_and_the_distance_to_the_next() -> None:
     assert "there is no answer: no epoch of a private trial" in text.sentence(below)
     # t(0.975, 2) x 0.01 / sqrt(3) = 0.0248
     assert text.sentence(answer) == (
-        "With epsilon at most 3 (delta 1e-5, PLD), the best setting is noise multiplier 1, "
-        "clipping norm 1, batch size 64, learning rate 0.1 and 1 epoch: it reaches 91.00 ± 2.48 % "
-        "(3 seeds), loses 4.00 "
+        "With epsilon at most 3 (it spends 2.5 at delta 1e-5, by PLD), the best setting is "
+        "noise multiplier 1, clipping norm 1, batch size 64, learning rate 0.1 and 1 epoch: it "
+        "reaches 91.00 ± 2.48 % (3 seeds), loses 4.00 "
         "points (1.52 to 6.48) against the best non-private setting, and what it costs in time was "
         "not measured."
     )
@@ -59,6 +60,12 @@ def test_the_answer_with_its_interval_and_the_distance_to_the_next() -> None:
         "0.1307 and 0.3081, which come from another dataset",
     ):
         assert said in answer.best.statement
+
+
+def test_what_a_users_data_computes_from_the_examples_is_not_covered() -> None:
+    best = at_three(rows(1).assign(dataset="mine.py:load")).best
+    assert best is not None
+    assert "Constants that mine.py:load computes from the training examples" in best.statement
 
 
 def run(steps: int, noise: float = 1.0, rate: float = 64 / 1437) -> selection.Run:
@@ -86,10 +93,11 @@ def test_choosing_is_charged_for_and_says_what_is_composed() -> None:
     assert said == (
         "Its epsilon of 2.5 is that of one training, but 2 private settings in 6 trainings have "
         "seen this data. No such bound holds for the best of a fixed grid. The best of a random "
-        f"number of these settings drawn at random, 2 on average, spends {both:.2g} (Papernot "
-        "and Steinke 2022), which does not protect the examples that it is chosen by. A setting is "
+        "number of these settings drawn at random, 2 on average, spends "
+        f"{rounded_up(both, 2)} (Papernot and Steinke 2022), which does not protect the "
+        "examples that it is chosen by. A setting is "
         "there all its seeds, up to 3, composed, for it is judged by their mean; with one seed "
-        f"each it would be {alone:.2g}."
+        f"each it would be {rounded_up(alone, 2)}."
     )
 
 
@@ -268,8 +276,11 @@ def test_each_way_to_draw_batches_has_answers_of_its_own() -> None:
         ("shuffle", 2),
     ]
     first, second = map(text.sentence, both)
-    assert first.startswith("With epsilon at most 3 (delta 1e-5, PLD)")
-    assert second.startswith("With shuffled batches and epsilon at most 3 (delta 1e-5, Gaussian)")
+    assert first.startswith("With epsilon at most 3 (it spends 2.5 at delta 1e-5, by PLD)")
+    assert second.startswith(
+        "With shuffled batches and epsilon at most 3 (it spends 2.5 at delta 1e-5, "
+        "by the exact Gaussian mechanism)"
+    )
     statements = [answer.best.statement for answer in both if answer.best is not None]
     assert "adding or removing one example" in statements[0]
     assert "whose gradient is replaced by zero" in statements[1]
@@ -363,11 +374,35 @@ def test_the_baseline_says_how_it_was_chosen_and_on_what() -> None:
 
 def test_the_table_is_aligned_and_of_the_same_answers() -> None:
     table = terminal.table(recommendation.answers(rows(3), NO_TIMINGS)).splitlines()
-    assert table[0].split()[:3] == ["epsilon", "accuracy", "%"]
-    assert table[1].split()[:3] == ["1", "no", "trial"]
-    assert table[2].split()[:7] == ["3", "91.00", "±", "2.48", "4.00", "±", "2.48"]
+    assert table[0].split()[:4] == ["epsilon", "spent", "accuracy", "%"]
+    assert table[1].split()[:4] == ["1", "-", "no", "trial"]
+    assert table[2].split()[:8] == ["3", "2.5", "91.00", "±", "2.48", "4.00", "±", "2.48"]
     assert max(map(len, table)) <= 80
     assert len(table) == 4
+
+
+def test_where_targets_are_no_classes_the_loss_stands_for_the_accuracy() -> None:
+    trials = rows(3)
+    trials = trials.assign(test_loss=1 - trials["test_accuracy"], test_accuracy=math.nan)
+    (answer,) = recommendation.answers(trials, NO_TIMINGS, at=[3])
+    against = recommendation.baseline(trials)
+    said = text.sentence(answer, against)
+    assert "it reaches loss 0.09, and the best non-private setting reaches loss 0.05, and" in said
+    assert "no non-private trial" not in said
+    assert "no non-private trial" in text.sentence(answer)
+    table = terminal.table([answer]).splitlines()
+    assert table[0].split()[:4] == ["epsilon", "spent", "test", "loss"]
+    assert table[1].split()[:3] == ["3", "2.5", "0.09"]
+
+
+def test_points_lost_are_of_accuracy_where_another_metric_chose() -> None:
+    trials = rows(3)
+    trials = scores.scored(trials.assign(test_auroc=trials["test_accuracy"]), "auroc")
+    (answer,) = recommendation.answers(trials, NO_TIMINGS, at=[3])
+    said = text.sentence(answer, recommendation.baseline(trials))
+    assert "it reaches AUROC 0.91 and accuracy 91.00 ± 2.48 % (3 seeds), loses 4.00 points of" in (
+        said
+    )
 
 
 def test_what_is_not_the_default_is_named() -> None:

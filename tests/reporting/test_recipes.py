@@ -78,6 +78,28 @@ def test_the_opacus_code_trains(changed: dict[str, Any]) -> None:
     assert max(map(len, code.splitlines())) <= 100
 
 
+def test_code_for_a_users_loss_takes_it_and_says_what_was_measured() -> None:
+    accuracy = Accuracy(
+        mean=math.nan, low=math.nan, high=math.nan, seeds=1, least=math.nan, most=math.nan
+    )
+    found = replace(best(), accuracy=accuracy, metric="loss", test_metric=0.25)
+    code = recipes.opacus_code(found, loss="mine.py:loss")
+    assert code is not None
+    compile(code, "copied", "exec")
+    assert "cross_entropy" not in code
+    flat = " ".join(code.split())
+    assert "dpbench measured test loss 0.25 by these numbers" in flat
+    assert "The loss was mine.py:loss: pass its mean over the examples of a batch." in flat
+
+
+def test_code_says_what_a_release_needs_and_no_smaller_epsilon() -> None:
+    code = recipes.opacus_code(replace(best(), epsilon=2.662))
+    assert code is not None
+    assert "secure_mode=True" in code
+    assert "epsilon 2.67" in code
+    assert "# epsilon 2.67" in recipes.sweep_file(replace(best(), epsilon=2.662), dataset="digits")
+
+
 def test_what_opacus_cannot_do_has_no_code() -> None:
     assert recipes.opacus_code(best(clipping="automatic")) is None
 
@@ -103,7 +125,7 @@ def test_a_hostile_name_is_a_toml_string() -> None:
 
 def test_a_users_model_keeps_its_arguments_and_loss() -> None:
     text = recipes.sweep_file(
-        best(model="mine.py:make"),
+        best(model="mine.py:make(deep=true,name=a,width=16)"),
         dataset="mine.py:load",
         model_args='{"width": 16, "deep": true, "name": "a"}',
         loss="mine.py:loss",

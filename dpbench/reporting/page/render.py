@@ -10,7 +10,7 @@ from markupsafe import Markup
 from dpbench import __version__, strings
 from dpbench.reporting import private_text, text
 from dpbench.reporting.page import references
-from dpbench.reporting.page.answer_table import HEAD, answer_rows
+from dpbench.reporting.page.answer_table import answer_rows, head
 from dpbench.reporting.page.contents import Contents
 
 
@@ -36,7 +36,7 @@ def render(contents: Contents) -> str:
     return environment.get_template("page.html").render(
         page=contents,
         baseline=text.baseline(contents.baseline),
-        head=HEAD,
+        head=head(contents.answers),
         table=answer_rows(contents.answers),
         answers=[
             (

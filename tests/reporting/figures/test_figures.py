@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from dpbench.reporting import figure_specs
+from dpbench.reporting import figure_caveats, figure_specs
 from dpbench.reporting.figure_specs import TrialFrames
 from dpbench.reporting.figures import parts
 from dpbench.trial import Trial
@@ -393,3 +393,10 @@ def test_no_bar_or_band_leaves_the_scale() -> None:
     assert len(bars) == 1
     assert [round(y, 6) for _, y in bars[0]] == [pytest.approx(79.4, abs=0.1), 100]
     assert list(panel.patches) == []
+
+
+def test_an_epsilon_by_rdp_is_said_to_be_a_bound_like_plds() -> None:
+    rows = frame((make_trial(), 1, 0.9, 2.0)).assign(accountant="rdp")
+    (said,) = [line for line in figure_caveats.of_search(rows) if "RDP" in line]
+    assert "PRV" not in said
+    assert "PLD" in said
