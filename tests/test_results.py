@@ -172,6 +172,7 @@ def test_the_simulation_gives_again_what_is_committed(
         assert one["coverage"] == pytest.approx(other["coverage"], abs=0.05)
 
 
+@pytest.mark.slow  # reads 234 trials; what changes these answers fails beside test_report, too
 def test_mnist_says_what_its_readme_says() -> None:
     readme = (ROOT / "results" / "mnist" / "README.md").read_text(encoding="utf-8")
     flat = " ".join(readme.split())
@@ -179,6 +180,7 @@ def test_mnist_says_what_its_readme_says() -> None:
         assert " ".join(sentence.split()) in flat
 
 
+@pytest.mark.slow  # of the same answers
 def test_the_answers_in_the_readme_are_those_of_the_grid() -> None:
     rows = []
     for sentence in stores.sentences(ROOT / "results" / "mnist"):
