@@ -61,7 +61,9 @@ def test_a_larger_grid_trains_only_what_is_missing(
     with here.trials_here(), here.blank_figures():
         for noises in ([3.0], [3.0, 4.0]):
             frame = dpbench.run_sweep(
-                dpbench.Grid(noise_multiplier=noises, max_grad_norm=1, batch_size=256, epochs=1),
+                dpbench.Grid(
+                    noise_multiplier=noises, max_grad_norm=[1], batch_size=[256], epochs=1
+                ),
                 dataset="digits",
                 out=tmp_path,
                 timings=False,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from factories import tutorial_cnn
+from factories import mostly_slow, tutorial_cnn
 
 from bench import audit_seeds
 from dpbench import audit, engines
@@ -48,7 +48,10 @@ def alone(noise: float, *, steps: int = 4, runs: int = 4, seed: int = 0) -> list
     return found
 
 
-@pytest.mark.parametrize("engine", engines.private_names())
+FAST = ("fused", "bookkeeping")
+
+
+@pytest.mark.parametrize("engine", mostly_slow(engines.private_names(), lambda it: it in FAST))
 def test_no_engine_is_refuted(engine: str) -> None:
     found = small(engine)
     assert found.consistent
@@ -89,10 +92,11 @@ def test_the_noise_is_measured_to_a_hundredth() -> None:
     )
 
 
+@pytest.mark.slow  # above, no engine is refuted
 @pytest.mark.parametrize(
     "claimed",
     [
-        pytest.param({"noise_multiplier": 0.03}, marks=pytest.mark.slow),  # the next is shorter
+        {"noise_multiplier": 0.03},
         {"noise_multiplier": 0.5, "batch_size": 64, "epochs": 2},
     ],
     ids=str,
@@ -117,7 +121,7 @@ def test_the_verdicts_do_not_hang_on_the_seed(seed: int) -> None:
     assert verdicts == {None: True} | dict.fromkeys(BREAKS, False)
 
 
-@pytest.mark.parametrize("batch_size", [512, 256])
+@pytest.mark.parametrize("batch_size", mostly_slow([512, 256], lambda size: size == 256))
 def test_a_correct_mechanism_is_not_refuted_in_simulated_games(batch_size: int) -> None:
     claim = Claim(engine="fused", batch_size=batch_size)
     rng = np.random.default_rng(7)

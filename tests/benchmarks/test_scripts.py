@@ -19,7 +19,10 @@ NEEDS = ("CUDA device", "dataset=mnist", "MNIST", "Expected jax", "Expected dask
 WITHOUT_MNIST = ("efficiency", "mnist_grid", "opacus_table", "saturation")  # which run anywhere
 # Their shortest form takes five seconds and more. What they compute is tested beside this file and
 # by the gate sweep.efficiency; that they start is tested here. JAX compiles for fifteen seconds.
-LONG = ("audit_seeds", "efficiency", "false_alarms", "jax_step", "overhead_coverage")
+LONG = (
+    *("audit_seeds", "efficiency", "false_alarms", "jax_step", "layers_table"),
+    *("overhead_coverage", "selection_bias"),
+)
 
 
 def here(

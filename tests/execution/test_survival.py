@@ -7,6 +7,7 @@ import pytest
 import survival
 
 
+@pytest.mark.slow  # test_compaction kills those who write, test_failures workers
 def test_a_driver_and_a_worker_are_killed(tmp_path: Path) -> None:
     strikes = (survival.kill_driver_while_it_writes, survival.kill_worker)
     survive(tmp_path, kills=2, seed=0, strikes=strikes)
