@@ -13,6 +13,14 @@ from filelock import FileLock
 from dpbench.datasets import Data, loading
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests are slow tests, too."""
+    for item in items:
+        if item.get_closest_marker("long") is not None:
+            item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     torch.set_num_threads(1)

@@ -63,7 +63,7 @@ def test_no_engine_is_refuted(engine: str) -> None:
 @pytest.mark.parametrize("broken", BREAKS)
 @pytest.mark.parametrize(
     "engine",
-    ["fused", pytest.param("opacus-hooks", marks=pytest.mark.slow)],  # defects are not an engine's
+    ["fused", pytest.param("opacus-hooks", marks=pytest.mark.long)],  # defects are not an engine's
 )
 def test_a_broken_engine_is_caught(engine: str, broken: Break) -> None:
     """By what sees it, as README says it: each of the three is needed for some defect."""
@@ -107,14 +107,14 @@ def test_weights_that_move_are_not_taken_for_correlated_noise(claimed: dict[str,
     assert found.noise_bound > 0.95 * found.claimed
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("broken", BREAKS)
 @pytest.mark.parametrize("engine", engines.private_names())
 def test_every_broken_engine_is_caught_by_the_defaults(engine: str, broken: Break) -> None:
     assert not by_default(engine, broken).consistent
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(1, 9))
 def test_the_verdicts_do_not_hang_on_the_seed(seed: int) -> None:
     verdicts = {broken: by_default("fused", broken, seed).consistent for broken in (None, *BREAKS)}

@@ -82,7 +82,7 @@ def test_figures_are_drawn_as_svg_and_png(
     assert "</svg>" in (folder / "privacy_accuracy.svg").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow  # test_sweeping records timings, and test_timing takes real ones
+@pytest.mark.long  # test_sweeping records timings, and test_timing takes real ones
 def test_a_sweep_times_every_engine_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

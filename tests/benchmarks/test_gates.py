@@ -93,7 +93,7 @@ def bench(
 @pytest.mark.parametrize(
     ("gates", "timed"),
     [
-        pytest.param(GATES, 2, id="all", marks=pytest.mark.slow),  # CI runs `pytest bench`, too
+        pytest.param(GATES, 2, id="all", marks=pytest.mark.long),  # CI runs `pytest bench`, too
         pytest.param(("test_write_trial",), 1, id="one", marks=pytest.mark.slow),
     ],
 )
@@ -129,7 +129,7 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.slow  # `pytest bench`, which CI runs, fails where one is missing
+@pytest.mark.long  # `pytest bench`, which CI runs, fails where one is missing
 def test_all_gates_are_here(copy: Path) -> None:
     done = bench("bench", "--collect-only", folder=copy, cwd=copy)
     assert done.returncode == 0, done.stdout
