@@ -8,8 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from dpbench.datasets import Data, loading
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests are slow tests, too."""
+    for item in items:
+        if item.get_closest_marker("long") is not None:
+            item.add_marker("slow")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -45,14 +54,19 @@ def mnist_root() -> Path:
 
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[Path], Path]], Path]:
-    """A store of `stores` with its report, made once."""
+    """A store of `stores` with its report, made once for all of pytest-xdist's processes."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
     @cache
     def render(make: Callable[[Path], Path]) -> Path:
         from dpbench import report
 
-        root = make(tmp_path_factory.mktemp("results") / make.__name__)
-        assert report.main([str(root), "--quiet"]) == 0
+        root = shared / f"rendered-{make.__module__}-{make.__name__}"
+        with FileLock(f"{root}.lock"):
+            if not (root / "report.html").exists():
+                make(root)
+                assert report.main([str(root), "--quiet"]) == 0
         return root
 
     return render

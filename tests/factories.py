@@ -1,11 +1,13 @@
 """Trials, rows and frames that several test modules make."""
 
 import math
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pytest
 from torch import nn
 
 from dpbench import engines, models, store
@@ -23,6 +25,18 @@ WHERE = environment.describe(
     workers_beside=1,
 )
 BEFORE = [0.900, 0.904, 0.902, 0.906]
+
+
+def mostly_slow(cases: Iterable[Any], fast: Callable[[Any], bool]) -> list[Any]:
+    """The cases of a test; those that show what a fast one shows are slow tests."""
+    listed = list(cases)
+    assert any(map(fast, listed))
+    return [case if fast(case) else _slow(case) for case in listed]
+
+
+def _slow(case: Any) -> Any:
+    values = case if isinstance(case, tuple) else (case,)
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def make_trial(engine: str = "opacus-hooks", **changed: Any) -> Trial:

@@ -36,12 +36,14 @@ def run(*command: str, cwd: Path, stdin: str = "") -> subprocess.CompletedProces
     )
 
 
-def test_a_script_without_a_guard_sweeps_once_and_again_only_what_is_missing(
-    tmp_path: Path,
-) -> None:
-    """Workers are processes that do not import the script, so it has no `if __name__` trap."""
+@pytest.mark.parametrize("script", ["-", pytest.param("script.py", marks=pytest.mark.slow)])
+def test_a_script_without_a_guard_sweeps_once(script: str, tmp_path: Path) -> None:
+    """Workers are processes that do not import the script, so it has no `if __name__` trap.
+
+    From stdin, no process could read it twice.
+    """
     (tmp_path / "script.py").write_text(SCRIPT)
-    done = run("script.py", cwd=tmp_path)
+    done = run(script, cwd=tmp_path, stdin=SCRIPT)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "rows 4 ['ok']\n"  # two private trials and the baseline's two rates
     assert "[4/4 trials, 0 failed, 4/4 epochs (100 %)" in done.stderr
@@ -51,11 +53,24 @@ def test_a_script_without_a_guard_sweeps_once_and_again_only_what_is_missing(
         "epochs=1), dataset='digits', out='mine', device='cpu', jobs=1, timings=False)"
     )
     assert "dpbench.run_sweep(Grid(" in (tmp_path / "mine" / "report.html").read_text()
-    more = SCRIPT.replace("[1.0, 2.0]", "[1.0, 2.0, 3.0]")
-    again = run("-", cwd=tmp_path, stdin=more)  # from stdin, which no process could read twice
-    assert again.returncode == 0, again.stderr
-    assert again.stdout == "rows 5 ['ok']\n"
-    assert "5 trials on digits, 4 of them done before: 1 to run" in again.stderr
+
+
+def test_a_larger_grid_trains_only_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with here.trials_here(), here.blank_figures():
+        for noises in ([3.0], [3.0, 4.0]):
+            frame = dpbench.run_sweep(
+                dpbench.Grid(
+                    noise_multiplier=noises, max_grad_norm=[1], batch_size=[256], epochs=1
+                ),
+                dataset="digits",
+                out=tmp_path,
+                timings=False,
+                device="cpu",
+            )
+    assert frame["status"].tolist() == ["ok"] * 4
+    assert "4 trials on digits, 3 of them done before: 1 to run" in capsys.readouterr().err
 
 
 def test_without_progress_a_sweep_says_nothing(
@@ -169,6 +184,7 @@ def test_torch_is_not_loaded_until_it_is_needed(use: str, tmp_path: Path) -> Non
     assert not imports_torch(LIGHT.format(use), tmp_path)
 
 
+@pytest.mark.slow  # test_sweep shows the same
 def test_an_import_of_torch_would_be_seen(tmp_path: Path) -> None:
     assert imports_torch("import dpbench, dpbench.training.loop", tmp_path)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from factories import tutorial_cnn
+from factories import mostly_slow, tutorial_cnn
 
 from bench import audit_seeds
 from dpbench import audit, engines
@@ -48,7 +48,10 @@ def alone(noise: float, *, steps: int = 4, runs: int = 4, seed: int = 0) -> list
     return found
 
 
-@pytest.mark.parametrize("engine", engines.private_names())
+FAST = ("fused", "bookkeeping")
+
+
+@pytest.mark.parametrize("engine", mostly_slow(engines.private_names(), lambda it: it in FAST))
 def test_no_engine_is_refuted(engine: str) -> None:
     found = small(engine)
     assert found.consistent
@@ -60,7 +63,7 @@ def test_no_engine_is_refuted(engine: str) -> None:
 @pytest.mark.parametrize("broken", BREAKS)
 @pytest.mark.parametrize(
     "engine",
-    ["fused", pytest.param("opacus-hooks", marks=pytest.mark.slow)],  # defects are not an engine's
+    ["fused", pytest.param("opacus-hooks", marks=pytest.mark.long)],  # defects are not an engine's
 )
 def test_a_broken_engine_is_caught(engine: str, broken: Break) -> None:
     """By what sees it, as README says it: each of the three is needed for some defect."""
@@ -89,10 +92,11 @@ def test_the_noise_is_measured_to_a_hundredth() -> None:
     )
 
 
+@pytest.mark.slow  # above, no engine is refuted
 @pytest.mark.parametrize(
     "claimed",
     [
-        pytest.param({"noise_multiplier": 0.03}, marks=pytest.mark.slow),  # the next is shorter
+        {"noise_multiplier": 0.03},
         {"noise_multiplier": 0.5, "batch_size": 64, "epochs": 2},
     ],
     ids=str,
@@ -103,21 +107,21 @@ def test_weights_that_move_are_not_taken_for_correlated_noise(claimed: dict[str,
     assert found.noise_bound > 0.95 * found.claimed
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("broken", BREAKS)
 @pytest.mark.parametrize("engine", engines.private_names())
 def test_every_broken_engine_is_caught_by_the_defaults(engine: str, broken: Break) -> None:
     assert not by_default(engine, broken).consistent
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(1, 9))
 def test_the_verdicts_do_not_hang_on_the_seed(seed: int) -> None:
     verdicts = {broken: by_default("fused", broken, seed).consistent for broken in (None, *BREAKS)}
     assert verdicts == {None: True} | dict.fromkeys(BREAKS, False)
 
 
-@pytest.mark.parametrize("batch_size", [512, 256])
+@pytest.mark.parametrize("batch_size", mostly_slow([512, 256], lambda size: size == 256))
 def test_a_correct_mechanism_is_not_refuted_in_simulated_games(batch_size: int) -> None:
     claim = Claim(engine="fused", batch_size=batch_size)
     rng = np.random.default_rng(7)

@@ -74,6 +74,31 @@ def test_imports_point_downwards() -> None:
     assert upward_imports(sources()) == []
 
 
+def imported_tests(source: str) -> list[str]:
+    """The test modules that a test module imports."""
+    named = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            named += [node.module or "", *(alias.name for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            named += [alias.name for alias in node.names]
+    return [name for name in named if name.split(".")[-1].startswith("test_")]
+
+
+def test_test_modules_do_not_import_each_other() -> None:
+    """What they share stands in modules of its own, as `factories`."""
+    for path in (PACKAGE.parent / "tests").rglob("test_*.py"):
+        found = imported_tests(path.read_text(encoding="utf-8"))
+        # gates of bench/ are what tests of bench/ test
+        assert [
+            name for name in found if not (PACKAGE.parent / "bench" / f"{name}.py").exists()
+        ] == [], path
+    assert imported_tests("from engines import test_specs\nimport test_api") == [
+        "test_specs",
+        "test_api",
+    ]
+
+
 def test_an_upward_import_is_found() -> None:
     planted = sources() | {Path("trial.py"): "from dpbench import store\n"}
     assert upward_imports(planted) == ["trial.py imports store"]

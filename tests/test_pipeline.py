@@ -97,7 +97,7 @@ def test_its_comparison_passes_and_fails(slower: float, runner: Path) -> None:
     assert root.get("tests") == str(24 + 14 + 18 + 3)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_of_it_finds_nothing_in_unchanged_code(runner: Path) -> None:
     swept = run("Run both sides", runner)
     assert swept.returncode == 0, swept.stderr

@@ -181,6 +181,7 @@ def test_the_tables_of_mnists_readme_are_those_of_its_script() -> None:
     assert documented == store.TRIALS.names
 
 
+@pytest.mark.slow  # reads 234 trials; what changes these answers fails beside test_report, too
 def test_mnist_says_what_its_readme_says() -> None:
     readme = (ROOT / "results" / "mnist" / "README.md").read_text(encoding="utf-8")
     flat = " ".join(readme.split())
@@ -188,6 +189,7 @@ def test_mnist_says_what_its_readme_says() -> None:
         assert " ".join(sentence.split()) in flat
 
 
+@pytest.mark.slow  # of the same answers
 def test_the_answers_in_the_readme_are_those_of_the_grid() -> None:
     rows = []
     for sentence in stores.sentences(ROOT / "results" / "mnist"):

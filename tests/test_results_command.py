@@ -2,14 +2,23 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import here
 import pytest
 import stores
 from factories import make_trial
 
 from dpbench import cli, report, results, store
 from dpbench.store import history
+
+
+@pytest.fixture(autouse=True)
+def undrawn() -> Iterator[None]:
+    """Reports are written with empty figures: rendering takes most of their time."""
+    with here.blank_figures():
+        yield
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def test_figures_are_drawn_as_svg_and_png(
     assert "</svg>" in (folder / "privacy_accuracy.svg").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow  # test_sweeping records timings, and test_timing takes real ones
+@pytest.mark.long  # test_sweeping records timings, and test_timing takes real ones
 def test_a_sweep_times_every_engine_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -366,13 +366,15 @@ def test_a_confirmation_is_resumed_and_never_chooses(
     assert "4 trials on digits, 4 of them done before: 0 to run" in again.stderr
     assert "4 trials on digits, 3 of them done before: 1 to run" in again.stderr
     assert told(again)["answers"] == said["answers"]
-    assert report.main([str(store), "--json"]) == 0  # of the store, by what is recorded
+    with here.blank_figures():
+        assert report.main([str(store), "--json"]) == 0  # of the store, by what is recorded
     whole = json.loads(capsys.readouterr().out)
     assert whole["answers"] == said["answers"]
     page = (store / "report.html").read_text(encoding="utf-8")
     assert "Confirmed on fresh seeds" in page
     assert "are not there yet" not in page
-    assert report.main([str(store), "--answer-at", "0.5", "60", "--json"]) == 0
+    with here.blank_figures():
+        assert report.main([str(store), "--answer-at", "0.5", "60", "--json"]) == 0
     asked = json.loads(capsys.readouterr().out)["answers"]
     assert [(each["epsilon_at_most"], each["best"] is None) for each in asked] == [
         (0.5, True),
@@ -423,7 +425,7 @@ def test_a_sweep_file_names_what_is_answered_and_an_earlier_tuning_counts(
 LIGHT = (
     ("--help",),
     ("--version",),
-    ("--dry-run", "--dataset", "mnist"),
+    pytest.param(("--dry-run", "--dataset", "mnist"), marks=pytest.mark.slow, id="--dry-run"),
     ("--dry-run", "--dataset", "mnist", "--device", "cpu", "--json"),
 )
 

@@ -81,6 +81,7 @@ def test_the_interval_is_clopper_and_pearsons() -> None:
     assert rate.interval == pytest.approx((0.00253, 0.44502), abs=1e-5)  # R: binom.test(1, 10)
 
 
+@pytest.mark.slow  # above, single comparisons are judged alike
 def test_the_short_run_agrees_with_the_committed_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert false_alarms.main(["--short", "--json", "--seed", "1"]) == 0
     short = false_alarms.read(json.loads(capsys.readouterr().out))

@@ -93,8 +93,8 @@ def bench(
 @pytest.mark.parametrize(
     ("gates", "timed"),
     [
-        pytest.param(GATES, 2, id="all", marks=pytest.mark.slow),  # CI runs `pytest bench`, too
-        pytest.param(("test_write_trial",), 1, id="one"),
+        pytest.param(GATES, 2, id="all", marks=pytest.mark.long),  # CI runs `pytest bench`, too
+        pytest.param(("test_write_trial",), 1, id="one", marks=pytest.mark.slow),
     ],
 )
 def test_gates_pass_and_their_figures_carry_versions_threads_and_ratios(
@@ -113,6 +113,7 @@ def test_gates_pass_and_their_figures_carry_versions_threads_and_ratios(
         assert info["ratio"] <= info["limit"]
 
 
+@pytest.mark.slow  # runs `pytest bench`; the rules of gates are tested below
 def test_each_gate_fails_by_what_is_planted(tmp_path: Path) -> None:
     """A step that costs twice, memory lost, an epsilon off, a slow store, an idle engine."""
     done = bench("bench", "-k", " or ".join(GATES), plugin=PLANTED, folder=tmp_path)
@@ -128,7 +129,7 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.slow  # `pytest bench`, which CI runs, fails where one is missing
+@pytest.mark.long  # `pytest bench`, which CI runs, fails where one is missing
 def test_all_gates_are_here(copy: Path) -> None:
     done = bench("bench", "--collect-only", folder=copy, cwd=copy)
     assert done.returncode == 0, done.stdout

@@ -21,7 +21,10 @@ WITHOUT_MNIST = (  # which run anywhere
 )
 # Their shortest form takes five seconds and more. What they compute is tested beside this file and
 # by the gate sweep.efficiency; that they start is tested here. JAX compiles for fifteen seconds.
-LONG = ("audit_seeds", "efficiency", "false_alarms", "jax_step", "overhead_coverage")
+LONG = (
+    *("audit_seeds", "efficiency", "false_alarms", "jax_step", "layers_table"),
+    *("overhead_coverage", "selection_bias"),
+)
 
 
 def here(
@@ -80,7 +83,7 @@ def test_scripts_are_found() -> None:
 @pytest.mark.parametrize(
     "script",
     [
-        pytest.param(each, marks=pytest.mark.slow if each.stem in LONG else (), id=str(each))
+        pytest.param(each, marks=pytest.mark.long if each.stem in LONG else (), id=str(each))
         for each in SCRIPTS
     ],
 )
@@ -125,7 +128,7 @@ def test_without_jax_its_step_says_so(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("script", SCRIPTS, ids=str)
 def test_a_script_runs_with_mnist(script: Path, mnist_root: Path, tmp_path: Path) -> None:
     judge(script, run(script, mnist_root, tmp_path))

@@ -126,7 +126,7 @@ def test_its_default_model_trains_on_it(engine: str, small: Path) -> None:
     assert seen.test_loss == pytest.approx(2.3, abs=0.2)  # log(10), of random images
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_trial_trains_on_files_of_its_full_size(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -543,24 +543,34 @@ def test_the_compiled_tanh_is_that_of_numpy() -> None:
     np.testing.assert_allclose(values, expected, rtol=5e-7)
 
 
-def test_the_kernel_is_compiled_once_per_machine(tmp_path: Path) -> None:
+def cache_of_a_new_process(**environment: str) -> list[str]:
+    """How often it finds the compiled kernel in the cache, and how often it does not."""
     code = (
         "from dpbench import engines; from dpbench.engines.fused import kernel;"
         "engines.prepare();"
         "stats = kernel.clipped_sum.stats;"
         "print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))"
     )
-    said = [
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.split()
-        for _ in range(2)
-    ]
-    assert said == [["0", "1"], ["1", "0"]]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.split()
+
+
+def test_the_kernel_that_is_compiled_here_is_found_by_another_process() -> None:
+    engines.prepare()
+    assert cache_of_a_new_process() == ["1", "0"]
+
+
+@pytest.mark.slow  # above, it is compiled by whichever process comes first
+def test_the_kernel_is_compiled_once_per_machine(tmp_path: Path) -> None:
+    cache = str(tmp_path)
+    assert cache_of_a_new_process(NUMBA_CACHE_DIR=cache) == ["0", "1"]
+    assert cache_of_a_new_process(NUMBA_CACHE_DIR=cache) == ["1", "0"]
 
 
 def test_the_kernel_says_of_which_simd_it_is_made() -> None:
@@ -569,16 +579,23 @@ def test_the_kernel_says_of_which_simd_it_is_made() -> None:
     assert hashlib.sha256(source).hexdigest() == kernel.SIMD_SHA256, "change it there, too"
 
 
-def test_where_numba_is_missing_bookkeeping_takes_its_place(tmp_path: Path) -> None:
-    """In a worker process that lacks it, too; the rows say so."""
+@pytest.mark.parametrize(
+    "place",
+    ["here.trials_here()", pytest.param("nullcontext()", marks=pytest.mark.slow)],
+    ids=["in one process", "in a worker process"],
+)
+def test_where_numba_is_missing_bookkeeping_takes_its_place(place: str, tmp_path: Path) -> None:
+    """The rows say so."""
     (tmp_path / "numba.py").write_text("raise ImportError('no numba here')", encoding="utf-8")
     code = (
-        "from pathlib import Path; from factories import make_trial\n"
+        "from contextlib import nullcontext; from pathlib import Path\n"
+        "import here; from factories import make_trial\n"
         "from dpbench.execution import backend, local\n"
         "there = backend.Workers(data_root=Path('unused'), devices=('cpu',), jobs=1, threads=1,\n"
         "    physical_batch_size=256)\n"
         "trials = [make_trial('fused'), make_trial('fused-non-private')]\n"
-        "for (row,) in local.run(trials, there): print(row['engine'], row['implementation'])\n"
+        f"with {place}:\n"
+        "  for (row,) in local.run(trials, there): print(row['engine'], row['implementation'])\n"
     )
     path = os.pathsep.join([str(tmp_path), str(TESTS), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(

@@ -9,8 +9,7 @@ import here
 import pandas as pd
 import pytest
 from factories import TESTS
-
-from dpbench import sweep as sweep_command
+from faulty_sweeps import sweep
 
 FAILURES = (
     "1=raise 2=memory 3=segfault 4=once 5=hang",
@@ -25,19 +24,6 @@ EXPECTED = {
     "sysexit": ("crashed", "exit code 5", None),
     "kill": ("crashed", "killed by SIGKILL", None),
 }
-
-
-def sweep(folder: Path, *arguments: str, faults: str = "") -> subprocess.CompletedProcess[str]:
-    grid = "--dataset digits --engine fused --noise-multiplier 1 --max-grad-norm 1 --batch-size 64"
-    path = os.pathsep.join([str(TESTS / "faults"), os.environ.get("PYTHONPATH", "")])
-    with here.blank_figures():
-        return here.run(
-            sweep_command.main,
-            *(*grid.split(), "--epochs", "2", "--no-baseline", "--no-timing", "--jobs", "2"),
-            *arguments,
-            cwd=folder,
-            environment={"FAULTS": faults, "FAULTS_FOLDER": str(folder), "PYTHONPATH": path},
-        )
 
 
 @pytest.mark.parametrize("faults", FAILURES)
@@ -83,10 +69,10 @@ def test_failed_trials_are_recorded_and_the_others_go_on(tmp_path: Path, faults:
 def test_two_sweeps_into_one_store_share_its_trials(tmp_path: Path) -> None:
     arguments = ("--seeds", *map(str, range(8)), "--out", "both")
     command = (
-        "import sys; from execution import test_failures as t; from pathlib import Path;"
+        "import sys; from faulty_sweeps import sweep; from pathlib import Path;"
         "from dpbench import store; write = store.write_trial;"
         "store.write_trial = lambda out, rows: write(out, rows) or print('wrote', file=sys.stderr);"
-        "done = t.sweep(Path(sys.argv[1]), *sys.argv[2:]);"
+        "done = sweep(Path(sys.argv[1]), *sys.argv[2:]);"
         "print(done.stderr, file=sys.stderr); sys.exit(done.returncode)"
     )
     both = [

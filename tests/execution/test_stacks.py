@@ -7,7 +7,7 @@ import here
 import pandas as pd
 import pytest
 import torch
-from factories import WHERE, make_trial, tutorial_cnn
+from factories import WHERE, make_trial, mostly_slow, tutorial_cnn
 from torch import nn
 
 from dpbench import engines, store, sweep
@@ -59,7 +59,7 @@ def test_only_trials_of_the_same_batches_are_stacked() -> None:
     assert stacks.stacks(same, 1) == [(trial,) for trial in same]
 
 
-@pytest.mark.parametrize("physical_batch_size", [None, 24])
+@pytest.mark.parametrize("physical_batch_size", mostly_slow([None, 24], lambda it: it == 24))
 def test_stacked_trials_are_those_alone(digits: Data, physical_batch_size: int | None) -> None:
     trials = arms(epochs=2)
     together = list(loop.train_stack(trials, digits, physical_batch_size=physical_batch_size))

@@ -7,6 +7,7 @@ import pytest
 import survival
 
 
+@pytest.mark.long  # five kills are more of the same
 def test_a_driver_and_a_worker_are_killed(tmp_path: Path) -> None:
     strikes = (survival.kill_driver_while_it_writes, survival.kill_worker)
     survive(tmp_path, kills=2, seed=0, strikes=strikes)
@@ -17,7 +18,7 @@ def test_five_kills(tmp_path: Path) -> None:
     survive(tmp_path, kills=5, seed=0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_hundred_kills(tmp_path: Path) -> None:
     survive(tmp_path, kills=100, seed=1)
 

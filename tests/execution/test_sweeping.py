@@ -238,6 +238,7 @@ def with_its_number(timing: timing_task.Timing, process: int) -> Iterator[Any]:
         yield row | {"steps": os.getpid()}
 
 
+@pytest.mark.slow  # six processes; test_api takes a real timing
 def test_engines_are_timed_in_fresh_processes_and_a_dead_one_takes_no_other_with_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -265,6 +266,7 @@ def test_engines_are_timed_in_fresh_processes_and_a_dead_one_takes_no_other_with
     assert fused[0]["peak_memory_bytes"] > 0
 
 
+@pytest.mark.slow  # test_sweep shows it before anything runs
 def test_a_dataset_that_no_timing_can_read_is_bad_input(tmp_path: Path) -> None:
     workers = replace(timer().workers, data_root=tmp_path)
     with pytest.raises(BadInput, match="Cannot load dataset=kmnist"):

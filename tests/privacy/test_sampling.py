@@ -4,6 +4,7 @@ from itertools import cycle, islice
 
 import numpy as np
 import pytest
+from factories import mostly_slow
 from scipy import stats
 
 from dpbench.privacy import sampling
@@ -156,8 +157,8 @@ def test_many_right_samplers_agree(rate: float, steps: int) -> None:
         assert counted.disagreement("poisson", steps=steps, epochs=1, rate=rate) == ""
 
 
-@pytest.mark.parametrize("rate", [0.005, 0.05, 0.5])
-@pytest.mark.parametrize("trials", [1, 2, 20, 300, 1_437])
+@pytest.mark.parametrize("rate", mostly_slow([0.005, 0.05, 0.5], lambda rate: rate != 0.05))
+@pytest.mark.parametrize("trials", mostly_slow([1, 2, 20, 300, 1_437], lambda it: it in (2, 300)))
 def test_a_dispersion_is_called_improbable_no_more_often_than_it_is(
     trials: int, rate: float
 ) -> None:
@@ -194,7 +195,9 @@ def dispersions(trials: int, rate: float) -> dict[float, float]:
     return exact
 
 
-@pytest.mark.parametrize(("trials", "rate"), [(1, 0.1), (3, 0.4), (40, 0.02)])
+@pytest.mark.parametrize(
+    ("trials", "rate"), mostly_slow([(1, 0.1), (3, 0.4), (40, 0.02)], lambda case: case[0] < 40)
+)
 @pytest.mark.parametrize("small", [True, False])
 def test_the_bound_is_above_the_exact_tail_and_not_far(
     trials: int, rate: float, small: bool

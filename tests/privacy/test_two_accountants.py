@@ -10,6 +10,7 @@ from typing import Any
 import dp_accounting
 import pytest
 from dp_accounting import pld, rdp
+from factories import mostly_slow
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
@@ -72,7 +73,7 @@ def test_pld_is_prv_without_its_margin(noise: float, rate: float, steps: int, de
 
 @pytest.mark.parametrize(
     ("noise", "rate", "steps", "delta"),
-    thinned([case for case in GRID if case[3] == 1e-5], every=7),
+    mostly_slow([case for case in GRID if case[3] == 1e-5], lambda case: case[:2] == (2.0, 0.02)),
 )
 def test_our_grid_gives_what_the_usual_one_gives(
     noise: float, rate: float, steps: int, delta: float
@@ -160,11 +161,13 @@ powers = st.floats(-13, -1)  # of ten, as delta
 SLACK = 3e-4  # of the grid that PLD rounds up to, which moves with the mechanism
 
 
-@settings(max_examples=8, deadline=None)
-@given(noises, rates, counts, deltas, st.floats(1.05, 2))
-def test_epsilon_moves_as_it_must(
-    noise: float, rate: float, steps: int, delta: float, factor: float
-) -> None:
+@pytest.mark.parametrize("examples", mostly_slow([2, 8], lambda count: count == 2))
+def test_epsilon_moves_as_it_must(examples: int) -> None:
+    draws = given(noises, rates, counts, deltas, st.floats(1.05, 2))
+    settings(max_examples=examples, deadline=None)(draws(moves_as_it_must))()
+
+
+def moves_as_it_must(noise: float, rate: float, steps: int, delta: float, factor: float) -> None:
     """It falls with noise and delta, and rises with sample rate and steps."""
     asked: dict[str, Any] = {
         "noise_multiplier": noise,
@@ -181,13 +184,16 @@ def test_epsilon_moves_as_it_must(
             assert sign * (after - before) >= -SLACK * max(1.0, before), (name, field)
 
 
-@settings(max_examples=12, deadline=None)
-@given(noises, rates, st.integers(1, 500), powers)
-@example(0.8, 0.004, 2340, -13)  # Opacus' PRV alone would be 0.25 below
-@example(2.0, 0.001, 10, -0.3)
-def test_epsilon_is_never_below_pld_at_any_delta(
-    noise: float, rate: float, steps: int, power: float
-) -> None:
+@pytest.mark.parametrize("examples", mostly_slow([3, 12], lambda count: count == 3))
+def test_epsilon_is_never_below_pld_at_any_delta(examples: int) -> None:
+    draws = given(noises, rates, st.integers(1, 500), powers)
+    first = example(0.8, 0.004, 2340, -13)  # Opacus' PRV alone would be 0.25 below
+    second = example(2.0, 0.001, 10, -0.3)
+    test = draws(first(second(is_never_below_pld)))
+    settings(max_examples=examples, deadline=None)(test)()
+
+
+def is_never_below_pld(noise: float, rate: float, steps: int, power: float) -> None:
     ours = spent(noise_multiplier=noise, sample_rate=rate, steps=steps, delta=10**power)
     # for small delta a fine interval costs PLD its own digits, and a coarse one rounds it up
     theirs = pld_epsilon(noise, rate, steps, 10**power, 1e-4 if power >= -11 else 1e-3)
@@ -196,11 +202,13 @@ def test_epsilon_is_never_below_pld_at_any_delta(
         assert found is None or found >= max(0.0, theirs - 1e-3 - 0.07 * theirs)
 
 
-@settings(max_examples=5, deadline=None)
-@given(st.floats(0.3, 8), rates, st.integers(50, 2_000))
-def test_a_solved_noise_is_an_inverse_that_errs_towards_privacy(
-    target_epsilon: float, rate: float, steps: int
-) -> None:
+@pytest.mark.parametrize("examples", mostly_slow([1, 5], lambda count: count == 1))
+def test_a_solved_noise_is_an_inverse_that_errs_towards_privacy(examples: int) -> None:
+    draws = given(st.floats(0.3, 8), rates, st.integers(50, 2_000))
+    settings(max_examples=examples, deadline=None)(draws(inverts))()
+
+
+def inverts(target_epsilon: float, rate: float, steps: int) -> None:
     asked: dict[str, Any] = {"sample_rate": rate, "steps": steps, "delta": 1e-5}
     noise = noise_multiplier_for(target_epsilon=target_epsilon, **asked)
     got = spent(noise_multiplier=noise, **asked).epsilon

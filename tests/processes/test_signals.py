@@ -10,6 +10,7 @@ from pathlib import Path
 import here
 import psutil
 import pytest
+from factories import mostly_slow
 
 from dpbench import store, sweep
 
@@ -31,7 +32,7 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not psutil.wait_procs(processes, timeout=GONE_SECONDS)[1]
 
 
-@pytest.mark.parametrize("delay_seconds", [0.0, 0.3, 0.8])
+@pytest.mark.parametrize("delay_seconds", mostly_slow([0.0, 0.3, 0.8], lambda it: it == 0.3))
 def test_ctrl_c_of_a_terminal_while_workers_start_is_one_line(
     tmp_path: Path, delay_seconds: float
 ) -> None:
@@ -68,22 +69,33 @@ def test_a_driver_that_dies_while_it_measures_memory_leaves_no_process() -> None
     assert gone(family)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
+FLAGS = "--epochs 1 --seeds 0 1 --jobs 1 --no-baseline".split()
+needs_linux = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
+
+
+@needs_linux
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]], ids=["loud", "quiet"])
 def test_a_sweep_goes_on_where_nobody_can_read_what_it_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quiet: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flags = "--epochs 1 --seeds 0 1 --jobs 1".split()
     with Path("/dev/full").open("w", encoding="ascii") as full:
-        loud = subprocess.run(
-            [*SWEEP, str(tmp_path / "loud"), *flags],
+        monkeypatch.setattr(sys, "stderr", full)
+        with here.trials_here(), here.blank_figures():
+            code = sweep.main([*SWEEP[3:], str(tmp_path / "store"), *FLAGS, *quiet])
+        monkeypatch.undo()
+    assert code == 0
+    assert len(store.read_trials(tmp_path / "store")) == 2
+
+
+@needs_linux
+@pytest.mark.slow  # above, in this process
+def test_so_do_its_workers(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w", encoding="ascii") as full:
+        done = subprocess.run(
+            [*SWEEP, str(tmp_path / "store"), *FLAGS],
             stderr=full,
             stdout=subprocess.DEVNULL,
             check=False,
         )
-        monkeypatch.setattr(sys, "stderr", full)
-        with here.trials_here(), here.blank_figures():
-            quiet = sweep.main([*SWEEP[3:], str(tmp_path / "quiet"), *flags, "--quiet"])
-        monkeypatch.undo()
-    assert (quiet, loud.returncode) == (0, 0)
-    for name in ("quiet", "loud"):
-        assert len(store.read_trials(tmp_path / name)) == 2 * 4  # and the baseline at three rates
+    assert done.returncode == 0
+    assert len(store.read_trials(tmp_path / "store")) == 2

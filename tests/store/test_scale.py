@@ -16,7 +16,7 @@ from dpbench.trial import Trial
 TRIALS_COUNT, EPOCHS = 100_000, 3
 PLANNING_SECONDS, LOADING_SECONDS = 2, 10
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import writer
-from factories import WHERE, make_trial, rows
+from factories import WHERE, make_trial, mostly_slow, rows
 
 from dpbench import report, store
 from dpbench.errors import BadInput
@@ -194,7 +194,10 @@ def test_what_is_no_file_of_ours_is_passed_over_and_set_aside(
 KEYS = ("trial_id", "dataset", "engine", "batch_size", "learning_rate", "epochs", "epoch")
 
 
-@pytest.mark.parametrize("missing", store.TRIALS.names)
+FAST = {*KEYS, "schema_version", "model", "sampling", "optimizer", "status", "epsilon", "reason"}
+
+
+@pytest.mark.parametrize("missing", mostly_slow(store.TRIALS.names, lambda name: name in FAST))
 def test_a_file_that_lacks_a_column_is_never_set_aside(
     missing: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from dp_accounting.pld.pld_privacy_accountant import PLDAccountant
-from factories import make_trial
+from factories import make_trial, mostly_slow
 from torch import nn
 
 from dpbench import engines
@@ -30,7 +30,9 @@ def results(trial: Trial, dataset: Data, **knobs: int) -> list[Epoch]:
     ]
 
 
-@pytest.mark.parametrize("engine", engines.names())
+@pytest.mark.parametrize(
+    "engine", mostly_slow(engines.names(), lambda name: not name.startswith("opacus"))
+)
 def test_the_same_trial_gives_the_same_bits(engine: str, digits: Data) -> None:
     trial = make_trial(engine)
     first = results(trial, digits)

@@ -205,12 +205,14 @@ def seen(
     return found / times
 
 
+@pytest.mark.slow  # test_false_alarms holds the rates that README states
 @pytest.mark.parametrize("rerun", [rounding, spread])
 def test_an_unchanged_stack_rarely_fails(rerun: Drawn) -> None:
     """Without Holm's method, or with arms of a seed taken for independent, one in five does."""
     assert seen(np.zeros((ARMS, 1)), rerun, 60, tolerance=0.0) <= 0.1
 
 
+@pytest.mark.slow  # test_false_alarms holds the rates that README states
 def test_three_seeds_see_a_point_in_all_arms_and_a_collapse_in_one() -> None:
     point = np.full((ARMS, 1), -0.01)
     assert seen(point, rounding, 10) == 1

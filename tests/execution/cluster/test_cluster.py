@@ -28,7 +28,7 @@ from dpbench.execution import backend, cluster, timing_task
 from dpbench.execution.cluster import remote_calls
 from dpbench.trial import TIMED_UNDER
 
-SEEDS = [str(seed) for seed in range(8)]
+SEEDS = ("--seeds", "0", "1", "2", "3", "4")
 QUICK = ("--epochs", "2", "--no-timing")
 LONGER = ("--epochs", "20", "--no-timing")
 
@@ -63,6 +63,12 @@ def ended(process: "subprocess.Popen[str]", seconds: float = 240) -> tuple[int, 
     return process.returncode, errors
 
 
+def workers_of(folder: Path) -> backend.Workers:
+    return backend.Workers(
+        data_root=folder, devices=("cpu",), jobs=1, threads=1, physical_batch_size=256
+    )
+
+
 def rows(out: Path) -> pd.DataFrame:
     frame = pd.read_parquet(out / "trials")
     assert not frame.duplicated(["seed", "epoch"]).any()
@@ -80,24 +86,23 @@ def test_a_worker_dies_another_joins_and_a_poisonous_trial_is_recorded(
     first, _ = processes.worker(), processes.worker()
     wait_for_workers(processes, 2)
     out = tmp_path / "out"
-    flags = ("--scheduler-file", str(processes.file), "--epochs", "6", "--no-timing")
+    flags = ("--scheduler-file", str(processes.file), *QUICK)
 
     def replace_a_worker() -> None:
         wait_for(lambda: files(out) > 0)
         first.kill()  # midway in a trial
         processes.worker()
 
-    code, errors = swept(out, "--seeds", *SEEDS, *flags, meanwhile=replace_a_worker)
+    code, errors = swept(out, *SEEDS, *flags, meanwhile=replace_a_worker)
     assert code == 1
-    assert "8 trials on digits: 8 to run" in errors
+    assert "5 trials on digits: 5 to run" in errors
     found = rows(out)
     poisonous = found["seed"] == 3
     assert found[poisonous]["status"].tolist() == ["ok", "crashed"]  # in its second epoch
     assert "killed by SIGSEGV" in found[poisonous]["reason"].iloc[-1]
-    assert found[~poisonous].groupby("seed").size().tolist() == [6] * 7
+    assert found[~poisonous].groupby("seed").size().tolist() == [2] * 4
 
-    code, _ = swept(tmp_path / "here", "--seeds", *SEEDS, "--epochs", "6", "--no-timing")
-    assert code == 0  # here is no fault
+    here.sweep(*SMALL, "--out", "here", *SEEDS, *QUICK, cwd=tmp_path)  # where no fault is
     alone = rows(tmp_path / "here")
     same = ["trial_id", "epoch", "test_accuracy", "test_loss", "epsilon", "steps", "examples_seen"]
     alone = alone[alone["seed"] != 3]
@@ -126,6 +131,7 @@ def test_a_trial_is_blamed_only_with_nothing_beside_it(
     assert found["workers_beside"].max() == 1
 
 
+@pytest.mark.slow  # below, places are told of a client, and test_store finds damaged files
 def test_a_dry_run_tells_its_places_and_a_sweep_reports_a_damaged_file(
     processes: Processes, tmp_path: Path
 ) -> None:
@@ -157,6 +163,7 @@ def trial_processes(worker: "subprocess.Popen[bytes]") -> int:
     )
 
 
+@pytest.mark.slow  # test_signals interrupts sweeps on this machine
 def test_an_interrupted_sweep_leaves_no_trial_running(processes: Processes, tmp_path: Path) -> None:
     processes.scheduler()
     worker = processes.worker()
@@ -176,6 +183,7 @@ def wait_for_workers(processes: Processes, count: int) -> None:
         client.wait_for_workers(count, timeout=60)
 
 
+@pytest.mark.slow  # below, one goes and does not come back
 def test_the_scheduler_starts_again(processes: Processes, tmp_path: Path) -> None:
     old = processes.scheduler()
     address = json.loads(processes.file.read_text())["address"]
@@ -197,6 +205,7 @@ def test_the_scheduler_starts_again(processes: Processes, tmp_path: Path) -> Non
     assert rows(out).groupby("seed").size().tolist() == [20] * 4
 
 
+@pytest.mark.slow  # below, one that stalls at the start
 def test_a_worker_that_stalls_is_passed_over(processes: Processes, tmp_path: Path) -> None:
     processes.scheduler()
     stalled, _ = processes.worker(), processes.worker()
@@ -216,28 +225,40 @@ def test_a_worker_that_stalls_is_passed_over(processes: Processes, tmp_path: Pat
     assert rows(out).groupby("seed").size().tolist() == [20] * 6
 
 
-def test_what_workers_lack_is_said_at_once(
-    processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(timing_task, "TIMED_PROCESSES", 2)
+def test_what_workers_lack_is_said_at_once(processes: Processes, tmp_path: Path) -> None:
     processes.scheduler()
-    without = {"DPBENCH_DATA": str(tmp_path / "empty")}
-    processes.worker(environment=without)
+    processes.worker(environment={"DPBENCH_DATA": str(tmp_path / "empty")})
     flags = ("--scheduler-file", str(processes.file), *QUICK, "--dataset", "mnist")
-    workers = backend.Workers(
-        data_root=tmp_path, devices=("cpu",), jobs=1, threads=1, physical_batch_size=256
-    )
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
         client.wait_for_workers(1, timeout=60)
         other = remote_calls.Requirements(
             dataset="digits", versions={"dpbench": "9.9", "torch": "1.0"}
         )
         with pytest.raises(BadInput, match=r"it has dpbench .*, not 9\.9 \(--other-versions"):
-            cluster.DaskBackend(client, workers, other).check()
+            cluster.DaskBackend(client, workers_of(tmp_path), other).check()
         any_version = remote_calls.Requirements(dataset="digits", versions=None)
-        place = cluster.DaskBackend(client, workers, any_version)
+        place = cluster.DaskBackend(client, workers_of(tmp_path), any_version)
         place.check()
         assert str(place) == "1 at a time, on 1 workers of a cluster"
+    code, errors = swept(tmp_path / "out", *flags)
+    assert code == cli.EXIT_USAGE
+    assert "cannot run this sweep: mnist is not under its data root" in errors
+    assert len(errors.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow  # test_sweeping times engines on this machine, by the same task
+def test_engines_are_timed_on_a_worker(
+    processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing_task, "TIMED_PROCESSES", 2)
+    processes.scheduler()
+    processes.worker()
+    requirements = remote_calls.Requirements(dataset="digits", versions=None)
+    with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
+        client.wait_for_workers(1, timeout=60)
+        place = cluster.DaskBackend(client, workers_of(tmp_path), requirements)
+        place.check()
         parts = list(place.time_engines(["fused", "non-private"], make_workload()))
         assert len(parts) == 2 * timing_task.TIMED_PROCESSES
         assert {len(rows) for rows in parts} == {timing_task.TIMED_PAIRS}
@@ -246,24 +267,18 @@ def test_what_workers_lack_is_said_at_once(
         assert {name: timed[0][name] for name in TIMED_UNDER} == place.conditions()
         store.create(tmp_path / "timed")
         store.write_timings(tmp_path / "timed", "fused", timed)
-    code, errors = swept(tmp_path / "out", *flags)
-    assert code == cli.EXIT_USAGE
-    assert "cannot run this sweep: mnist is not under its data root" in errors
-    assert len(errors.splitlines()) == 1
-    assert not (tmp_path / "out").exists()
 
 
 def test_gpu_trials_take_their_share_of_the_resource(processes: Processes, tmp_path: Path) -> None:
     processes.scheduler()
     processes.worker("--nthreads", "4")
-    workers = backend.Workers(
-        data_root=tmp_path, devices=("cpu",), jobs=1, threads=1, physical_batch_size=256
-    )
     requirements = remote_calls.Requirements(dataset="digits", versions=None)
     trials = [make_trial(seed=seed) for seed in range(6)]
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
         client.wait_for_workers(1, timeout=60)
-        place = cluster.DaskBackend(client, workers, requirements, gpu_share=0.5, work=wait_a_while)
+        place = cluster.DaskBackend(
+            client, workers_of(tmp_path), requirements, gpu_share=0.5, work=wait_a_while
+        )
         with pytest.raises(BadInput, match=r"a worker with 0\.5 of the resource GPU"):
             place.check()
         processes.worker("--nthreads", "4", "--resources", "GPU=1")
@@ -275,12 +290,6 @@ def test_gpu_trials_take_their_share_of_the_resource(processes: Processes, tmp_p
         sum(other["start"] <= span["start"] < other["end"] for other in spans) for span in spans
     ]
     assert max(at_once) == 2
-
-
-def workers_of(folder: Path) -> backend.Workers:
-    return backend.Workers(
-        data_root=folder, devices=("cpu",), jobs=1, threads=1, physical_batch_size=256
-    )
 
 
 def test_no_trial_waits_for_who_has_gone(
@@ -337,6 +346,7 @@ def test_a_timing_that_fails_on_a_worker_is_its_row(
     assert row["reason"] == "MemoryError: not enough memory"
 
 
+@pytest.mark.slow  # trials do, by the same code, in the first test
 def test_a_timing_goes_on_elsewhere(
     processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

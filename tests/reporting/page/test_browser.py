@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,7 @@ STORES = (
     stores.timings_only,
 )
 LOOKS = ((360, "dark"), (1400, "light"))
+SHOWN = (stores.full, stores.hostile, long_reason)  # what the others' pages show
 
 
 @pytest.fixture(scope="module")
@@ -60,21 +62,24 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def pages(
+def address(
     tmp_path_factory: pytest.TempPathFactory,
     rendered: Callable[[Callable[[Path], Path]], Path],
-) -> dict[str, str]:
-    """The address of each store's page, copied to where it is the only file."""
-    found = {}
-    for make in STORES:
+) -> Callable[[str], str]:
+    """The address of a store's page, copied to where it is the only file."""
+    makers = {make.__name__: make for make in STORES}
+
+    @cache
+    def copied(name: str) -> str:
         attachment = tmp_path_factory.mktemp("mail") / "report.html"
-        shutil.copy(rendered(make) / "report.html", attachment)
-        found[make.__name__] = attachment.as_uri()
-    return found
+        shutil.copy(rendered(makers[name]) / "report.html", attachment)
+        return attachment.as_uri()
+
+    return copied
 
 
 @pytest.fixture
-def opened(browser: Browser, pages: dict[str, str]) -> Iterator[Callable[..., Page]]:
+def opened(browser: Browser, address: Callable[[str], str]) -> Iterator[Callable[..., Page]]:
     """Opens a store's page; at the end, nothing was said on a console and nothing else loaded."""
     complaints: list[str] = []
     contexts = []
@@ -97,11 +102,11 @@ def opened(browser: Browser, pages: dict[str, str]) -> Iterator[Callable[..., Pa
             "request",
             lambda request: (
                 None
-                if request.url == pages[name] or request.url.startswith("data:")
+                if request.url == address(name) or request.url.startswith("data:")
                 else note(f"request: {request.url}")
             ),
         )
-        page.goto(pages[name])
+        page.goto(address(name))
         return page
 
     yield open_page
@@ -110,7 +115,13 @@ def opened(browser: Browser, pages: dict[str, str]) -> Iterator[Callable[..., Pa
     assert complaints == []
 
 
-@pytest.mark.parametrize("make", STORES, ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(make, marks=() if make in SHOWN else pytest.mark.slow, id=make.__name__)
+        for make in STORES
+    ],
+)
 def test_it_opens_without_a_complaint_fits_and_is_accessible(
     make: Callable[[Path], Path], opened: Callable[..., Page]
 ) -> None:
