@@ -1,6 +1,8 @@
 """Users' models and data of several kinds, and those of the READMEs, on a few examples."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,70 @@ def test_the_examples_of_a_readme_run(room: str, tmp_path: Path) -> None:
     if room == "models":
         loss = user_code.find("losses.py:squared", tmp_path)
         assert loss.parameters == ("output", "target")
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command as a user types it, in the folder of the examples."""
+    return subprocess.run(
+        [sys.executable, "-m", "dpbench", *arguments],
+        cwd=EXAMPLES,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+COMMAND_LINES = {
+    "tabular": ("tabular.py:make", "tabular.py:load", "--data-root", "."),
+    "text": ("text.py:Classifier", "text.py:load"),
+    "resnet": ("resnet.py:make", "digits.py:load", "--model-args", "blocks=1"),
+    "lstm": ("lstm.py:RowsClassifier", "digits.py:load"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMMAND_LINES)
+def test_an_example_by_every_command(name: str, tmp_path: Path) -> None:
+    model, dataset, *more = COMMAND_LINES[name]
+    task = ["--model", model, "--dataset", dataset, *more]
+    store = str(tmp_path / "store")
+    sizes = ["--batch-size", "20"]
+    privacy = ["--noise-multiplier", "1", "--max-grad-norm", "1"]
+    small = ["--canaries", "24", "--runs", "1", "--epochs", "2"]
+    done = {
+        "check": command("check", model, *task[2:], *sizes),
+        "sweep": command("sweep", *task, *privacy, *sizes, "--epochs", "2", "--out", store),
+        "timing": command(
+            "timing", *task, *sizes, "--engine", "bookkeeping", "--processes", "1", "--out",
+            f"{store}-timing",
+        ),
+        "audit": command("audit", *task, *small, "--engine", "bookkeeping"),
+        "report": command("report", store, "--answer-at", "50"),
+        "compare": command("compare", store, store),
+    }  # fmt: skip
+    for each, ended in done.items():
+        assert ended.returncode == 0, (each, ended.stdout, ended.stderr)
+        assert "Warning" not in ended.stderr
+    assert "The fastest private engine that is right: " in done["check"].stdout
+    assert f"finished on {dataset}" in done["sweep"].stdout
+    assert "bookkeeping" in done["timing"].stdout
+    assert "consistent" in done["audit"].stdout
+    assert "50 " in done["report"].stdout
+    assert "No regression" in done["compare"].stdout
+
+
+@pytest.mark.slow
+def test_batch_norm_is_refused_by_every_command() -> None:
+    model = ["resnet.py:make", "--model-args", "norm=batch", "--dataset", "digits.py:load"]
+    checked = command("check", *model)
+    assert checked.returncode == 1
+    assert "BatchNorm2d" in checked.stdout
+    for name in ("sweep", "timing", "audit"):
+        ended = command(name, "--model", *model)
+        assert ended.returncode == 2, ended.stderr
+        (line,) = ended.stderr.splitlines()
+        assert "BatchNorm2d" in line
+        assert "GroupNorm" in line
 
 
 def test_batch_norm_is_refused_with_its_remedy(

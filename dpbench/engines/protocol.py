@@ -42,7 +42,11 @@ def physical_batches(
 
 @contextmanager
 def no_hook_warning() -> Iterator[None]:
-    """Leaves out PyTorch's warning that images need no gradient, which Opacus' hooks set off."""
+    """Leaves out PyTorch's warnings that Opacus' hooks set off.
+
+    They are that images need no gradient, and that ids are of no type for automatic casts.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Full backward hook is firing")
+        warnings.filterwarnings("ignore", message="In CPU autocast, but the target dtype")
         yield
