@@ -19,6 +19,7 @@ SETTINGS = (
     "tuned_in",
     "search",
     "early_stop",
+    "search_method",
 )  # what a plan takes beside the axes
 
 _REFERENCES = {

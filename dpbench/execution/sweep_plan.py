@@ -82,6 +82,7 @@ def plan_sweep(
     tuned_in: Any = (),
     search: Any = None,
     early_stop: Any = None,
+    search_method: Any = None,
 ) -> SweepPlan:
     """The plan of a sweep over the union of the grids.
 
@@ -95,6 +96,7 @@ def plan_sweep(
         tuned_in: One or more stores.
         search: Settings to draw from each grid; None to run all of it.
         early_stop: As of `search_plan.plan`.
+        search_method: As of `search_plan.plan`.
 
     Raises:
         BadInput: A value is of the wrong type or out of range.
@@ -102,12 +104,15 @@ def plan_sweep(
     fastest = partial(engine_checks.fastest_right, data_root=data_root)
     found = None
     if search is not None:
-        found = search_plan.plan(grids, dataset, search, early_stop=early_stop, fastest=fastest)
-    elif early_stop not in (None, False):
-        raise BadInput(
-            f"Expected a search with early_stop={early_stop!r}: say with --search N how many "
-            "settings are drawn, of which the best go on."
+        found = search_plan.plan(
+            grids, dataset, search, early_stop=early_stop, method=search_method, fastest=fastest
         )
+    for name, value in {"early_stop": early_stop, "search_method": search_method}.items():
+        if search is None and value not in (None, False):
+            raise BadInput(
+                f"Expected a search with {name}={value}: say with --search N how many settings are "
+                "tried."
+            )
     trials = found.trials if found else grid.trials(grids, dataset, fastest=fastest)
     targets = {epsilon for each in grids for epsilon in each.target_epsilon or ()}
     return SweepPlan(

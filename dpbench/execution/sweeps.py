@@ -36,6 +36,7 @@ def run_sweep(
     tuned_in: str | Path | Sequence[str | Path] = (),
     search: int | None = None,
     early_stop: int | bool = False,
+    search_method: Literal["sobol", "optuna"] | None = None,
     device: str | Sequence[str] = "auto",
     jobs: int | None = None,
     threads: int = 1,
@@ -75,6 +76,8 @@ def run_sweep(
             target epsilon and seed; None to run all of the grid.
         early_stop: Train all settings of a search for a while, and the best for longer: one in so
             many goes on, one in four where it is True.
+        search_method: `sobol` draws settings evenly; `optuna` asks Optuna (the extra `optuna`) for
+            what to try next.
         device: `auto`, `cpu`, `cuda`, or several of `cuda:0`, `cuda:1`, ...
         jobs: Trials at a time on each device; None for a worker per core, or one per GPU.
         threads: Of each worker.
@@ -112,6 +115,7 @@ def run_sweep(
         tuned_in=tuned_in,
         search=search,
         early_stop=early_stop,
+        search_method=search_method,
     )
     if not plan.trials:
         raise BadInput("Expected grids that hold at least one trial.")
