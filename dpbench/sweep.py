@@ -258,6 +258,13 @@ def _add_search_flags(parser: argparse.ArgumentParser) -> None:
         help="draw N settings, and run each at every target epsilon and seed; N more later go on "
         "from them (default: none, run all of the grid)",
     )
+    method = group.add_argument(
+        "--search-method",
+        metavar="NAME",
+        help="sobol, which draws evenly, or optuna, which asks Optuna what to try next (needs the "
+        "extra `optuna`; default: sobol)",
+    )
+    completion.offer(method, ("sobol", "optuna"))
     group.add_argument(
         "--early-stop",
         type=int,

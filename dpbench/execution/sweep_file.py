@@ -23,6 +23,7 @@ SETTINGS = (
     "private_scores",
     "early_stop",
     "choose_by",
+    "search_method",
 )  # what a plan takes beside the axes
 
 _REFERENCES = {

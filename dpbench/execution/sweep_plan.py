@@ -93,6 +93,7 @@ def plan_sweep(
     total_epsilon: Any = None,
     private_scores: Any = False,
     early_stop: Any = None,
+    search_method: Any = None,
 ) -> SweepPlan:
     """The plan of a sweep over the union of the grids.
 
@@ -112,6 +113,7 @@ def plan_sweep(
         total_epsilon: For the whole of a private search.
         private_scores: Whether a private search covers the held-out examples, too.
         early_stop: As of `search_plan.plan`.
+        search_method: As of `search_plan.plan`.
 
     Raises:
         BadInput: A value is of the wrong type or out of range.
@@ -133,16 +135,20 @@ def plan_sweep(
             tuned_in=tuned_in,
             early_stop=early_stop,
             choose_by=choose_by,
+            search_method=search_method,
         )
     elif private_scores:
         raise BadInput("Expected --private-selection or --total-epsilon with --private-scores.")
     elif search is not None:
-        found = search_plan.plan(grids, dataset, search, early_stop=early_stop, fastest=fastest)
-    elif early_stop not in (None, False):
-        raise BadInput(
-            f"Expected a search with early_stop={early_stop!r}: say with --search N how many "
-            "settings are drawn, of which the best go on."
+        found = search_plan.plan(
+            grids, dataset, search, early_stop=early_stop, method=search_method, fastest=fastest
         )
+    for name, value in {"early_stop": early_stop, "search_method": search_method}.items():
+        if found is None and value not in (None, False):
+            raise BadInput(
+                f"Expected a search with {name}={value}: say with --search N how many settings are "
+                "tried."
+            )
     trials: Sequence[Trial] = ()
     if private is None:
         trials = found.trials if found else grid.trials(grids, dataset, fastest=fastest)
@@ -171,6 +177,7 @@ def _refuse_with_private(**given: Any) -> None:
         "answer_at": "it has one epsilon, that of the whole search",
         "tuned_in": "earlier tuning on the same data has an epsilon of its own",
         "choose_by": "its runs are scored by their accuracy on the held-out examples",
+        "search_method": "its settings are drawn at random",
         "early_stop": "which runs go on would depend on the others, which no bound covers",
     }
     for name, why in whys.items():

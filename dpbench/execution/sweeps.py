@@ -42,6 +42,7 @@ def run_sweep(
     private_scores: bool = False,
     early_stop: int | bool = False,
     choose_by: str | None = None,
+    search_method: Literal["sobol", "optuna"] | None = None,
     device: str | Sequence[str] = "auto",
     jobs: int | None = None,
     threads: int = 1,
@@ -90,6 +91,8 @@ def run_sweep(
         choose_by: What settings are chosen by: `accuracy`, `balanced_accuracy`, `auroc`, `loss`, or
             a metric of your model's file, with `:lowest` where lower is better; None for accuracy
             or, where targets are no classes, the loss.
+        search_method: `sobol` draws settings evenly; `optuna` asks Optuna (the extra `optuna`) for
+            what to try next.
         device: `auto`, `cpu`, `cuda`, or several of `cuda:0`, `cuda:1`, ...
         jobs: Trials at a time on each device; None for a worker per core, or one per GPU.
         threads: Of each worker.
@@ -131,6 +134,7 @@ def run_sweep(
         private_scores=private_scores,
         early_stop=early_stop,
         choose_by=choose_by,
+        search_method=search_method,
     )
     if not plan.trials and plan.private is None:
         raise BadInput("Expected grids that hold at least one trial.")
