@@ -1,16 +1,20 @@
 """python bench/layers.py: what a private step costs for models of many kinds of layers.
 
-Each engine is alternated with the non-private step of the same model, on random data, as
-`dpbench.timing` does for built-in models and datasets. Prints a table in Markdown; a ratio is the
-median over pairs, between its quartiles.
+Each engine is alternated with the non-private step of the same model, on random data and one
+thread, as `dpbench.timing` does for built-in models and datasets. Prints a table in Markdown. A
+ratio is the median over pairs, between its quartiles. Memory is what steps add to a process.
 
     python bench/layers.py --model resnet-gn --engine bookkeeping opacus-functorch
+    python bench/layers.py --clock cpu     # this process' processor time, for a busy machine
 """
 
 import argparse
+import multiprocessing
 import statistics
 import sys
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,13 +25,15 @@ from torch import Tensor, nn
 from dpbench import cli, engines, models
 from dpbench.datasets import Data
 from dpbench.errors import BadInput
-from dpbench.measurement import step_timing
+from dpbench.measurement import memory, step_timing
 from dpbench.trial import NON_PRIVATE, Workload
 
 ENGINES: tuple[str, ...] = ("bookkeeping",)
 BATCH_SIZES = (64, 256)
 PAIRS = 11
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 VOCABULARY = 10_000
+FAILURES = (BadInput, RuntimeError, NotImplementedError, ValueError)
 CLASSES = 10
 
 
@@ -185,6 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--engine", nargs="+", choices=engines.names(), default=list(ENGINES))
     parser.add_argument("--batch-size", nargs="+", type=int, default=list(BATCH_SIZES))
     parser.add_argument("--pairs", type=int, default=PAIRS)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument(
         "--short", action="store_true", help="one row of two pairs: whether it runs"
     )
@@ -196,33 +203,56 @@ def _run(given: argparse.Namespace) -> int:
     if given.short:
         given.model, given.engine, given.batch_size = ["mlp"], ["bookkeeping"], [64]
         given.pairs = 2
-    print("| model | engine | batch size | ratio | quartiles | non-private, ms |")
-    print("|---|---|---|---|---|---|")
+    print("| model | engine | batch size | ratio | quartiles | non-private, ms | memory, MiB |")
+    print("|---|---|---|---|---|---|---|")
     for name in given.model:
         case = CASES[name]
         for batch_size in given.batch_size:
             data = case.data(4 * batch_size + 64)
             for engine in given.engine:
-                cells = _cells(engine, case, batch_size, data, given.pairs)
-                print(f"| {name} | {engine} | {batch_size} | {cells} |", flush=True)
+                cells = _cells(engine, case, data, batch_size, given)
+                held = _memory(engine, name, batch_size)
+                print(f"| {name} | {engine} | {batch_size} | {cells} | {held} |", flush=True)
     return 0
 
 
-def _cells(engine: str, case: Case, batch_size: int, data: Data, pairs: int) -> str:
+def _cells(engine: str, case: Case, data: Data, batch_size: int, given: argparse.Namespace) -> str:
     make = partial(arm, case=case, batch_size=batch_size, data=data)
     try:
         blocks = step_timing.alternated(
             lambda steps: make(engine, steps=steps),
             lambda steps: make(NON_PRIVATE, steps=steps),
             device="cpu",
-            pairs=pairs,
+            pairs=given.pairs,
+            clock=CLOCKS[given.clock],
         )
-    except (BadInput, RuntimeError, NotImplementedError, ValueError) as error:
+    except FAILURES as error:
         return f"{str(error).partition(chr(10))[0][:60]} | - | -"
     ratios = [each.seconds_per_step / each.baseline_seconds_per_step for each in blocks]
     low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
     plain = 1000 * statistics.median(each.baseline_seconds_per_step for each in blocks)
     return f"{median:.2f} | {low:.2f} to {high:.2f} | {plain:.2f}"
+
+
+def _memory(engine: str, model: str, batch_size: int) -> str:
+    """Of a fresh process."""
+    spawned = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawned) as pool:
+        try:
+            held = pool.submit(_growth, engine, model, batch_size).result()
+        except FAILURES:
+            return "-"
+    return "-" if held is None else f"{held / 2**20:.0f}"
+
+
+def _growth(engine: str, model: str, batch_size: int) -> int | None:
+    torch.set_num_threads(1)
+    case = CASES[model]
+    data = case.data(4 * batch_size + 64)
+    small, whole = (
+        arm(engine, case, size, data, memory.STEPS) for size in (memory.SMALL_BATCH, batch_size)
+    )
+    return memory.growth_of_steps(small, whole)
 
 
 if __name__ == "__main__":

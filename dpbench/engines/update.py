@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from dpbench import optimizers
 from dpbench.trial import Trial
 
-LARGE = 2**16  # numbers in a parameter
+LARGE = 2**16  # numbers in a parameter whose sums have memory of their own
 
 
 class Update:
@@ -106,11 +106,59 @@ def noisy_mean(
         torch.normal(0.0, spread, each.shape, generator=noise, device=each.device)
         for each in parameters
     ]
-    if max(each.numel() for each in drawn) < LARGE:
-        # in the sums' layout, on a CPU the weights'
-        noisy = list(torch._foreach_add(shaped, drawn))
-    else:  # in the noise's memory: more takes longer to be had than to be filled
-        torch._foreach_add_(drawn, shaped)
-        noisy = drawn
+    noisy = torch._foreach_add(shaped, drawn)  # in the sums' layout, on a CPU the weights'
     torch._foreach_div_(noisy, trial.batch_size)
-    return noisy
+    return list(noisy)
+
+
+class NoisySums:
+    """A batch's clipped gradient sums, to which the noise is drawn first; see `noisy_mean`.
+
+    Large parameters' keep their memory from step to step, and take sums in place: memory of this
+    size is mapped anew by the system each time, which takes longer than to fill it.
+
+    Args:
+        parameters: The model's.
+        trial: As `noisy_mean`.
+        noise: Likewise.
+    """
+
+    def __init__(
+        self, parameters: Sequence[nn.Parameter], trial: Trial, noise: torch.Generator
+    ) -> None:
+        self._trial, self._noise = trial, noise
+        self._spread = (trial.noise_multiplier or 0.0) * (trial.max_grad_norm or 0.0)
+        # contiguous, as Opacus draws
+        self._noisy = [
+            torch.empty(each.shape, device=each.device, dtype=each.dtype) for each in parameters
+        ]
+        self.large = {
+            place: each for place, each in enumerate(self._noisy) if each.numel() >= LARGE
+        }
+        self._small = {
+            place: each for place, each in enumerate(self._noisy) if place not in self.large
+        }
+
+    def begin(self) -> None:
+        """Draws the noise of a step; nothing but zeros where the trial has none."""
+        for each in self._noisy:
+            if self._spread:
+                each.normal_(0.0, self._spread, generator=self._noise)
+            else:
+                each.zero_()
+
+    def mean(self, small: Sequence[Tensor]) -> list[Tensor]:
+        """All parameters' (sum + noise) / batch_size, valid until the next step begins.
+
+        Args:
+            small: The sums of parameters that are not in `large`, in order.
+        """
+        drawn = list(self._small.values())
+        shaped = [part.reshape(each.shape) for each, part in zip(drawn, small, strict=True)]
+        means = list(self._noisy)
+        if shaped:
+            added = torch._foreach_add(shaped, drawn)  # in the sums' layout, on a CPU the weights'
+            for place, each in zip(self._small, added, strict=True):
+                means[place] = each
+        torch._foreach_div_(means, self._trial.batch_size)
+        return means

@@ -121,6 +121,16 @@ def _grown(
         step_timing.arm(engine, each, data, STEPS, physical_batch_size=physical_batch_size)
         for each in (replace(workload, batch_size=SMALL_BATCH), workload)
     )
+    return growth_of_steps(small, whole)
+
+
+def growth_of_steps(small: step_timing.Arm, whole: step_timing.Arm) -> int | None:
+    """As `resident_growth`, of this process, which has run no such steps.
+
+    Args:
+        small: Steps on few examples.
+        whole: The steps.
+    """
     small.run(step_timing.WARM_UP_STEPS)
     _trim()  # or the steps would use it unseen
     try:

@@ -36,6 +36,7 @@ OTHERS_BUSY = 0.1  # of one processor: above it, a timing is not alone
 
 _BUSY = ("user", "nice", "system", "irq", "softirq")  # of a processor's time; Linux has the most
 
+Clock = Callable[[], float]  # seconds since any moment
 _Batch = tuple[Tensor, Tensor]
 
 
@@ -121,6 +122,7 @@ def alternated(
     *,
     device: str,
     pairs: int = PAIRS,
+    clock: Clock = time.perf_counter,
 ) -> list[Pair]:
     """Pairs of blocks, each in the other order than the one before.
 
@@ -129,9 +131,10 @@ def alternated(
         make_baseline: Likewise, what it is timed against.
         device: That they run on.
         pairs: How many.
+        clock: That a block's seconds are read from.
     """
     both = (make, make_baseline)
-    steps = _block_steps([each(WARM_UP_STEPS) for each in both], device)
+    steps = _block_steps([each(WARM_UP_STEPS) for each in both], device, clock)
     timed, baseline = (each(steps) for each in both)
     for each in (timed, baseline):
         each.run(steps)  # all of the batches: on a GPU each size of them is captured once
@@ -140,11 +143,11 @@ def alternated(
     for pair in range(pairs):
         others = _OtherProcesses()
         if first := pair % 2 == 0:
-            seconds = _block_seconds(timed, steps, device)
-            baseline_seconds = _block_seconds(baseline, steps, device)
+            seconds = _block_seconds(timed, steps, device, clock)
+            baseline_seconds = _block_seconds(baseline, steps, device, clock)
         else:
-            baseline_seconds = _block_seconds(baseline, steps, device)
-            seconds = _block_seconds(timed, steps, device)
+            baseline_seconds = _block_seconds(baseline, steps, device, clock)
+            seconds = _block_seconds(timed, steps, device, clock)
         found.append(
             Pair(
                 first=first,
@@ -218,21 +221,21 @@ def batches(batch_size: int, steps: int, data: Data) -> list[_Batch]:
     ]
 
 
-def _block_steps(arms: Sequence[Arm], device: str) -> int:
+def _block_steps(arms: Sequence[Arm], device: str, clock: Clock) -> int:
     """Steps of a block, from the arms' second runs; the first warm them up."""
     for each in arms:
         each.run(WARM_UP_STEPS)
-    shorter = min(_block_seconds(each, WARM_UP_STEPS, device) for each in arms)
+    shorter = min(_block_seconds(each, WARM_UP_STEPS, device, clock) for each in arms)
     return min(MAX_STEPS, max(WARM_UP_STEPS, math.ceil(BLOCK_SECONDS / shorter * WARM_UP_STEPS)))
 
 
-def _block_seconds(arm: Arm, steps: int, device: str) -> float:
-    """Wall time of the steps, from an idle device to an idle device."""
+def _block_seconds(arm: Arm, steps: int, device: str, clock: Clock) -> float:
+    """Time of the steps, from an idle device to an idle device."""
     synchronise(device)
-    start = time.perf_counter()
+    start = clock()
     arm.run(steps)
     synchronise(device)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 class _OtherProcesses:

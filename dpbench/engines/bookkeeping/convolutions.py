@@ -79,6 +79,10 @@ class Kernels:
         """See `Gradients`."""
         return self._as_weight([factors @ each for each in self._kept()])
 
+    def add_to(self, total: Tensor, factors: Tensor) -> None:
+        """See `Gradients`."""
+        total.add_(self.weighted_sum(factors))
+
     def formed(self) -> Tensor:
         """See `Gradients`."""
         kept = [each.view(len(each), *self._matrix_shape) for each in self._kept()]

@@ -26,6 +26,10 @@ class Gradients(Protocol):
         """The sum of the gradients times their factors [B], of the parameter's shape."""
         ...
 
+    def add_to(self, total: Tensor, factors: Tensor) -> None:
+        """Adds `weighted_sum` to a contiguous tensor of the parameter's shape."""
+        ...
+
     def formed(self) -> Tensor:
         """[B, *the parameter's shape]."""
         ...
@@ -49,6 +53,10 @@ class Formed:
         """See `Gradients`."""
         shape = self.whole.shape[1:]
         return (factors @ self.whole.reshape(len(factors), -1)).view(shape)
+
+    def add_to(self, total: Tensor, factors: Tensor) -> None:
+        """See `Gradients`."""
+        total.add_(self.weighted_sum(factors))
 
     def formed(self) -> Tensor:
         """See `Gradients`."""
@@ -120,6 +128,14 @@ class OuterProducts:
         scaled = self._back * factors[:, None, None]
         return scaled.flatten(0, 1).T @ self._inputs.flatten(0, 1)
 
+    def add_to(self, total: Tensor, factors: Tensor) -> None:
+        """See `Gradients`."""
+        if self._whole is not None:
+            total.add_(self.weighted_sum(factors))
+            return
+        scaled = self._back * factors[:, None, None]
+        total.addmm_(scaled.flatten(0, 1).T, self._inputs.flatten(0, 1))
+
     def formed(self) -> Tensor:
         """See `Gradients`."""
         if self._whole is None:
@@ -157,9 +173,14 @@ class Rows:
 
     def weighted_sum(self, factors: Tensor) -> Tensor:
         """See `Gradients`."""
-        scaled = self._back * factors[:, None, None]
         total = torch.zeros_like(self._table)
-        return total.index_add_(0, self._ids.reshape(-1), scaled.reshape(-1, scaled.shape[2]))
+        self.add_to(total, factors)
+        return total
+
+    def add_to(self, total: Tensor, factors: Tensor) -> None:
+        """See `Gradients`."""
+        scaled = self._back * factors[:, None, None]
+        total.index_add_(0, self._ids.reshape(-1), scaled.reshape(-1, scaled.shape[2]))
 
     def _added_up(self) -> Tensor:
         """[B T, d]: the rows that each example reads, once each, and zeros; waits for no device."""

@@ -17,7 +17,7 @@ from dpbench.engines.bookkeeping.convolutions import Kernels
 from dpbench.engines.bookkeeping.gradients import Formed, Gradients, Joined, added_up
 from dpbench.engines.chunks import examples_at_a_time
 from dpbench.engines.protocol import physical_batches
-from dpbench.engines.update import Update, add_up, noisy_mean
+from dpbench.engines.update import NoisySums, Update, add_up
 from dpbench.errors import BadInput
 from dpbench.losses import cross_entropy
 from dpbench.trial import Trial
@@ -49,7 +49,6 @@ class Bookkeeping:
     ) -> None:
         self._model, self._loss = model, loss
         self._trial = trial
-        self._noise = noise
         self._parameters = [each for each in model.parameters() if each.requires_grad]
         self._units: list[plan.Unit] | None = None  # looked for in the first batch
         assert trial.max_grad_norm is not None
@@ -57,6 +56,7 @@ class Bookkeeping:
         self._bound = self._parameters[0].new_tensor(trial.max_grad_norm)
         self._factors_of = clipping.spec(trial.clipping).factors
         self._update = Update(self._parameters, trial)
+        self._sums = NoisySums(self._parameters, trial, noise)
         self._physical_batch_size = physical_batch_size
 
     @property
@@ -66,14 +66,15 @@ class Bookkeeping:
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """See `Engine.step`."""
-        total, sums = self._bound.new_zeros(()), list[Tensor]()
+        total, small = self._bound.new_zeros(()), list[Tensor]()
+        self._sums.begin()
         if self._units is None and len(labels):
             self._look(images, labels)
         for part in physical_batches(images, labels, self._physical_batch_size):
             loss, clipped = self._clipped_sums(*part[:2])
             total += loss
-            sums = add_up(sums, clipped)
-        self._update.step(noisy_mean(self._parameters, sums, self._trial, self._noise))
+            small = add_up(small, clipped)
+        self._update.step(self._sums.mean(small))
         return total
 
     def _look(self, images: Tensor, labels: Tensor) -> None:
@@ -85,9 +86,17 @@ class Bookkeeping:
             self._physical_batch_size = min(most, self._physical_batch_size or most)
 
     def _clipped_sums(self, images: Tensor, labels: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The sum of the examples' losses, and of their clipped gradients by each parameter."""
+        """The sum of the examples' losses, and of their clipped gradients by small parameters.
+
+        Those by large ones are added to `self._sums.large`.
+        """
+        large = self._sums.large
         if not len(labels):
-            return self._bound.new_zeros(()), [torch.zeros_like(each) for each in self._parameters]
+            return self._bound.new_zeros(()), [
+                torch.zeros_like(each)
+                for place, each in enumerate(self._parameters)
+                if place not in large
+            ]
         loss, found = self._gradients(images, labels)
         with torch.no_grad():
             small = {
@@ -108,17 +117,24 @@ class Bookkeeping:
             together: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)  # [B]
             sums: dict[int, Tensor] = {}
             if last is not None and isinstance(kernels := found.pop(last), Kernels):
-                factors, sums[last] = kernels.clip(together, self._factors)
+                factors, of_last = kernels.clip(together, self._factors)
+                if last in large:
+                    large[last].add_(of_last)
+                else:
+                    sums[last] = of_last
             else:
                 factors = self._factors(together)
             if joined is not None:
                 sums |= zip(small, joined.weighted_sums(factors), strict=True)
             for place, each in found.items():
-                if place not in small:
+                if place in large:
+                    each.add_to(large[place], factors)
+                elif place not in small:
                     sums[place] = each.weighted_sum(factors)
         return loss, [
             sums[place] if place in sums else torch.zeros_like(each)
             for place, each in enumerate(self._parameters)
+            if place not in large
         ]
 
     def _factors(self, norms: Tensor) -> Tensor:
