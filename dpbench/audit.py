@@ -22,6 +22,7 @@ from dpbench.auditing.claim import BREAKS, Claim, default_batch_size
 from dpbench.errors import BadInput
 from dpbench.execution import arguments
 from dpbench.measurement import devices
+from dpbench.privacy import guarantee
 from dpbench.trial import Workload
 
 if TYPE_CHECKING:
@@ -182,6 +183,8 @@ def _audit(given: argparse.Namespace) -> int:
         Claim(engine=name, task=task, **shared) for name in names
     ]  # all are checked before any is run
     (device,) = devices.resolve([given.device])
+    if warning := guarantee.delta_warning(given.delta, given.canaries):
+        console.say(f"Warning: {warning}")
     import torch
 
     torch.set_num_threads(1)  # as in a sweep; more are no faster, and slow beside other work
