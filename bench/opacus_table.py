@@ -7,73 +7,39 @@ import argparse
 import io
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from bench import published_again, readme
 from dpbench import cli, store
 from dpbench.analysis import trial_rows
 from dpbench.privacy import accounting
+from dpbench.reporting import published
+from dpbench.reporting.published import Published
 
 RESULTS = Path(__file__).parent.parent / "results" / "opacus-table"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """A row of the table in Opacus' examples/mnist_README.md: 10 runs, batch size 240, plain SGD.
-
-    Attributes:
-        name: As here and in results/opacus-table/sweep.toml.
-        noise_multiplier: None for the baseline.
-        epochs: Of each run.
-        accuracy: Mean test accuracy over the runs, in per cent.
-        deviation: Standard deviation over the runs, in points.
-        epsilon: As published, by an older and looser conversion; None for the baseline.
-    """
-
-    name: str
-    noise_multiplier: float | None
-    epochs: int
-    accuracy: float
-    deviation: float
-    epsilon: float | None
-
-
-PUBLISHED_RUNS = 10
 # As published today; as Opacus' page of April 2020 had it, with the same accuracies; and as the
 # epsilons of that page tell of, which are those of TF-Privacy's table
 BATCH_SIZES = (240, 250, 256)
 # tensorflow/privacy, tutorials/README.md: the same noises, clips, rates and epochs at batch size
 # 256, in per cent; of how many runs, it does not say
 TF_PRIVACY = {"A": 97.0, "B": 96.6, "C": 95.0}
-PUBLISHED = (
-    Run(
-        name="baseline",
-        noise_multiplier=None,
-        epochs=20,
-        accuracy=98.94,
-        deviation=0.32,
-        epsilon=None,
-    ),
-    Run(name="A", noise_multiplier=0.7, epochs=45, accuracy=97.09, deviation=0.17, epsilon=6.86),
-    Run(name="B", noise_multiplier=1.1, epochs=60, accuracy=96.78, deviation=0.21, epsilon=2.91),
-    Run(name="C", noise_multiplier=1.3, epochs=15, accuracy=94.63, deviation=0.34, epsilon=1.16),
-)
+PUBLISHED = {
+    each.name.removeprefix("Opacus ").replace("Opacus, not private", "baseline"): each
+    for each in published.results()
+    if each.name.startswith("Opacus")
+}
 
 
-def ours(run: Run, batch_size: int, finals: pd.DataFrame) -> pd.DataFrame:
-    """The last epochs of the run's trials by the default engine, one row a seed; maybe none."""
-    finals = finals[finals["batch_size"] == batch_size]
-    if run.noise_multiplier is None:
-        return trial_rows.non_private(finals)
-    return finals[
-        (finals["noise_multiplier"] == run.noise_multiplier)
-        & (finals["engine"] == "fused")
-        & (finals["sampling"] == "poisson")
-    ]
+def ours(run: Published, batch_size: int, finals: pd.DataFrame) -> pd.DataFrame:
+    """The last epochs of the run's trials at that batch size, one row a seed; maybe none."""
+    steps = run.epochs * round(run.examples / batch_size)
+    return published_again.ours(replace(run, batch_size=batch_size, steps=steps), finals)
 
 
 def table(finals: pd.DataFrame) -> str:
@@ -81,27 +47,26 @@ def table(finals: pd.DataFrame) -> str:
 
     Each t is Welch's statistic of the difference of our mean from the published one.
     """
-    sizes = [f"batch size {size} (%) | t" for size in BATCH_SIZES]
-    header = ("run", "published (%)", *sizes, "published epsilon", "PLD", "RDP")
-    lines = [_line(header), "|---" * (len(header) + len(sizes)) + "|"]
-    for run in PUBLISHED:
-        cells = [run.name, f"{run.accuracy:.2f} ± {run.deviation:.2f}"]
+    sizes = [each for size in BATCH_SIZES for each in (f"batch size {size} (%)", "t")]
+    rows = []
+    for name, run in PUBLISHED.items():
+        cells = [name, f"{run.accuracy:.2f} ± {run.deviation:.2f}"]
         for size in BATCH_SIZES:
             accuracy = 100 * ours(run, size, finals)["test_accuracy"]
             if accuracy.empty:
                 cells += ["-", "-"]
                 continue
-            error = (run.deviation**2 / PUBLISHED_RUNS + accuracy.var() / len(accuracy)) ** 0.5
             cells.append(f"{accuracy.mean():.2f} ± {accuracy.std():.2f}")
-            cells.append(f"{(accuracy.mean() - run.accuracy) / error:+.1f}")
-        if run.epsilon is None:
+            cells.append(published_again.welch(run, accuracy))
+        if run.stated_epsilon is None:
             cells += ["-"] * 3
         else:
             spent = ours(run, BATCH_SIZES[0], finals).iloc[0]
-            cells.append(f"{run.epsilon:.2f}")
+            cells.append(f"{run.stated_epsilon:.2f}")
             cells += [f"{spent[name]:.3f}" for name in ("epsilon_pld", "epsilon_rdp")]
-        lines.append(_line(cells))
-    return "\n".join(lines)
+        rows.append(cells)
+    head = ("run", "published (%)", *sizes, "published epsilon", "PLD", "RDP")
+    return readme.table(head, rows)
 
 
 def tf_privacy_table(finals: pd.DataFrame) -> str:
@@ -110,28 +75,23 @@ def tf_privacy_table(finals: pd.DataFrame) -> str:
     Each t is of our mean against the published number as it stands; each z is the published
     number's distance from our mean in deviations of a single run.
     """
-    lines = [_line(("run", "TF-Privacy (%)", "batch size 256 (%)", "difference", "t", "z"))]
-    lines.append("|---" * 6 + "|")
-    for run in PUBLISHED:
+    rows = []
+    for name, run in PUBLISHED.items():
         accuracy = 100 * ours(run, 256, finals)["test_accuracy"]
-        if run.name not in TF_PRIVACY or accuracy.empty:
+        if name not in TF_PRIVACY or accuracy.empty:
             continue
-        difference = accuracy.mean() - TF_PRIVACY[run.name]
+        difference = accuracy.mean() - TF_PRIVACY[name]
         deviation = accuracy.std()
-        cells = [
-            run.name,
-            f"{TF_PRIVACY[run.name]:.1f}",
-            f"{accuracy.mean():.2f} ± {deviation:.2f}",
-        ]
-        cells.append(f"{difference:+.2f}")
-        cells.append(f"{difference / (deviation / len(accuracy) ** 0.5):+.1f}")
-        cells.append(f"{difference / deviation:+.1f}")
-        lines.append(_line(cells))
-    return "\n".join(lines)
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+        rows.append(
+            (
+                *(name, f"{TF_PRIVACY[name]:.1f}", f"{accuracy.mean():.2f} ± {deviation:.2f}"),
+                *(f"{difference:+.2f}", f"{difference / (deviation / len(accuracy) ** 0.5):+.1f}"),
+                f"{difference / deviation:+.1f}",
+            )
+        )
+    return readme.table(
+        ("run", "TF-Privacy (%)", "batch size 256 (%)", "difference", "t", "z"), rows
+    )
 
 
 def figure(finals: pd.DataFrame) -> Figure:
@@ -139,7 +99,8 @@ def figure(finals: pd.DataFrame) -> Figure:
     colours = sns.color_palette("colorblind")
     with sns.axes_style("whitegrid"):
         drawn = Figure(figsize=(9, 3.4), layout="constrained", dpi=150)
-        for panel, run in zip(drawn.subplots(1, len(PUBLISHED)), PUBLISHED, strict=True):
+        panels = drawn.subplots(1, len(PUBLISHED))
+        for panel, (name, run) in zip(panels, PUBLISHED.items(), strict=True):
             panel.errorbar(
                 [0], [run.accuracy], yerr=[run.deviation], fmt="o", capsize=5, color=colours[0]
             )
@@ -155,8 +116,10 @@ def figure(finals: pd.DataFrame) -> Figure:
             ticks = ["published", *(f"batch\n{size}" for size in BATCH_SIZES)]
             panel.set_xticks(range(len(ticks)), ticks, fontsize=8)
             panel.set_xlim(-0.5, len(BATCH_SIZES) + 0.6)
-            noise = "non-private" if run.epsilon is None else f"noise {run.noise_multiplier:g}"
-            panel.set_title(f"{run.name}: {noise}, {run.epochs} epochs", fontsize=9)
+            noise = (
+                "non-private" if run.noise_multiplier is None else f"noise {run.noise_multiplier:g}"
+            )
+            panel.set_title(f"{name}: {noise}, {run.epochs} epochs", fontsize=9)
         drawn.axes[0].set_ylabel("test accuracy on MNIST (%)\nmean ± standard deviation")
     return drawn
 

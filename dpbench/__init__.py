@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dpbench.analysis.comparison.stores import compare_stores
-    from dpbench.auditing.audits import run_audit
     from dpbench.datasets.data import Data
     from dpbench.errors import BadInput, DpbenchError
+    from dpbench.execution.audits import run_audit
     from dpbench.execution.grid import Grid
     from dpbench.execution.step_times import time_steps
     from dpbench.execution.sweeps import run_sweep
     from dpbench.privacy.spending import spent_epsilon
+    from dpbench.search.ranges import Range
     from dpbench.store.frames import load_store
     from dpbench.trial import Trial
 
@@ -31,10 +32,11 @@ _HOMES = {
     "Data": "datasets.data",
     "DpbenchError": "errors",
     "Grid": "execution.grid",
+    "Range": "search.ranges",
     "Trial": "trial",
     "compare_stores": "analysis.comparison.stores",
     "load_store": "store.frames",
-    "run_audit": "auditing.audits",
+    "run_audit": "execution.audits",
     "run_sweep": "execution.sweeps",
     "spent_epsilon": "privacy.spending",
     "time_steps": "execution.step_times",
@@ -45,6 +47,7 @@ __all__ = [
     "Data",
     "DpbenchError",
     "Grid",
+    "Range",
     "Trial",
     "__version__",
     "compare_stores",

@@ -11,19 +11,17 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpbench import cli, console, engines, models, strings
-from dpbench.auditing import audited_tasks
+from dpbench import cli, console, engines, strings
 from dpbench.auditing.audits import audit
 from dpbench.auditing.bounds import BOUNDS, THREAT_MODEL, VERDICT
 from dpbench.auditing.claim import BREAKS, Claim, default_batch_size
+from dpbench.datasets import resolution
 from dpbench.errors import BadInput
-from dpbench.execution import arguments
+from dpbench.execution import audits
 from dpbench.measurement import devices
 from dpbench.privacy import guarantee
-from dpbench.trial import Workload
 
 if TYPE_CHECKING:
     from dpbench.auditing.finding import Finding
@@ -83,27 +81,7 @@ def _parser(prog: str) -> cli.Parser:
         metavar="NAME",
         help="default: all that are private and can train the model",
     )
-    claim.add_argument(
-        "--model",
-        metavar="NAME",
-        help=f"of {', '.join(models.names())}, or a function of yours, FILE.py:make (default: "
-        "tutorial-cnn, with canaries made for it; those of other models are random)",
-    )
-    claim.add_argument(
-        "--model-args", nargs="+", metavar="NAME=VALUE", help="of your function (default: none)"
-    )
-    claim.add_argument(
-        "--dataset",
-        metavar="NAME",
-        help="whose inputs the canaries are like, or a function of yours, FILE.py:load "
-        "(default: mnist)",
-    )
-    claim.add_argument(
-        "--data-root",
-        type=Path,
-        metavar="DIR",
-        help="what your function is given (default: DPBENCH_DATA, or a folder in the user's cache)",
-    )
+    cli.add_task_flags(claim, dataset=None)
     defaults = Claim(engine=engines.private_names()[0])
     for name, kind, text in (
         ("noise_multiplier", float, "noise over clipping norm"),
@@ -172,15 +150,16 @@ _FIELDS = (
 
 def _audit(given: argparse.Namespace) -> int:
     """Audits each engine and prints a line as soon as its audit has ended."""
-    task = _task(given)
-    names: list[str] = given.engine or audited_tasks.audited_engines(task)
+    root = resolution.data_root(given.data_root)
+    task = audits.audited_task(given.model, given.model_args, given.dataset, given.loss, root)
+    names = audits.audited_engines(task, root, given.engine)
     if len(set(names)) < len(names):
         raise BadInput(f"Expected each engine once, not {' '.join(names)}.")
     if given.batch_size is None:
         given.batch_size = default_batch_size(given.canaries, given.broken)
     shared = {field: getattr(given, field) for field in _FIELDS}
     claims = [
-        Claim(engine=name, task=task, **shared) for name in names
+        Claim(engine=name, task=task, data_root=root, **shared) for name in names
     ]  # all are checked before any is run
     (device,) = devices.resolve([given.device])
     if warning := guarantee.delta_warning(given.delta, given.canaries):
@@ -203,16 +182,6 @@ def _audit(given: argparse.Namespace) -> int:
     else:
         print(*_explained(), sep="\n")
     return 0 if all(found.consistent for found in findings) else cli.EXIT_REGRESSION
-
-
-def _task(given: argparse.Namespace) -> Workload | None:
-    """The model that is trained; None for the tutorial's CNN."""
-    several = arguments.parsed("model_args", given.model_args) or {}
-    for name, values in several.items():
-        if len(values) > 1:
-            raise BadInput(f"Expected one value of {name} to audit, not {len(values)}.")
-    model_args = {name: values[0] for name, values in several.items()}
-    return audited_tasks.task(given.model, model_args, given.dataset, given.data_root)
 
 
 _HEADER = (

@@ -8,12 +8,12 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, replace
 
 from dpbench import cli, datasets, engines, models, strings
+from dpbench.datasets import resolution
 from dpbench.errors import BadInput
-from dpbench.execution import engine_checks, timing_plan, user_checks
+from dpbench.execution import engine_checks, user_checks, workloads
 from dpbench.execution.engine_checks import EngineCheck
 from dpbench.trial import NON_PRIVATE, Workload
 
@@ -35,19 +35,19 @@ def _check(given: argparse.Namespace) -> int:
     from dpbench.datasets import loading
 
     torch.set_num_threads(given.threads)
-    plan = timing_plan.plan_timings(
+    root = resolution.data_root(given.data_root)
+    task = workloads.workload(
         dataset=given.dataset,
         model=given.model,
         model_args=given.model_args,
         loss=given.loss,
-        batch_size=[given.batch_size],
-        threads=given.threads,
-        data_root=given.data_root,
+        data_root=root,
     )
-    workload = plan.workload(given.batch_size)
+    workload = replace(task, batch_size=given.batch_size)
+    models.refuse(workload.model, workload.dataset)
     datasets.steps_per_epoch(workload.dataset, given.batch_size)
-    user_checks.check([engines.timing_trial(NON_PRIVATE, workload)], plan.data_root)
-    found = engine_checks.check(workload, loading.load(workload.dataset, plan.data_root, "cpu"))
+    user_checks.check([engines.timing_trial(NON_PRIVATE, workload)], root)
+    found = engine_checks.check(workload, loading.load(workload.dataset, root, "cpu"))
     fastest = engine_checks.fastest(found)
     if given.json:
         print(
@@ -105,26 +105,7 @@ def _parser(prog: str) -> cli.Parser:
         examples=("--dataset digits", "mlp --dataset digits --threads 2"),
         details=details,
     )
-    parser.add_argument(
-        "model",
-        nargs="?",
-        metavar="MODEL",
-        help=f"one of {', '.join(models.names())}, or a function of yours, FILE.py:make (default: "
-        "the dataset's)",
-    )
-    parser.add_argument(
-        "--model-args", nargs="+", metavar="NAME=VALUE", help="of your function (default: none)"
-    )
-    parser.add_argument(
-        "--loss", metavar="NAME", help="a function of yours, FILE.py:loss (default: cross entropy)"
-    )
-    parser.add_argument(
-        "--dataset",
-        default=datasets.AUTO,
-        metavar="NAME",
-        help=f"{datasets.AUTO}, one of {', '.join(datasets.names())}, or a function of yours, "
-        "FILE.py:load",
-    )
+    cli.add_task_flags(parser, model="model")
     parser.add_argument(
         "--batch-size",
         type=int,
@@ -133,9 +114,6 @@ def _parser(prog: str) -> cli.Parser:
         help="that steps are timed at (default: %(default)s)",
     )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="default: 1")
-    parser.add_argument(
-        "--data-root", type=Path, metavar="DIR", help="default: DPBENCH_DATA, or the cache"
-    )
     parser.add_argument("--json", action="store_true", help="one object on stdout, no table")
     return parser
 

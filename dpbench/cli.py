@@ -5,10 +5,12 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from dpbench import completion, number_lists
+from dpbench import completion, datasets, number_lists, plugins
 from dpbench.command_parser import EXIT_USAGE, Parser
+from dpbench.datasets import AUTO
 from dpbench.errors import BadInput
 from dpbench.processes import startup
 
@@ -20,8 +22,10 @@ __all__ = [
     "EXIT_REGRESSION",
     "EXIT_USAGE",
     "Parser",
+    "add_choose_by",
     "add_numbers",
     "add_output_flags",
+    "add_task_flags",
     "run",
 ]
 
@@ -61,6 +65,59 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print the answer as one JSON object")
     output.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def add_choose_by(group: "argparse._ActionsContainer") -> None:
+    """Adds --choose-by."""
+    group.add_argument(
+        "--choose-by",
+        metavar="METRIC",
+        help="what settings are chosen by: accuracy, balanced_accuracy, auroc, loss or a metric of "
+        "yours, of which higher is better, or with NAME:lowest lower (default: accuracy; loss "
+        "where targets are no classes)",
+    )
+
+
+def add_task_flags(
+    group: "argparse._ActionsContainer", *, dataset: str | None = AUTO, model: str = "--model"
+) -> None:
+    """Adds the flags of one model on one dataset, built in or the user's.
+
+    Args:
+        group: To add them to.
+        dataset: The default; None where it depends on the others.
+        model: The flag, or `model` where the name stands alone.
+    """
+    names = plugins.names("models")
+    taken: dict[str, Any] = {"nargs": "?", "metavar": "MODEL"} if model == "model" else {}
+    of_model = group.add_argument(
+        model,
+        help=f"of {', '.join(names)}, or a function of yours, FILE.py:make (default: "
+        f"{'tutorial-cnn' if dataset is None else 'the one of the dataset'})",
+        **({"metavar": "NAME"} | taken),
+    )
+    completion.offer(of_model, names)
+    group.add_argument(
+        "--model-args", nargs="+", metavar="NAME=VALUE", help="of your function (default: none)"
+    )
+    of_dataset = group.add_argument(
+        "--dataset",
+        default=dataset,
+        metavar="NAME",
+        help=f"of {', '.join(datasets.names())}, or a function of yours, FILE.py:load (default: "
+        f"{datasets.DEFAULT if dataset is None else dataset})",
+    )
+    completion.offer(of_dataset, (AUTO, *datasets.names()))
+    group.add_argument(
+        "--loss", metavar="NAME", help="a function of yours, FILE.py:loss (default: cross entropy)"
+    )
+    group.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="where the data are, which your function is given (default: DPBENCH_DATA, or a folder "
+        "in the user's cache)",
+    )
 
 
 class _Numbers(argparse.Action):

@@ -163,6 +163,10 @@ class Parser(argparse.ArgumentParser):
             elif isinstance(action, argparse.BooleanOptionalAction):
                 yield f"--no-{flag.removeprefix('--')}"
             return
+        if action.nargs == "?" and isinstance(value, bool):
+            if value:
+                yield flag
+            return
         several = value if isinstance(value, list) else [value]
         if any(isinstance(each, bool | dict) for each in several):
             self.error(f"Expected {key}={value!r} to be what {flag} takes.")

@@ -11,12 +11,17 @@ from dataclasses import asdict, fields
 
 from dpbench import cli, console, strings
 from dpbench.errors import BadInput
-from dpbench.privacy import guarantee
+from dpbench.privacy import guarantee, run_count
 from dpbench.privacy.spending import PrivateRun, SpentEpsilon, private_run, spent_by_run
 from dpbench.trial import SAMPLINGS
 
 JSON_VERSION = 1
+_ASKED = ("noise_multiplier", "target_epsilon", "total_epsilon")
 _HEADER = ("noise multiplier", "epsilon", "by", "PLD", "RDP", "delta", "sample rate", "steps")
+_SEARCH_HEADER = (
+    *("noise multiplier", "epsilon of one", "best of", "epsilon in all"),
+    *("delta", "sample rate", "steps"),
+)
 
 
 def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m dpbench.epsilon") -> int:
@@ -33,6 +38,7 @@ def _parser(prog: str) -> cli.Parser:
             "--examples 60000 --batch-size 256 --epochs 10 --noise 1.1",
             "--examples 60000 --batch-size 256 --epochs 10 --epsilon 1,3,8",
             "--sample-rate 0.01 --steps 10000 --noise log:1:8:4",
+            "--examples 60000 --batch-size 256 --epochs 10 --search 20 --total-epsilon 3",
         ),
     )
     run = parser.add_argument_group("the run")
@@ -70,6 +76,16 @@ def _parser(prog: str) -> cli.Parser:
         "--target-epsilon",
         help="instead: the least noise multiplier that spends no more is solved for",
     )
+    cli.add_numbers(
+        asked, "--total-epsilon", help="instead, with --search: the same for the whole search"
+    )
+    asked.add_argument(
+        "--search",
+        metavar="[KIND:]MEAN",
+        help="the best of a random number of such runs, and nothing of the others, is published; "
+        f"KIND of {', '.join(run_count.DISTRIBUTIONS)} (default: no search; KIND: "
+        f"{run_count.DEFAULT})",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
@@ -77,11 +93,15 @@ def _parser(prog: str) -> cli.Parser:
 def _epsilon(given: argparse.Namespace) -> int:
     """Prints a row for each noise multiplier or target, and a paragraph on each."""
     run = private_run(**{each.name: getattr(given, each.name) for each in fields(PrivateRun)})
-    noises, targets = given.noise_multiplier or (), given.target_epsilon or ()
-    if bool(noises) == bool(targets):
-        raise BadInput("Expected one of --noise-multiplier and --target-epsilon.")
-    rows = [spent_by_run(run, noise_multiplier=noise) for noise in noises]
-    rows += [spent_by_run(run, target_epsilon=target) for target in targets]
+    search = None if given.search is None else run_count.parsed(given.search)
+    asked = {name: getattr(given, name) or () for name in _ASKED}
+    if sum(map(bool, asked.values())) != 1:
+        raise BadInput("Expected one of --noise-multiplier, --target-epsilon and --total-epsilon.")
+    rows = [
+        spent_by_run(run, search=search, **{name: value})
+        for name, values in asked.items()
+        for value in values
+    ]
     if given.json:
         print(
             strings.json_text(
@@ -92,13 +112,15 @@ def _epsilon(given: argparse.Namespace) -> int:
             )
         )
         return 0
-    print(strings.table(_HEADER, [_cells(run, row) for row in rows], console.columns()))
+    header = _HEADER if search is None else _SEARCH_HEADER
+    print(strings.table(header, [_cells(run, row) for row in rows], console.columns()))
     for row in rows:
         print(f"\n{row.statement}")
-        if row.target_epsilon is not None:
+        if (row.target_epsilon, row.total_epsilon) != (None, None):
             print(
-                f"Noise multiplier {row.noise_multiplier:g} is for this {_this(run)} only: solve "
-                "again when one of them changes."
+                f"Noise multiplier {row.noise_multiplier:g} is for this {_this(run)}"
+                f"{'' if search is None else ' in this search'} only: solve again when one of "
+                "them changes."
             )
     if run.warning:
         console.say(f"Warning: {run.warning}")
@@ -112,12 +134,19 @@ def _this(run: PrivateRun) -> str:
 
 
 def _cells(run: PrivateRun, row: SpentEpsilon) -> list[str]:
-    return [
-        f"{row.noise_multiplier:g}",
-        f"{row.epsilon:.4g}",
+    accountants = [
         guarantee.ACCOUNTANTS[row.accountant] if row.accountant != "gaussian" else "exact",
         "-" if row.epsilon_pld is None else f"{row.epsilon_pld:.4g}",
         "-" if row.epsilon_rdp is None else f"{row.epsilon_rdp:.4g}",
+    ]
+    return [
+        f"{row.noise_multiplier:g}",
+        f"{row.epsilon:.4g}",
+        *(
+            accountants
+            if row.search is None
+            else [row.search, guarantee.rounded_up(row.epsilon_of_search or 0.0)]
+        ),
         guarantee.short(run.delta),
         "-" if run.sample_rate is None else f"{run.sample_rate:.6g}",
         "-" if run.steps is None else f"{run.steps:,}",

@@ -47,6 +47,8 @@ def spec(package: str, name: str) -> Any:
     """
     if name not in names(package):
         noun = package.rpartition(".")[2].removesuffix("s")
+        if name.endswith(".py"):
+            raise BadInput(f"Expected a function of {name} as the {noun}: name it {name}:FUNCTION.")
         raise BadInput(f"Unknown {noun} {name!r}: {nearest(name, names(package))}")
     return importlib.import_module(f"dpbench.{package}.{name.replace('-', '_')}").SPEC
 

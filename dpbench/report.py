@@ -30,12 +30,7 @@ def _parser(prog: str) -> cli.Parser:
         metavar="E",
         help="epsilons to answer at (default: those that its sweeps asked for, else 1 3 8)",
     )
-    parser.add_argument(
-        "--choose-by",
-        metavar="METRIC",
-        help="accuracy, balanced_accuracy, auroc, loss or a metric of yours, of which higher is "
-        "better (default: accuracy; loss where targets are no classes)",
-    )
+    cli.add_choose_by(parser)
     cli.add_output_flags(parser)
     return parser
 

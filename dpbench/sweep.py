@@ -10,17 +10,22 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Modules that are slow to import are imported where they are used: Ctrl-C before
 # `signals.handled` prints a traceback.
 from dpbench import cli, completion, console, datasets
 from dpbench.datasets import resolution
-from dpbench.execution import grid, stacks, sweep_file
+from dpbench.execution import grid, private_plan, stacks, sweep_file
 from dpbench.execution.axes import Axis
 from dpbench.execution.resources import Resources
 from dpbench.execution.sweep_file import SweepFile
 from dpbench.execution.sweep_plan import SweepPlan, plan_sweep
+from dpbench.privacy import run_count
 from dpbench.processes import signals
+
+if TYPE_CHECKING:
+    from dpbench.store.history import Sweep
 
 
 def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m dpbench.sweep") -> int:
@@ -45,25 +50,19 @@ def _sweep(parser: cli.Parser, given: argparse.Namespace, typed: Sequence[str]) 
         given = parser.with_settings(file.settings, typed, given.file)
     resources = Resources(**{each.name: getattr(given, each.name) for each in fields(Resources)})
     plan = _plan(given, file)
+    if plan.private is not None:
+        return _private(plan, resources, given, file.text, typed)
     if not plan.trials:
         print("The grid holds no trial.", file=sys.stderr)
         return cli.EXIT_NOTHING
     if given.dry_run:
         return _dry_run(plan, resources, given)
     from dpbench.execution.sweep_run import run_planned
-    from dpbench.store import history
 
     result = run_planned(
         plan,
         resources,
-        history.asked(
-            "dpbench.sweep",
-            typed,
-            given.file,
-            file.text,
-            answer_at=plan.answer_at,
-            tuned_in=plan.tuned_in,
-        ),
+        _asked(plan, given, file.text, typed),
         retry_failed=given.retry_failed,
         timings=not given.no_timing,
         quiet=given.quiet,
@@ -75,6 +74,46 @@ def _sweep(parser: cli.Parser, given: argparse.Namespace, typed: Sequence[str]) 
     for line in result.unfinished:
         console.say(line)
     return cli.EXIT_FAILED_TRIALS if result.unfinished else 0
+
+
+def _asked(plan: SweepPlan, given: argparse.Namespace, text: str, typed: Sequence[str]) -> "Sweep":
+    from dpbench.store import history
+
+    return history.asked(
+        "dpbench.sweep",
+        typed,
+        given.file,
+        text,
+        answer_at=plan.answer_at,
+        tuned_in=plan.tuned_in,
+        choose_by=plan.choose_by,
+    )
+
+
+def _private(
+    plan: SweepPlan,
+    resources: Resources,
+    given: argparse.Namespace,
+    text: str,
+    typed: Sequence[str],
+) -> int:
+    """Draws a private search, or goes on with the one that was drawn, and prints its best run."""
+    from dpbench.execution import private_run
+    from dpbench.reporting import private_text
+
+    assert plan.private is not None
+    private_run.refuse(retry_failed=given.retry_failed, trial_timeout=resources.trial_timeout)
+    if given.dry_run:
+        from dpbench.execution import private_plan
+
+        print(private_text.planned(private_plan.priced(plan.private), as_json=given.json))
+        return 0
+    found = private_run.run(plan, resources, _asked(plan, given, text, typed), quiet=given.quiet)
+    if not given.quiet:
+        print(private_text.as_json(found) if given.json else private_text.as_text(found))
+    for line in found.unfinished:
+        console.say(line)
+    return cli.EXIT_FAILED_TRIALS if found.unfinished else 0
 
 
 def _plan(given: argparse.Namespace, file: SweepFile) -> SweepPlan:
@@ -120,11 +159,14 @@ def _dry_run(plan: SweepPlan, resources: Resources, given: argparse.Namespace) -
             timed=() if given.no_timing else plan.timed,
             stacked=resources.stacked(backend.device) > 1,
             confirming=plan.confirming_seeds,
+            search=plan.search,
             warnings=[*plan.warnings, *resources.warnings],
         )
     if not given.quiet:
         for line in planned.warnings:
             console.say(f"Warning: {line}")
+        if plan.search is not None:
+            console.say(plan.search.sentence)
     print(dry_run.one_object(planned) if given.json else dry_run.text(planned))
     if any(each.target_epsilon for each in plan.grids) and not given.quiet:
         console.say(
@@ -179,6 +221,7 @@ def _parser(prog: str) -> cli.Parser:
         help="keys are the flags' names, such as trial_timeout; flags beat it (default: none)",
     )
     _add_grid_flags(parser)
+    _add_search_flags(parser)
     _add_answer_flags(parser)
     _add_run_flags(parser)
     cli.add_output_flags(parser)
@@ -206,6 +249,51 @@ def _add_grid_flags(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="a torchvision root (default: DPBENCH_DATA, or a folder in the user's cache)",
+    )
+
+
+def _add_search_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "a search, from axes with several values or a range, LOW:HIGH or log:LOW:HIGH"
+    )
+    group.add_argument(
+        "--search",
+        type=int,
+        metavar="N",
+        help="draw N settings, and run each at every target epsilon and seed; N more later go on "
+        "from them (default: none, run all of the grid)",
+    )
+    group.add_argument(
+        "--early-stop",
+        type=int,
+        nargs="?",
+        const=True,
+        metavar="ETA",
+        help="train all for a 16th of the epochs, the best one in ETA by validation for a 4th, and "
+        "of these one in ETA for all (default: train all to the end; without a number: 4)",
+    )
+    group.add_argument(
+        "--private-selection",
+        nargs="?",
+        const=run_count.DEFAULT,
+        metavar="KIND",
+        help="draw the number of settings, too, with mean N, and report the best with the epsilon "
+        f"of the whole search; KIND of {', '.join(run_count.DISTRIBUTIONS)} (default: no; KIND: "
+        f"{run_count.DEFAULT}; N: {private_plan.MEAN})",
+    )
+    group.add_argument(
+        "--total-epsilon",
+        type=float,
+        metavar="X",
+        help="instead of a noise: solve for that with which a private selection spends at most X "
+        "in all (default: none)",
+    )
+    group.add_argument(
+        "--private-scores",
+        action="store_true",
+        default=None,
+        help="add noise to the scores of a private selection, so that its guarantee covers the "
+        "held-out examples, too",
     )
 
 
@@ -246,6 +334,7 @@ def _add_answer_flags(parser: argparse.ArgumentParser) -> None:
         help="run the best settings again on N seeds that no other trial has, and report their "
         "accuracy by those alone (default: 0, by the seeds that chose them)",
     )
+    cli.add_choose_by(group)
     group.add_argument(
         "--tuned-in",
         nargs="+",

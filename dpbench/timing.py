@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dpbench import cli, console, datasets, models, store, strings
+from dpbench import cli, console, store, strings
 from dpbench.execution import timing_plan
 from dpbench.execution.timing_task import TIMED_PAIRS, TIMED_PROCESSES
 from dpbench.store import history
@@ -53,7 +53,7 @@ def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
         print(strings.json_text(schema_version=store.SCHEMA_VERSION, rows=summary))
     else:
         if len(times.rows):
-            print(timing_table.as_text(times.rows, plan.dataset))
+            print(timing_table.as_text(times.rows, plan.task.dataset))
         print(f'raw times: pandas.read_parquet("{plan.out}/timings")')
         written = store_report.write_report(plan.out)
         if written is not None:
@@ -114,31 +114,7 @@ def _parser(prog: str) -> cli.Parser:
         metavar="N",
         help="most examples in one forward pass (default: 256 on a CPU, 2048 on a GPU)",
     )
-    parser.add_argument(
-        "--dataset",
-        default=datasets.AUTO,
-        metavar="NAME",
-        help=f"{datasets.AUTO}, one of {', '.join(datasets.names())}, or a function of yours, "
-        "FILE.py:load",
-    )
-    parser.add_argument(
-        "--model",
-        metavar="NAME",
-        help=f"of {', '.join(models.names())}, or a function of yours, FILE.py:make (default: the "
-        "dataset's)",
-    )
-    parser.add_argument(
-        "--model-args", nargs="+", metavar="NAME=VALUE", help="of your function (default: none)"
-    )
-    parser.add_argument(
-        "--loss", metavar="NAME", help="a function of yours, FILE.py:loss (default: cross entropy)"
-    )
-    parser.add_argument(
-        "--data-root",
-        type=Path,
-        metavar="DIR",
-        help="default: DPBENCH_DATA, or a folder in the user's cache",
-    )
+    cli.add_task_flags(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: results/DATASET-timing")
     parser.add_argument("--json", action="store_true", help="one object on stdout, no table")
     return parser

@@ -342,6 +342,11 @@ class Workload:
     loss: str | None = None
     loss_hash: str | None = None
 
+    @property
+    def of_user(self) -> bool:
+        """Whether its model, data or loss is the user's, and not built in."""
+        return any(getattr(self, name) is not None for name in USER_FIELDS)
+
     @classmethod
     def of(cls, trial: Trial, batch_size: int | None = None) -> Self:
         """The task of the trial's steps, at its batch size or another."""

@@ -10,7 +10,7 @@ from torch import nn
 
 from dpbench import engines, models, store
 from dpbench.measurement import environment
-from dpbench.trial import Epoch, Trial, Workload
+from dpbench.trial import USER_FIELDS, Epoch, Trial, Workload
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -83,7 +83,8 @@ def frame(*measured: tuple[Trial, int, float, float | None]) -> pd.DataFrame:
 
 def timings(ratios: list[float]) -> pd.DataFrame:
     return pd.DataFrame(
-        {
+        dict.fromkeys(USER_FIELDS)
+        | {
             "model": "tutorial-cnn",
             "engine": "opacus-hooks",
             "batch_size": 64,

@@ -137,7 +137,9 @@ def test_an_epsilon_is_a_number_with_its_statement() -> None:
     assert "epsilon = 0.9183" in spent.statement
     solved = dpbench.spent_epsilon(target_epsilon=3, sample_rate=0.01, steps=1000)
     assert 2.97 < solved.epsilon <= 3
-    with pytest.raises(dpbench.BadInput, match="one of --noise-multiplier and --target-epsilon"):
+    best = dpbench.spent_epsilon(4, sample_rate=0.01, steps=1000, search=20)
+    assert float(best) == best.epsilon_of_search > best.epsilon  # type: ignore[operator]
+    with pytest.raises(dpbench.BadInput, match="one of --noise-multiplier, --target-epsilon and"):
         dpbench.spent_epsilon(sample_rate=0.01, steps=1000)
 
 

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from dpbench import epsilon
-from dpbench.privacy import accounting, guarantee
+from dpbench.privacy import accounting, guarantee, selection
+from dpbench.privacy.run_count import RunCount
 
 MNIST = "--examples 60000 --batch-size 256 --epochs 10"
 
@@ -106,6 +107,34 @@ def test_a_delta_that_publishes_examples_is_named(capsys: pytest.CaptureFixture[
     assert guarantee.delta_warning(1e-5, 60_000) is None
 
 
+def test_a_search_costs_more_than_a_run_and_says_what_may_be_published(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, out, _ = run(f"{MNIST} --total-epsilon 3 --search geometric:20 --json", capsys)
+    assert code == 0
+    (row,) = json.loads(out)["rows"]
+    each = selection.Run(
+        noise_multiplier=row["noise_multiplier"], sample_rate=256 / 60_000, steps=2_340
+    )
+    count = RunCount(distribution="geometric", mean=20)
+    assert row["epsilon_of_search"] == selection.epsilon([each], count, delta=1e-5)
+    assert row["epsilon"] < 1.2
+    assert 2.99 < row["epsilon_of_search"] <= 3 == row["total_epsilon"]
+    for said in (
+        "best of a random number of models",
+        "geometric distribution with mean 20",
+        "epsilon = 3 and delta = 1e-5",
+        "Papernot and Steinke 2022, theorem 2",
+        "one training has at most epsilon = 1.1",
+        "examples that the models are scored on are not covered",
+        "neither the number of models nor any other of them",
+    ):
+        assert said in row["statement"], said
+    _, text, _ = run(f"{MNIST} --noise {row['noise_multiplier']} --search 20", capsys)
+    assert "geometric:20" in text.split("\n\n")[0]
+    assert row["statement"] in text
+
+
 @pytest.mark.parametrize(
     "run_of", ["--sample-rate 0.01 --steps 100", "--sampling shuffle --epochs 3"]
 )
@@ -122,8 +151,8 @@ def test_where_n_is_not_given_the_statement_says_which_delta_fits(
     ("arguments", "message"),
     [
         ("--noise-multiplier 1", "by --examples, --batch-size and --epochs, or by --sample-rate"),
-        (f"{MNIST}", "one of --noise-multiplier and --target-epsilon"),
-        (f"{MNIST} --noise-multiplier 1 --target-epsilon 1", "one of --noise-multiplier and"),
+        (f"{MNIST}", "one of --noise-multiplier, --target-epsilon and"),
+        (f"{MNIST} --noise-multiplier 1 --target-epsilon 1", "one of --noise-multiplier, --target"),
         (f"{MNIST} --noise-multiplier -1", "noise_multiplier=-1.0 to be 0 or from 1e-12"),
         (f"{MNIST} --noise-multiplier nan", "noise_multiplier=nan"),
         (f"{MNIST} --target-epsilon 0", "target_epsilon=0.0 > 0"),
@@ -134,6 +163,11 @@ def test_where_n_is_not_given_the_statement_says_which_delta_fits(
         ("--examples 0 --batch-size 10 --epochs 1 --noise-multiplier 1", "examples=0 >= 1"),
         ("--sample-rate 2 --steps 1 --noise-multiplier 1", "sample_rate=2.0 > 0 and <= 1"),
         ("--sampling shuffle --steps 9 --noise-multiplier 1", "--epochs with --sampling shuffle"),
+        (f"{MNIST} --total-epsilon 3", "--search with total_epsilon=3"),
+        (f"{MNIST} --total-epsilon 0 --search 5", "total_epsilon=0.0 > 0"),
+        (f"{MNIST} --noise-multiplier 1 --search many", "search='many' to be the mean number"),
+        (f"{MNIST} --noise-multiplier 1 --search normal:5", "'normal' of the number of runs"),
+        (f"{MNIST} --noise-multiplier 1 --search 0.5", "mean number of runs of 0.5 >= 1"),
         ("--sampling balls --epochs 1 --noise-multiplier 1", "invalid choice: 'balls'"),
     ],
 )

@@ -15,7 +15,7 @@ LAYERS = (
         "timing",
     ),
     ("execution",),
-    ("auditing", "reporting"),
+    ("auditing", "reporting", "search"),
     ("measurement",),
     ("analysis", "training"),
     ("engines",),

@@ -97,7 +97,8 @@ def test_the_page_says_it_all_and_loads_nothing(full: Path) -> None:
 
 def test_figures_lie_beside_it_with_their_numbers_and_are_the_same_each_time(full: Path) -> None:
     files = [full / "report.html"]
-    files += [full / f"{name}.{suffix}" for name in FIGURES for suffix in ("svg", "png", "csv")]
+    drawn = [name for name in FIGURES if name != "model_frontiers"]  # the store has one model
+    files += [full / f"{name}.{suffix}" for name in drawn for suffix in ("svg", "png", "csv")]
     first = {path: path.read_bytes() for path in files}
     assert report.main([str(full), "--quiet"]) == 0
     assert [path.name for path in files if path.read_bytes() != first[path]] == []

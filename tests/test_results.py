@@ -10,7 +10,7 @@ import pytest
 import stores
 from factories import ROOT
 
-from bench import mnist_grid, opacus_table, selection_bias
+from bench import mnist_grid, opacus_table, reference, selection_bias
 from dpbench import engines, store
 from dpbench.analysis import step_overhead, trial_rows
 from dpbench.execution import grid, sweep_file
@@ -170,6 +170,15 @@ def test_the_simulation_gives_again_what_is_committed(
         assert one["correlation"] == pytest.approx(other["correlation"])
         assert one["bias_points"] == pytest.approx(other["bias_points"], abs=0.05)
         assert one["coverage"] == pytest.approx(other["coverage"], abs=0.05)
+
+
+def test_the_tables_of_mnists_readme_are_those_of_its_script() -> None:
+    readme = (ROOT / "results" / "mnist" / "README.md").read_text(encoding="utf-8")
+    blocks = reference.tables(ROOT / "results" / "mnist")
+    for name, block in blocks.items():
+        assert f"<!-- {name} -->\n{block}\n<!-- end of {name} -->" in readme
+    documented = re.findall(r"^\| `(\w+)` \|", blocks["columns"], re.MULTILINE)
+    assert documented == store.TRIALS.names
 
 
 def test_mnist_says_what_its_readme_says() -> None:

@@ -101,7 +101,7 @@ def test_a_store_remembers_the_command_and_keeps_the_times_of_two_datasets_and_m
                 yield [row | asked for row in rows]
 
     monkeypatch.setattr(timing_task, "time_engines", planted_for)
-    monkeypatch.setattr(timing_sweep, "TIMED_PROCESSES", 2)
+    monkeypatch.setattr(timing_task, "TIMED_PROCESSES", 2)
     typed = [*QUICK, "--engine", "opacus-hooks", "--out", str(tmp_path)]
     assert timing.main(typed) == 0
     (record,) = history.read(tmp_path)

@@ -77,6 +77,20 @@ def again(
         epsilons: That are answered for.
         seeds: That none of the grid's trials has.
     """
+    settings = dict.fromkeys(
+        replace(trial, seed=seeds[0]) for trial in best(trials, rows, epsilons)
+    )
+    return [replace(setting, seed=seed) for setting in settings for seed in seeds]
+
+
+def best(trials: Sequence[Trial], rows: pd.DataFrame, epsilons: Sequence[float]) -> list[Trial]:
+    """A trial of the best setting within each epsilon, and of the best non-private one, first.
+
+    Args:
+        trials: As of `again`; so the following, too.
+        rows: Of trials.
+        epsilons: That are answered for.
+    """
     by_id = {trial.trial_id: trial for trial in trials}
     main = comparability.comparable(rows[rows["trial_id"].isin(by_id)])
     chosen = [baseline(main)]
@@ -86,5 +100,4 @@ def again(
         for epsilon in epsilons
     ]
     ids = [str(found.rows["trial_id"].iloc[0]) for found in chosen if found is not None]
-    settings = dict.fromkeys(replace(by_id[each], seed=seeds[0]) for each in ids)
-    return [replace(setting, seed=seed) for setting in settings for seed in seeds]
+    return [by_id[each] for each in dict.fromkeys(ids)]

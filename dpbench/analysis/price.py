@@ -1,6 +1,5 @@
 """What choosing among private trainings costs, beside the epsilon of the one that is chosen."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
@@ -8,7 +7,7 @@ import pandas as pd
 from dpbench import datasets
 from dpbench.analysis import trial_rows
 from dpbench.errors import BadInput
-from dpbench.privacy import accounting
+from dpbench.privacy import selection
 
 _DATA = ["dataset", "batch_size", "validation_examples"]  # which fix the steps of an epoch
 
@@ -21,7 +20,7 @@ class Price:
     by their means over seeds, and of those that would have confirmed it, had it been chosen.
 
     Attributes:
-        epsilon: By `accounting.epsilon_of_best`, of runs as above.
+        epsilon: By `selection.epsilon_of_best`, of runs as above.
         epsilon_of_one_seed: The same if each setting had been trained with one seed, and none had
             been confirmed.
         settings: Private ones with noise that have taken a step; the mean of the random number.
@@ -64,6 +63,7 @@ def price(
         delta: That epsilon is stated at.
     """
     rows = trial_rows.private(pd.concat([trials, tuning]) if len(tuning) else trials)
+    rows = rows[~trial_rows.repeats(rows)]  # whoever has the longer one has these weights, too
     rows = rows.assign(validation_examples=rows["validation_examples"].fillna(0))
     started = rows[rows["epoch"] > 0]
     noisy = started[started["noise_multiplier"] > 0]
@@ -136,19 +136,9 @@ def _by_spec(dataset: str, batch_size: int, held_out: float) -> pd.DataFrame:
 
 def _epsilon(arms: pd.DataFrame, steps: "pd.Series[float]", delta: float) -> float:
     """Of a choice among the arms, each a run of so many steps."""
-    worst = list(_least_private(arms.assign(steps=steps)))
-    runs = [*worst, *worst[:1] * (len(arms) - len(worst))]  # of the others only the number counts
-    return accounting.epsilon_of_best(runs, delta=delta)
-
-
-def _least_private(arms: pd.DataFrame) -> Iterator[accounting.Run]:
-    """The runs of which no other has at most as much noise in at least as many steps."""
-    for rate, same in arms.groupby("sample_rate", sort=True):
-        steps = 0
-        ordered = same.sort_values(["noise_multiplier", "steps"], ascending=[True, False])
-        for noise, taken in zip(ordered["noise_multiplier"], ordered["steps"], strict=True):
-            if taken > steps:
-                steps = int(taken)
-                yield accounting.Run(
-                    noise_multiplier=float(noise), sample_rate=float(rate), steps=steps
-                )
+    values = zip(arms["noise_multiplier"], arms["sample_rate"], steps, strict=True)
+    runs = [
+        selection.Run(noise_multiplier=float(noise), sample_rate=float(rate), steps=int(taken))
+        for noise, rate, taken in values
+    ]
+    return selection.epsilon_of_best(runs, delta=delta)

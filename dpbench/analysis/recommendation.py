@@ -32,6 +32,8 @@ from dpbench.privacy import guarantee
 from dpbench.privacy.budgets import ANSWER_AT
 from dpbench.trial import TIMED_STEP
 
+_TRAINING = [name for name in trial_rows.ARM if name != "epochs"]
+
 
 def baseline(trials: pd.DataFrame, confirmations: pd.DataFrame | None = None) -> Baseline | None:
     """The best non-private arm at its last epoch; None where there is none.
@@ -121,7 +123,9 @@ def _best(
 ) -> Best:
     best, arms = found.arm, found.arms
     rows, shown, seeds = choice.confirmed(confirmations, found)
-    others = arms.drop(index=best.name)
+    trainings = arms.drop_duplicates(_TRAINING)  # with fewer epochs it is the same one
+    same = trial_rows.where(arms, {name: best[name] for name in _TRAINING})
+    others = arms.drop(index=same.index)
     second = None if others.empty else frontier.best(others)
     ahead = None if second is None else _ahead(found.rows, choice.rows_of(trials, second))
     loss = _loss(choice.baseline(trials), confirmations if seeds else None, rows)
@@ -136,7 +140,7 @@ def _best(
         loss=loss,
         verdict=None if loss is None else verdict(loss),
         step_times=_step_times(overheads, best),
-        arms=len(arms),
+        arms=len(trainings),
         chosen_by=frontier.chosen_by(arms),
         metric=str(shown["metric"]),
         test_metric=scores.value(str(shown["metric"]), float(shown["test_score"])),

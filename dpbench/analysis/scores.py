@@ -7,11 +7,10 @@ from typing import TypeVar
 import pandas as pd
 
 from dpbench import plugins
+from dpbench.analysis import metrics
 from dpbench.errors import BadInput
 
-BUILT_IN = ("accuracy", "balanced_accuracy", "auroc", "loss")
 PARTS = ("test", "validation")
-LOWER_IS_BETTER = ("loss",)
 
 Score = TypeVar("Score", float, "pd.Series[float]")
 
@@ -20,11 +19,12 @@ def scored(trials: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
     """The rows with what arms are chosen by.
 
     Columns that are added: `metric`, its name; `test_score` and `validation_score`, of which the
-    highest is the best: the metric, or of a loss its negative. Of users' metrics higher is better.
+    highest is the best: the metric, or its negative where lower is better.
 
     Args:
         trials: Rows of `store.read_trials`.
-        metric: One of `names`. None for accuracy or, where targets are no classes, the loss.
+        metric: One of `names`, or NAME:lowest of a user's. None for accuracy or, where targets are
+            no classes, the loss.
 
     Raises:
         BadInput: No row has the metric.
@@ -32,28 +32,27 @@ def scored(trials: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
     if metric is None:
         classes = trials["test_accuracy"].notna().any() or trials["test_loss"].isna().all()
         metric = "accuracy" if classes else "loss"
-    elif metric not in names(trials):
-        raise BadInput(
-            f"No trial has the metric {metric!r}: {plugins.nearest(metric, names(trials))}"
-        )
+    elif (name := metrics.named(metrics.checked(metric))) not in names(trials):
+        raise BadInput(f"No trial has the metric {name!r}: {plugins.nearest(name, names(trials))}")
     scores = {f"{part}_score": value(metric, _values(trials, part, metric)) for part in PARTS}
     return trials.assign(metric=metric, **scores)
 
 
 def value(metric: str, score: Score) -> Score:
     """The metric of a score, and the score of a metric."""
-    return -score if metric in LOWER_IS_BETTER else score
+    return -score if metrics.lower_is_better(metric) else score
 
 
 def names(trials: pd.DataFrame) -> Sequence[str]:
     """The metrics that the rows have, the users' last."""
-    there = [name for name in BUILT_IN if trials[f"test_{name}"].notna().any()]
+    there = [name for name in metrics.BUILT_IN if trials[f"test_{name}"].notna().any()]
     own = {name for text in trials["test_metrics"].dropna().unique() for name in json.loads(text)}
     return [*there, *sorted(own)]
 
 
 def _values(trials: pd.DataFrame, part: str, metric: str) -> "pd.Series[float]":
-    if metric in BUILT_IN:
+    metric = metrics.named(metric)
+    if metric in metrics.BUILT_IN:
         return trials[f"{part}_{metric}"].astype(float)
     column = trials[f"{part}_metrics"]
     values = [None if pd.isna(text) else json.loads(text).get(metric) for text in column]

@@ -43,6 +43,28 @@ def unclipped(trials: "pd.DataFrame") -> "pd.DataFrame":
     return trials[trials["noise_multiplier"].isna()]
 
 
+def repeats(trials: "pd.DataFrame") -> "pd.Series[bool]":
+    """Of each row, whether a longer trial takes all steps of its trial again, and goes on.
+
+    Noise that is drawn from `Trial.noise_seed` does not depend on the epochs: on one kind of device
+    the longer trial passes through the same weights, so that both are one mechanism.
+    """
+    by_trial = trials.groupby("trial_id", sort=False)
+    heads = trials.assign(
+        kind=trials["device"].str.partition(":")[0],
+        derived=(trials["noise_derivation"] == "trial")
+        .groupby(trials["trial_id"])
+        .transform("any"),
+        reach=by_trial["epoch"].transform("max"),
+    ).drop_duplicates("trial_id")
+    heads = heads[heads["derived"]].sort_values("epochs", ascending=False)
+    same = [*(name for name in ARM if name != "epochs"), "seed", "kind"]
+    longer = heads.assign(reach=heads.groupby(same, dropna=False)["reach"].cummax())
+    longer["reach"] = longer.groupby(same, dropna=False)["reach"].shift()
+    repeated = heads[longer["reach"] >= heads["reach"]]["trial_id"]
+    return trials["trial_id"].isin(set(repeated))
+
+
 def samplings(trials: "pd.DataFrame") -> list[str]:
     """How the private trials drew batches: each has neighbours, and so an epsilon, of its own."""
     there = set(private(trials)["sampling"])

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpbench import engines, models
+from dpbench import engines, losses, models
 from dpbench.auditing import canaries, drawn_canaries, one_run
 from dpbench.auditing.claim import STEP_LENGTH, Claim
 from dpbench.auditing.residuals import Residuals
@@ -40,6 +40,7 @@ def audited_run(claim: Claim, seed: np.random.SeedSequence) -> AuditedRun:
     coin = np.random.default_rng(coins).random(claim.canaries) < 0.5
     model = _built(claim, seed=_number(weights))
     planted = _planted(claim, model, seed=_number(pixels))
+    loss = losses.of(claim.trial)
     stepper = _Stepper(claim, model, noise=_number(noise))
     batches = poisson_batches(
         examples=claim.canaries,
@@ -52,7 +53,7 @@ def audited_run(claim: Claim, seed: np.random.SeedSequence) -> AuditedRun:
     together = FILTER_STEPS if claim.batch_size <= SHARED_BELOW * claim.noise_multiplier else 1
     for first in range(0, claim.steps, together):
         found = canaries.Filter(
-            canaries.clipped_gradients(model, planted, claim.max_grad_norm),
+            canaries.clipped_gradients(model, planted, claim.max_grad_norm, loss),
             sample_rate=claim.sample_rate,
         )
         sums, variances = [], []
@@ -93,10 +94,7 @@ def _planted(claim: Claim, model: nn.Module, *, seed: int) -> canaries.Canaries:
     if claim.task is not None:
         return drawn_canaries.drawn(
             model,
-            claim.task,
-            count=claim.canaries,
-            noise_multiplier=claim.noise_multiplier,
-            max_grad_norm=claim.max_grad_norm,
+            claim,
             seed=seed,
         )
     assert isinstance(model, nn.Sequential)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from dpbench.losses import Loss, cross_entropy
 
 ACTIVE = (0.05, 0.1, 0.3)  # fractions of canaries for which a unit of each hidden layer is active
 CHUNK = 64  # canaries whose gradients are computed at once
@@ -28,7 +29,8 @@ class Canaries:
     Attributes:
         images: Prepared inputs [m, ...], such as float32 [m, 1, 28, 28]; not grey levels, which
             engines do not require.
-        labels: Int64 [m], each a class that the initial model does not predict.
+        labels: Int64 [m], each a class that the initial model does not predict; with a loss of the
+            user's, targets [m, ...] of the dataset.
     """
 
     images: Tensor
@@ -63,7 +65,9 @@ def craft(model: nn.Sequential, *, count: int, scale: float, seed: int) -> Canar
     return Canaries(images=images, labels=labels)
 
 
-def clipped_gradients(model: nn.Module, canaries: Canaries, max_grad_norm: float) -> Tensor:
+def clipped_gradients(
+    model: nn.Module, canaries: Canaries, max_grad_norm: float, loss: Loss = cross_entropy
+) -> Tensor:
     """Each canary's clipped gradient, in units of max_grad_norm, [m, parameters].
 
     Computed by `torch.func` on the plain model, without any code of the audited engine. Frozen
@@ -75,11 +79,11 @@ def clipped_gradients(model: nn.Module, canaries: Canaries, max_grad_norm: float
         if weight.requires_grad
     }
 
-    def loss(weights: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
-        logits = torch.func.functional_call(model, weights, (image[None],))
-        return F.cross_entropy(logits, label[None])
+    def loss_of_one(weights: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
+        outputs = torch.func.functional_call(model, weights, (image[None],))
+        return loss(outputs, label[None]).sum()
 
-    of_one = torch.func.grad(loss)
+    of_one = torch.func.grad(loss_of_one)
     of_each = torch.func.vmap(of_one, in_dims=(None, 0, 0), randomness="different")
     chunks = []
     for images, labels in zip(

@@ -1,6 +1,7 @@
 """The claim that an audit tests, and the size of the audit. No torch."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from dpbench import engines
@@ -43,6 +44,7 @@ class Claim:
         broken: A defect planted in the step while the claim stays; None for the engine as it is.
         task: The model that is trained, on inputs like the dataset's; its batch size is not looked
             at. None for the tutorial's CNN and canaries that are made for it.
+        data_root: Where a task with a loss of the user's finds its targets.
 
     Raises:
         BadInput: A field is out of its range.
@@ -61,6 +63,7 @@ class Claim:
     device: str = "cpu"
     broken: Break | None = None
     task: Workload | None = None
+    data_root: Path | None = None
 
     def __post_init__(self) -> None:
         private = engines.private_names()

@@ -5,16 +5,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dpbench.errors import BadInput
+from dpbench.search import ranges
+from dpbench.search.space import Values
 
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 
 
-def parsed(name: str, value: Any) -> dict[str, tuple[Any, ...]] | None:
-    """The values of each argument.
+def parsed(name: str, value: Any) -> dict[str, Values] | None:
+    """The values of each argument, or the range that a search draws them from.
 
     Args:
         name: Of the axis, for messages.
-        value: None, a mapping from names to one or more values, or texts `NAME=VALUE,VALUE`.
+        value: None, a mapping from names to one or more values or a range, or texts
+            `NAME=VALUE,VALUE` or `NAME=LOW:HIGH`.
 
     Raises:
         BadInput: A text has no name, or an argument no value, a repeated one or one that is no
@@ -29,13 +32,14 @@ def parsed(name: str, value: Any) -> dict[str, tuple[Any, ...]] | None:
         ]
     else:
         pairs = [_pair(name, text) for text in ([value] if isinstance(value, str) else value)]
-    found: dict[str, tuple[Any, ...]] = {}
+    found: dict[str, Values] = {}
     for key, values in pairs:
         if not key.isidentifier():
             raise BadInput(f"Expected {name} to name arguments of a function, not {key!r}.")
         if key in found:
             raise BadInput(f"Expected each argument in {name} once, not {key} twice.")
-        found[key] = _checked(f"{name} {key}", values)
+        drawn = ranges.parsed(f"{name} {key}", values[0]) if len(values) == 1 else None
+        found[key] = drawn or _checked(f"{name} {key}", values)
     return found or None
 
 

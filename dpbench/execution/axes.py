@@ -8,6 +8,8 @@ from typing import Any
 from dpbench import flag_names, number_lists, plugins, user_code
 from dpbench.errors import BadInput
 from dpbench.execution import arguments
+from dpbench.search import ranges
+from dpbench.search.ranges import Range
 
 Kind = type[float] | type[int] | type[str] | type[bool] | type[dict[str, Any]]  # axes by name
 
@@ -26,6 +28,8 @@ class Axis:
         references: Whether a function of the user's may be named, too.
         default: Of the field; None where it depends on the dataset or the batch size.
         share: Whether a share of the training examples, `10%` or 0.1, stands for their number.
+        searched: Whether a search draws from its values, or from a range of numbers. Then an axis
+            that takes one value takes several, too.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Axis:
     default: Any
     references: bool = False
     share: bool = False
+    searched: bool = False
 
     @property
     def keys(self) -> dict[str, bool]:
@@ -50,8 +55,9 @@ class Axis:
     def parsed(self, value: Any) -> Any:
         """The value of the field from that of a caller, a flag or a key; one stands for a list.
 
-        Text holds numbers as they are typed (see `number_lists`), or names with commas between
-        them. A name with `:` is a reference, and one with `=` an argument: each stays as it is.
+        Text holds numbers as they are typed (see `number_lists`), a range (see `search.ranges`), or
+        names with commas between them. A name with `:` is a reference, and one with `=` an
+        argument: each stays as it is.
 
         Raises:
             BadInput: A value is of the wrong type, no choice or repeated, or there is none.
@@ -61,15 +67,12 @@ class Axis:
         if self.kind is dict:
             return arguments.parsed(self.name, value)
         several = isinstance(value, Iterable) and not isinstance(value, str | Mapping)
-        typed = [one for each in (value if several else [value]) for one in self._typed(each)]
-        if not self.many:
-            if len(typed) != 1:
-                shown = ", ".join(map(str, typed)) or "none"
-                raise BadInput(
-                    f"Expected one value of {self.name}, not {shown}: for several, give each a "
-                    "[[grid]] table of a sweep file."
-                )
-            return self._checked(typed[0])
+        given = list(value) if several else [value]
+        if (found := self._range(given)) is not None:
+            return found
+        typed = [one for each in given for one in self._typed(each)]
+        if not self.many and (len(typed) == 1 or not (typed and self.searched)):
+            return self._checked(self.only(typed))
         values = tuple(map(self._checked, typed))
         if not values:
             raise BadInput(f"Expected {self.name} to hold at least one value, not [].")
@@ -77,6 +80,42 @@ class Axis:
             if each in values[:index]:
                 raise BadInput(f"Expected each {self.name} once, not {each!r} twice.")
         return values
+
+    def only(self, values: Sequence[Any]) -> Any:
+        """The only one of the values.
+
+        Raises:
+            BadInput: There is none, or several.
+        """
+        if len(values) != 1:
+            shown = ", ".join(map(str, values)) or "none"
+            raise BadInput(
+                f"Expected one value of {self.name}, not {shown}: for several, give each a "
+                f"[[grid]] table of a sweep file{', or --search N' if self.searched else ''}."
+            )
+        return values[0]
+
+    def _range(self, values: Sequence[Any]) -> Range | None:
+        """The range that they are; None where they are values.
+
+        Raises:
+            BadInput: There is more than the range, its ends are no numbers of the axis, or no
+                search draws from the axis.
+        """
+        if self.kind not in (int, float):
+            return None
+        found = [ranges.parsed(self.name, each) for each in values]
+        given = [each for each in found if each is not None]
+        if not given:
+            return None
+        if not self.searched:
+            raise BadInput(
+                f"Expected {self.name} to be values, not the range {given[0]}: no search draws it."
+            )
+        if len(found) > 1:
+            raise BadInput(f"Expected {self.name} to be one range or values, not both.")
+        low, high = (self._checked(end) for end in (given[0].low, given[0].high))
+        return Range(low, high, log=given[0].log)
 
     def _typed(self, value: Any) -> Iterable[Any]:
         """The values in a text; any other value as it is."""
@@ -124,6 +163,7 @@ def axis(
     choices: Sequence[str] = (),
     references: bool = False,
     share: bool = False,
+    searched: bool = False,
 ) -> Any:
     """A dataclass field with what `axes` reads.
 
@@ -137,6 +177,7 @@ def axis(
         choices: Of a name.
         references: Whether a function of the user's may be named, too.
         share: As `Axis.share`.
+        searched: As `Axis.searched`.
     """
     metadata = {
         "kind": kind,
@@ -146,6 +187,7 @@ def axis(
         "choices": tuple(choices),
         "references": references,
         "share": share,
+        "searched": searched,
     }
     return field(default=default, metadata=metadata)
 

@@ -85,7 +85,7 @@ class Backend(Protocol):
         """What a timing is recorded with, of each of TIMED_UNDER."""
 
     def time_engines(self, engines: Sequence[str], workload: Workload) -> Generator[list[Row]]:
-        """Times each engine in TIMED_PROCESSES processes, while no trial of this sweep runs.
+        """Times each engine in several fresh processes, while no trial of this sweep runs.
 
         Yields the rows of one engine in one process at a time. A failure is one row that says why,
         and the engine's last.

@@ -1,6 +1,6 @@
 """Every engine on one model: whether it is right, and the time of its step."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -74,8 +74,23 @@ def refuse_timed(names: Iterable[str], workload: Workload, data_root: Path) -> N
     refuse([engines.timing_trial(name, workload) for name in known], data_root)
 
 
+def right(names: Sequence[str], workload: Workload, data_root: Path) -> list[str]:
+    """The engines that are right for a user's model; all of them where all is built in.
+
+    Raises:
+        BadInput: None is; the reason is that of the first.
+    """
+    if not workload.of_user:
+        return list(names)
+    checked = _preflight(workload, data_root)
+    found = [name for name in names if checked.refusal(_trial(workload, name, "flat")) is None]
+    if not found:
+        refuse_timed(names, workload, data_root)
+    return found
+
+
 def _is_users(trial: Trial) -> bool:
-    return any(getattr(trial, name) is not None for name in ("model_hash", "data_hash", "loss"))
+    return _workload(trial).of_user
 
 
 def _workload(trial: Trial) -> Workload:

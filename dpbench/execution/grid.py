@@ -11,6 +11,7 @@ from dpbench import clipping, datasets, engines, losses, models, optimizers, use
 from dpbench.errors import BadInput
 from dpbench.execution.axes import Axis, axes, axis
 from dpbench.models import user_models
+from dpbench.search.ranges import Range
 from dpbench.trial import NON_PRIVATE, SAMPLINGS, Sampling, Trial
 
 AUTO = "auto"  # the fastest engine that can train a trial
@@ -21,6 +22,7 @@ class Grid:
     """The axes of one grid. Its trials are the product of all axes.
 
     An axis takes one value or several, such as `noise_multiplier=[1.0, 2.0]` or `seed=range(3)`.
+    A search draws from them, and from ranges such as `learning_rate=Range(0.1, 16, log=True)`.
     Where neither noise_multiplier nor target_epsilon is given, and for max_grad_norm, batch_size,
     epochs and model, None takes those of the dataset's default sweep. A learning_rate of None takes
     the optimizer's own for each batch size. An engine `auto` is the fastest that can train a trial.
@@ -35,20 +37,24 @@ class Grid:
             infinite, or noise_multiplier and target_epsilon are both given.
     """
 
-    noise_multiplier: Sequence[float] | None = axis(
-        float, "noise over clipping norm (default: the dataset's)"
+    noise_multiplier: Sequence[float] | Range | None = axis(
+        float, "noise over clipping norm (default: the dataset's)", searched=True
     )
     target_epsilon: Sequence[float] | None = axis(
         float, "instead: solve for the noise (default: none)"
     )
-    max_grad_norm: Sequence[float] | None = axis(
-        float, "of an example's gradient (default: the dataset's)"
+    max_grad_norm: Sequence[float] | Range | None = axis(
+        float, "of an example's gradient (default: the dataset's)", searched=True
     )
-    batch_size: Sequence[int] | None = axis(
-        int, "expected, of Poisson batches (default: the dataset's)"
+    batch_size: Sequence[int] | Range | None = axis(
+        int, "expected, of Poisson batches (default: the dataset's)", searched=True
     )
-    learning_rate: Sequence[float] | None = axis(float, "default: grows with the batch size")
-    momentum: Sequence[float] = axis(float, "of SGD (default: 0)", default=(0.0,))
+    learning_rate: Sequence[float] | Range | None = axis(
+        float, "default: grows with the batch size", searched=True
+    )
+    momentum: Sequence[float] | Range = axis(
+        float, "of SGD (default: 0)", default=(0.0,), searched=True
+    )
     seed: Sequence[int] = axis(int, "default: 0", default=(0,), flags=("--seeds", "--seed"))
     model: Sequence[str] | None = axis(
         str,
@@ -56,17 +62,20 @@ class Grid:
         "package.module:make (default: the dataset's)",
         choices=models.names(),
         references=True,
+        searched=True,
     )
-    model_args: Mapping[str, Sequence[Any]] | None = axis(
+    model_args: Mapping[str, Sequence[Any] | Range] | None = axis(
         dict,
         "arguments of your functions, each with one or more values: width=16,32 depth=2 "
         "(default: none)",
+        searched=True,
     )
     optimizer: Sequence[str] = axis(
         str,
         f"what takes the steps, of {', '.join(optimizers.names())} (default: sgd)",
         default=("sgd",),
         choices=optimizers.names(),
+        searched=True,
     )
     clipping: Sequence[str] = axis(
         str,
@@ -74,6 +83,7 @@ class Grid:
         f"{', '.join(clipping.names())} (default: flat)",
         default=("flat",),
         choices=clipping.names(),
+        searched=True,
     )
     engine: Sequence[str] = axis(
         str,
@@ -87,8 +97,11 @@ class Grid:
         f"how batches are drawn, of {' and '.join(SAMPLINGS)} (default: poisson)",
         default=("poisson",),
         choices=SAMPLINGS,
+        searched=True,
     )
-    epochs: int | None = axis(int, "of each trial (default: the dataset's)", many=False)
+    epochs: int | Sequence[int] | Range | None = axis(
+        int, "of each trial (default: the dataset's)", many=False, searched=True
+    )
     loss: str = axis(
         str,
         f"what is trained on: {losses.DEFAULT}, or a function of yours, FILE.py:loss, of outputs "
@@ -136,7 +149,7 @@ class Grid:
             )
         if self.validation_examples < 0:
             raise BadInput(f"Expected validation_examples={self.validation_examples} >= 0.")
-        if math.inf in (self.max_grad_norm or ()):
+        if not isinstance(self.max_grad_norm, Range) and math.inf in (self.max_grad_norm or ()):
             raise BadInput(
                 "Expected max_grad_norm=inf to be finite: without clipping no noise hides an "
                 "example. Choose a norm that no gradient exceeds, such as 1e6, with "
@@ -155,6 +168,15 @@ class Grid:
         given = [f"{name}={_brief(value)}" for name, default, value in values if value != default]
         return f"Grid({', '.join(given)})"
 
+    def values(self, name: str) -> tuple[Any, ...]:
+        """The values of an axis; none where it has none.
+
+        Raises:
+            BadInput: It is a range.
+        """
+        value = getattr(self, name)
+        return _values(name, value if isinstance(value, tuple | Range | None) else (value,))
+
     def with_defaults(self, dataset: str) -> "Grid":
         """The grid with the values of the dataset's default sweep where it has none.
 
@@ -170,6 +192,15 @@ class Grid:
             examples = held_out * datasets.train_examples(dataset)
             missing["validation_examples"] = max(1, round(examples))
         return replace(self, **missing)
+
+
+def _values(name: str, values: Sequence[Any] | Range | None) -> tuple[Any, ...]:
+    if isinstance(values, Range):
+        raise BadInput(
+            f"Expected {name} to be values, not the range {values}, without a search: say with "
+            "--search N how many settings are drawn from it, or name its values."
+        )
+    return tuple(values or ())
 
 
 def _brief(value: Any) -> str:
@@ -228,20 +259,44 @@ def trials(
         BadInput: A value is out of range, a target epsilon cannot be reached, or a model cannot
             take the dataset's inputs.
     """
-    every = [
-        trial for each in grids for trial in _product(each.with_defaults(dataset), dataset, fastest)
-    ]
-    for trial in every:
-        datasets.steps_per_epoch(  # raises where the batch is too large
-            dataset, trial.batch_size, trial.validation_examples or 0
-        )
-    return sorted(dict.fromkeys(every), key=lambda trial: trial.private)
+    every = [each.with_defaults(dataset) for each in grids]
+    return _once(
+        [
+            *(trial for each in every for trial in _baselines(each, dataset, fastest)),
+            *(trial for each in every for trial in _private(each, dataset, fastest)),
+        ]
+    )
 
 
-def _product(grid: Grid, dataset: str, fastest: Callable[[Trial], str]) -> Iterable[Trial]:
-    assert grid.batch_size is not None
-    assert grid.max_grad_norm is not None
-    assert grid.epochs is not None
+def baselines(
+    grids: Iterable[Grid],
+    dataset: str,
+    *,
+    fastest: Callable[[Trial], str] = engines.fastest,
+) -> list[Trial]:
+    """The non-private trials among `trials`."""
+    every = (each.with_defaults(dataset) for each in grids)
+    return _once([trial for each in every for trial in _baselines(each, dataset, fastest)])
+
+
+def _once(trials: Sequence[Trial]) -> list[Trial]:
+    """Each trial once.
+
+    Raises:
+        BadInput: A batch is larger than its training set.
+    """
+    for trial in trials:
+        datasets.steps_per_epoch(trial.dataset, trial.batch_size, trial.validation_examples or 0)
+    return list(dict.fromkeys(trials))
+
+
+def _shared(
+    grid: Grid, dataset: str, fastest: Callable[[Trial], str]
+) -> Iterable[tuple[Callable[..., Trial], str, int, Sampling]]:
+    """What makes a trial of what private ones and baselines share, with some of that.
+
+    Those are its optimizer, batch size and sampling.
+    """
     loss = losses.introduce(grid.loss) if user_code.is_reference(grid.loss) else None
     every_model = list(models_of(grid, dataset))
     for of_model in every_model:
@@ -249,9 +304,9 @@ def _product(grid: Grid, dataset: str, fastest: Callable[[Trial], str]) -> Itera
     for of_model, sampling, batch_size, optimizer, momentum, seed in itertools.product(
         every_model,
         grid.sampling,
-        grid.batch_size,
+        grid.values("batch_size"),
         grid.optimizer,
-        grid.momentum,
+        grid.values("momentum"),
         grid.seed,
     ):
         shared = functools.partial(
@@ -266,11 +321,16 @@ def _product(grid: Grid, dataset: str, fastest: Callable[[Trial], str]) -> Itera
             batch_size=batch_size,
             optimizer=optimizer,
             momentum=momentum,
-            epochs=grid.epochs,
+            epochs=AXES["epochs"].only(grid.values("epochs")),
             validation_examples=int(grid.validation_examples) or None,
             seed=seed,
         )
-        for engine, learning_rate in _baselines(grid, optimizer, batch_size):
+        yield shared, optimizer, batch_size, sampling
+
+
+def _baselines(grid: Grid, dataset: str, fastest: Callable[[Trial], str]) -> Iterable[Trial]:
+    for shared, optimizer, batch_size, _ in _shared(grid, dataset, fastest):
+        for engine, learning_rate in _baseline_rates(grid, optimizer, batch_size):
             yield shared(
                 engine=engine,
                 noise_multiplier=None,
@@ -278,16 +338,19 @@ def _product(grid: Grid, dataset: str, fastest: Callable[[Trial], str]) -> Itera
                 learning_rate=learning_rate,
                 delta=None,
             )
-        baselines = engines.non_private_names()
-        private_engines = [engine for engine in grid.engine if engine not in baselines]
-        if not private_engines:
-            continue
+
+
+def _private(grid: Grid, dataset: str, fastest: Callable[[Trial], str]) -> Iterable[Trial]:
+    private_engines = [each for each in grid.engine if each not in engines.non_private_names()]
+    if not private_engines:
+        return
+    for shared, optimizer, batch_size, sampling in _shared(grid, dataset, fastest):
         for engine, rule, noise_multiplier, max_grad_norm, learning_rate in itertools.product(
             private_engines,
             grid.clipping,
             _noise_multipliers(grid, dataset, batch_size, sampling),
-            grid.max_grad_norm,
-            grid.learning_rate or (optimizers.spec(optimizer).learning_rate(batch_size),),
+            grid.values("max_grad_norm"),
+            grid.values("learning_rate") or (optimizers.spec(optimizer).learning_rate(batch_size),),
         ):
             yield shared(
                 engine=engine,
@@ -321,7 +384,9 @@ def models_of(grid: Grid, dataset: str) -> Iterable[Mapping[str, Any]]:
         if not user_code.is_reference(name):
             yield {"model": name}
             continue
-        for values in itertools.product(*given.values()):
+        for values in itertools.product(
+            *(_values(f"model_args {key}", given[key]) for key in given)
+        ):
             yield user_models.introduce(name, dict(zip(given, values, strict=True))).fields
 
 
@@ -347,14 +412,15 @@ def _trial(
     return trial
 
 
-def _baselines(grid: Grid, optimizer: str, batch_size: int) -> Iterable[tuple[str, float]]:
+def _baseline_rates(grid: Grid, optimizer: str, batch_size: int) -> Iterable[tuple[str, float]]:
     """Engines and learning rates of the non-private trials."""
     named = [engine for engine in grid.engine if engine in engines.non_private_names()]
     rates = optimizers.spec(optimizer).baseline_learning_rates(batch_size)
-    if grid.baseline and not named and grid.learning_rate is None:
+    given = grid.values("learning_rate")
+    if grid.baseline and not named and not given:
         return [(AUTO, rate) for rate in rates]
     baseline = [NON_PRIVATE] if grid.baseline else []
-    return itertools.product(dict.fromkeys([*baseline, *named]), grid.learning_rate or rates[-1:])
+    return itertools.product(dict.fromkeys([*baseline, *named]), given or rates[-1:])
 
 
 def _noise_multipliers(
@@ -362,7 +428,7 @@ def _noise_multipliers(
 ) -> Sequence[float]:
     clip_only = [0.0] if grid.clip_only else []
     if grid.noise_multiplier is not None:
-        return list(dict.fromkeys([*clip_only, *grid.noise_multiplier]))
+        return list(dict.fromkeys([*clip_only, *grid.values("noise_multiplier")]))
     targets = grid.target_epsilon or ()
     if not 0 < grid.delta < 1:
         raise BadInput(f"Expected delta={grid.delta!r} > 0 and < 1.")
@@ -373,15 +439,15 @@ def _noise_multipliers(
         return clip_only
     from dpbench.privacy import calibration  # takes a second to import
 
-    assert grid.epochs is not None
+    epochs = AXES["epochs"].only(grid.values("epochs"))
     held_out = int(grid.validation_examples)
     return clip_only + [
         calibration.noise_multiplier_for(
             target_epsilon=target_epsilon,
             sample_rate=datasets.sample_rate(dataset, batch_size, held_out),
-            steps=grid.epochs * datasets.steps_per_epoch(dataset, batch_size, held_out),
+            steps=epochs * datasets.steps_per_epoch(dataset, batch_size, held_out),
             delta=grid.delta,
-            shuffled_epochs=grid.epochs if sampling == "shuffle" else None,
+            shuffled_epochs=epochs if sampling == "shuffle" else None,
         )
         for target_epsilon in targets
     ]

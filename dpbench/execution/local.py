@@ -45,7 +45,9 @@ class LocalBackend:
 
     def time_engines(self, engines: Sequence[str], workload: Workload) -> Generator[list[Row]]:
         """As `Backend.time_engines`."""
-        return timing_task.time_engines(engines, workload, self.workers)
+        return timing_task.time_engines(
+            engines, workload, self.workers, processes=timing_task.processes_of(workload)
+        )
 
 
 def run(

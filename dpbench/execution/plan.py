@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dpbench import engines, store, strings
 from dpbench.analysis import trial_rows
-from dpbench.execution.timing_task import TIMED_PROCESSES
+from dpbench.execution.timing_task import processes_of
 from dpbench.store import outcomes
 from dpbench.trial import (
     FAILURES,
@@ -67,8 +67,9 @@ def starting_anew(todo: Sequence[Trial], out: Path) -> str | None:
 def timed(trials: Sequence[Trial]) -> list[tuple[str, Workload]]:
     """The engines to time, and what to time them on.
 
-    Those are the engines of the trials, every private engine that has a step of its own for the
-    model, and non-private against itself, which shows the noise of the machine.
+    Those are the engines of the trials, non-private against itself, which shows the noise of the
+    machine, and, where all is built in, every private engine that has a step of its own for the
+    model. Of a user's own task they are not: `dpbench check` and `dpbench timing` compare engines.
     """
     batch_sizes = sorted({trial.batch_size for trial in trials})
     found = []
@@ -80,7 +81,11 @@ def timed(trials: Sequence[Trial]) -> list[tuple[str, Workload]]:
             (engine, workload)
             for engine in engines.names()
             if engine in (NON_PRIVATE, *trained)
-            or (engine in engines.private_names() and engines.has_own_step(engine, workloads[0]))
+            or (
+                not workloads[0].of_user
+                and engine in engines.private_names()
+                and engines.has_own_step(engine, workloads[0])
+            )
             for workload in workloads
         ]
     return found
@@ -107,11 +112,11 @@ def untimed(
     texts = known[key].astype(object).where(known[key].notna(), None).assign(of=known["process"])
     processes = texts.groupby(key, dropna=False)["of"].nunique()
     done = {
-        tuple(None if pd.isna(each) else each for each in index)
-        for index in processes.index[processes >= TIMED_PROCESSES]
+        tuple(None if pd.isna(each) else each for each in index): count
+        for index, count in processes.items()
     }
     return [
         (engine, workload)
         for engine, workload in timed(trials)
-        if (engine, *astuple(workload)) not in done
+        if done.get((engine, *astuple(workload)), 0) < processes_of(workload)
     ]

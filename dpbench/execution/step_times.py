@@ -86,7 +86,7 @@ def time_steps(
         data_root=None if data_root is None else Path(data_root),
         out=None if out is None else Path(out),
     )
-    call = f"dpbench.time_steps({list(plan.engines)!r}, dataset={plan.dataset!r})"
+    call = f"dpbench.time_steps({list(plan.engines)!r}, dataset={plan.task.dataset!r})"
     times = measure(plan, replace(history.asked("", []), command=call), quiet=not progress)
     for line in times.failed:
         console.say(line)
@@ -131,7 +131,7 @@ def measure(plan: TimingPlan, record: history.Sweep, *, quiet: bool = False) -> 
     history.write(plan.out, record)
     rows, failed = [], []
     count = sum(len(engines) for engines, _, _ in rounds)
-    with timing_sweep.timing_progress(count, plan.processes, quiet=quiet) as progress:
+    with timing_sweep.timing_progress(count, count * plan.processes, quiet=quiet) as progress:
         for engines, workload, device in rounds:
             measured = timing_task.time_engines(
                 engines,

@@ -12,7 +12,18 @@ from dpbench.errors import BadInput
 from dpbench.execution import grid
 from dpbench.execution.grid import Grid
 
-SETTINGS = ("dataset", "answer_at", "confirm", "tuned_in")  # what a plan takes beside the axes
+SETTINGS = (
+    "dataset",
+    "answer_at",
+    "confirm",
+    "tuned_in",
+    "search",
+    "private_selection",
+    "total_epsilon",
+    "private_scores",
+    "early_stop",
+    "choose_by",
+)  # what a plan takes beside the axes
 
 _REFERENCES = {
     "dataset",

@@ -6,10 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dpbench import datasets, strings
+from dpbench import datasets, models, strings
+from dpbench.analysis import metrics
 from dpbench.errors import BadInput
-from dpbench.execution import engine_checks, grid
+from dpbench.execution import engine_checks, grid, private_plan, search_plan
 from dpbench.execution.grid import Grid
+from dpbench.execution.search_plan import SearchPlan
 from dpbench.privacy import budgets, guarantee
 from dpbench.trial import NON_PRIVATE, Trial
 
@@ -20,7 +22,7 @@ class SweepPlan:
 
     Attributes:
         grids: Whose union `trials` is.
-        trials: To run, each once.
+        trials: To run, each once; of a search that stops early those of its first rung.
         dataset: Its name.
         data_root: Where the dataset's files are.
         out: The store.
@@ -28,6 +30,11 @@ class SweepPlan:
         confirming_seeds: Seeds on which the best settings run again; no trial has them.
         tuned_in: Stores in which settings were tried on the same data before. Their trials count
             in the price of choosing.
+        choose_by: The metric that settings are chosen by; None for accuracy or, where targets are
+            no classes, the loss.
+        search: Whose settings are drawn from the grids; None where all of a grid runs.
+        private: Instead, a private search, which is drawn when it runs: until then there are no
+            trials. None where there is none.
     """
 
     grids: tuple[Grid, ...]
@@ -38,6 +45,9 @@ class SweepPlan:
     answer_at: tuple[float, ...]
     confirming_seeds: tuple[int, ...]
     tuned_in: tuple[str, ...]
+    choose_by: str | None
+    search: SearchPlan | None = None
+    private: private_plan.Request | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -52,7 +62,13 @@ class SweepPlan:
 
     @property
     def timed(self) -> list[Trial]:
-        """The trials whose engines are timed: not those that only the baseline is trained by."""
+        """The trials whose engines are timed: not those that only the baseline is trained by.
+
+        Of a search one at the smallest batch size stands for the settings that will be chosen.
+        """
+        if self.search is not None:
+            private = [trial for trial in self.trials if trial.private]
+            return [min(private or self.trials, key=lambda trial: trial.batch_size)]
         named = {engine for each in self.grids for engine in each.engine}
         kept = [
             trial
@@ -71,6 +87,12 @@ def plan_sweep(
     answer_at: Any = None,
     confirm: Any = 0,
     tuned_in: Any = (),
+    choose_by: Any = None,
+    search: Any = None,
+    private_selection: Any = None,
+    total_epsilon: Any = None,
+    private_scores: Any = False,
+    early_stop: Any = None,
 ) -> SweepPlan:
     """The plan of a sweep over the union of the grids.
 
@@ -82,12 +104,48 @@ def plan_sweep(
         answer_at: One or more epsilons; None for the targets of the grids, else 1, 3 and 8.
         confirm: Seeds on which the best settings run again.
         tuned_in: One or more stores.
+        choose_by: A metric, or NAME:lowest of a user's of which lower is better.
+        search: Settings to draw from each grid; None to run all of it. Of a private search their
+            mean number.
+        private_selection: The distribution of the number of runs of a private search; True for the
+            default. None where there is none, unless a total epsilon is given.
+        total_epsilon: For the whole of a private search.
+        private_scores: Whether a private search covers the held-out examples, too.
+        early_stop: As of `search_plan.plan`.
 
     Raises:
         BadInput: A value is of the wrong type or out of range.
     """
     fastest = partial(engine_checks.fastest_right, data_root=data_root)
-    trials = grid.trials(grids, dataset, fastest=fastest)
+    found = private = None
+    if private_selection or total_epsilon is not None:
+        private = private_plan.request(
+            grids,
+            dataset,
+            mean=search,
+            distribution=private_selection,
+            total_epsilon=total_epsilon,
+            private_scores=private_scores,
+        )
+        _refuse_with_private(
+            confirm=confirm,
+            answer_at=answer_at,
+            tuned_in=tuned_in,
+            early_stop=early_stop,
+            choose_by=choose_by,
+        )
+    elif private_scores:
+        raise BadInput("Expected --private-selection or --total-epsilon with --private-scores.")
+    elif search is not None:
+        found = search_plan.plan(grids, dataset, search, early_stop=early_stop, fastest=fastest)
+    elif early_stop not in (None, False):
+        raise BadInput(
+            f"Expected a search with early_stop={early_stop!r}: say with --search N how many "
+            "settings are drawn, of which the best go on."
+        )
+    trials: Sequence[Trial] = ()
+    if private is None:
+        trials = found.trials if found else grid.trials(grids, dataset, fastest=fastest)
     targets = {epsilon for each in grids for epsilon in each.target_epsilon or ()}
     return SweepPlan(
         grids=tuple(grids),
@@ -100,7 +158,25 @@ def plan_sweep(
         ),
         confirming_seeds=tuple(_fresh_seeds(trials, confirm)),
         tuned_in=_stores(tuned_in),
+        choose_by=_metric(choose_by, trials),
+        search=found,
+        private=private,
     )
+
+
+def _refuse_with_private(**given: Any) -> None:
+    """Raises BadInput for what a private search takes no part in."""
+    whys = {
+        "confirm": "a confirmation trains the chosen setting again, which the bound does not cover",
+        "answer_at": "it has one epsilon, that of the whole search",
+        "tuned_in": "earlier tuning on the same data has an epsilon of its own",
+        "choose_by": "its runs are scored by their accuracy on the held-out examples",
+        "early_stop": "which runs go on would depend on the others, which no bound covers",
+    }
+    for name, why in whys.items():
+        if given[name]:
+            flag = f"--{name.replace('_', '-')}"
+            raise BadInput(f"Expected no {flag} with --private-selection: {why}.")
 
 
 def _fresh_seeds(trials: Sequence[Trial], count: Any) -> Sequence[int]:
@@ -117,6 +193,32 @@ def _fresh_seeds(trials: Sequence[Trial], count: Any) -> Sequence[int]:
     if largest + count >= 2**63:
         raise BadInput(f"Expected confirm={count} seeds after seed={largest}, and below 2**63.")
     return range(largest + 1, largest + 1 + count)
+
+
+def _metric(named: Any, trials: Sequence[Trial]) -> str | None:
+    """The metric, which the trials will have.
+
+    Raises:
+        BadInput: They will not.
+    """
+    if named is None:
+        return None
+    if not isinstance(named, str):
+        raise BadInput(f"Expected choose_by={named!r} to be the name of a metric.")
+    name = metrics.named(metrics.checked(named))
+    for trial in trials:
+        own = () if name in metrics.BUILT_IN else models.spec(trial.model).metrics()
+        if name not in (*metrics.BUILT_IN, *own):
+            raise BadInput(
+                f"Expected choose_by={name} to be one of {', '.join((*metrics.BUILT_IN, *own))}; a "
+                f"metric of yours stands in the dict metrics of the file of {trial.model}."
+            )
+        classes = datasets.spec(trial.dataset).classes
+        if name == "auroc" and classes != 2:
+            raise BadInput(
+                f"Expected choose_by=auroc with two classes; {trial.dataset} has {classes}."
+            )
+    return named
 
 
 def _stores(folders: Any) -> tuple[str, ...]:

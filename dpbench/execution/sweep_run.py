@@ -1,6 +1,6 @@
 """Runs what is missing of a planned sweep: trials, confirmations, timings; writes the report."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from dpbench.execution.resources import Resources, open_backend
 from dpbench.execution.sweep_plan import SweepPlan
 from dpbench.execution.user_work import UserWork
 from dpbench.store import history
+from dpbench.trial import Trial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,6 +65,8 @@ def run_planned(
     if not quiet:
         for warning in (*plan.warnings, *resources.warnings):
             console.say(f"Warning: {warning}")
+        if plan.search is not None:
+            console.say(plan.search.sentence)
     record = replace(record, trial_ids=tuple(trial.trial_id for trial in plan.trials))
     user = UserWork.of(plan.trials)
     with open_backend(
@@ -77,17 +80,16 @@ def run_planned(
         store.create(plan.out)
         store.write_sources(plan.out, user.codes)
         history.write(plan.out, record)
-        record = _run_trials(plan, backend, record, retry_failed=retry_failed, quiet=quiet)
-        failed = (
-            timing_sweep.run_timings(plan.timed, backend, plan.out, quiet=quiet) if timings else []
-        )
+        trials, record = _run_trials(plan, backend, record, retry_failed=retry_failed, quiet=quiet)
+        timed = _timed(plan, trials) if timings else []
+        failed = timing_sweep.run_timings(timed, backend, plan.out, quiet=quiet) if timings else []
     return _result(plan.out, record, failed)
 
 
 def _run_trials(
     plan: SweepPlan, backend: "Backend", record: "Sweep", *, retry_failed: bool | None, quiet: bool
-) -> "Sweep":
-    """Runs the trials and then the confirmations; returns the record with the latter's ids."""
+) -> "tuple[list[Trial], Sweep]":
+    """Runs the trials and then the confirmations; returns the former, and the record of both."""
     out = plan.out
     run_missing = partial(
         trial_sweep.run_trials,
@@ -97,20 +99,60 @@ def _run_trials(
         answer_at=plan.answer_at,
         quiet=quiet,
     )
-    run_missing(plan.trials)
+    trials, record = _run_search(plan, record, run_missing, quiet=quiet)
     if not plan.confirming_seeds:
-        return record
-    from dpbench.analysis import choice
+        return trials, record
+    from dpbench.analysis import choice, scores
 
-    rows = store.read_trials(out, store.set_aside)
-    again = choice.again(plan.trials, rows, plan.answer_at, plan.confirming_seeds)
+    rows = scores.scored(store.read_trials(out, store.set_aside), plan.choose_by)
+    again = choice.again(trials, rows, plan.answer_at, plan.confirming_seeds)
     record = replace(record, confirming=tuple(trial.trial_id for trial in again))
     history.write(out, record)
     if again:
         if not quiet:
             console.say(f"The best again, on {strings.named('seed', plan.confirming_seeds)}:")
         run_missing(again)
-    return record
+    return trials, record
+
+
+def _run_search(
+    plan: SweepPlan,
+    record: "Sweep",
+    run_missing: Callable[..., None],
+    *,
+    quiet: bool,
+) -> "tuple[list[Trial], Sweep]":
+    """Runs the trials, rung by rung where a search stops early, each recorded before it runs."""
+    if plan.search is None or plan.search.eta is None:
+        run_missing(plan.trials)
+        return list(plan.trials), record
+    from dpbench.execution import early_stopping
+
+    def run_rung(trials: Sequence[Trial]) -> None:
+        nonlocal record
+        ids = dict.fromkeys([*record.trial_ids, *(trial.trial_id for trial in trials)])
+        record = replace(record, trial_ids=tuple(ids))
+        history.write(plan.out, record)
+        run_missing(trials, repeating=True)
+
+    trials = early_stopping.run(
+        plan.search,
+        plan.out,
+        choose_by=plan.choose_by,
+        run_trials=run_rung,
+        say=(lambda _: None) if quiet else console.say,
+    )
+    return trials, record
+
+
+def _timed(plan: SweepPlan, trials: Sequence[Trial]) -> Sequence[Trial]:
+    """The trials whose engines are timed: of a search those of the settings that are chosen."""
+    if plan.search is None:
+        return plan.timed
+    from dpbench.analysis import choice, scores
+
+    rows = scores.scored(store.read_trials(plan.out, store.set_aside), plan.choose_by)
+    return choice.best(trials, rows, plan.answer_at) or plan.timed
 
 
 def _result(out: Path, record: "Sweep", failed_timings: Sequence[str]) -> SweepResult:

@@ -2,17 +2,19 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dpbench import console, datasets, user_code
+from dpbench import console, datasets, store, user_code
 from dpbench.datasets import resolution
 from dpbench.errors import BadInput
+from dpbench.execution import private_run
 from dpbench.execution.grid import Grid
 from dpbench.execution.resources import Resources
-from dpbench.execution.sweep_plan import plan_sweep
+from dpbench.execution.sweep_plan import SweepPlan, plan_sweep
 from dpbench.execution.sweep_run import run_planned
+from dpbench.privacy.run_count import Distribution
 from dpbench.store import history
 
 if TYPE_CHECKING:
@@ -34,6 +36,12 @@ def run_sweep(
     answer_at: float | Sequence[float] | None = None,
     confirm: int = 0,
     tuned_in: str | Path | Sequence[str | Path] = (),
+    search: int | None = None,
+    private_selection: Distribution | bool = False,
+    total_epsilon: float | None = None,
+    private_scores: bool = False,
+    early_stop: int | bool = False,
+    choose_by: str | None = None,
     device: str | Sequence[str] = "auto",
     jobs: int | None = None,
     threads: int = 1,
@@ -69,6 +77,19 @@ def run_sweep(
         confirm: Run the best settings again on so many seeds that no other trial has.
         tuned_in: Stores in which settings were tried on the same data before. They count in the
             price of choosing.
+        search: Draw so many settings from the ranges and lists of each grid, and run each at every
+            target epsilon and seed; None to run all of the grid. Of a private selection: their
+            mean number.
+        private_selection: Draw the number of settings, too, once: from the distribution, or from
+            the default one where it is True. Publish the best run alone: `attrs` of what is
+            returned hold it under `private_selection`, with the epsilon of the whole search.
+        total_epsilon: Solve for the noise with which a private selection spends at most so much.
+        private_scores: Let the guarantee cover the held-out examples, too, by noisy scores.
+        early_stop: Train all settings of a search for a while, and the best for longer: one in so
+            many goes on, one in four where it is True.
+        choose_by: What settings are chosen by: `accuracy`, `balanced_accuracy`, `auroc`, `loss`, or
+            a metric of your model's file, with `:lowest` where lower is better; None for accuracy
+            or, where targets are no classes, the loss.
         device: `auto`, `cpu`, `cuda`, or several of `cuda:0`, `cuda:1`, ...
         jobs: Trials at a time on each device; None for a worker per core, or one per GPU.
         threads: Of each worker.
@@ -104,8 +125,14 @@ def run_sweep(
         answer_at=answer_at,
         confirm=confirm,
         tuned_in=tuned_in,
+        search=search,
+        private_selection=private_selection,
+        total_epsilon=total_epsilon,
+        private_scores=private_scores,
+        early_stop=early_stop,
+        choose_by=choose_by,
     )
-    if not plan.trials:
+    if not plan.trials and plan.private is None:
         raise BadInput("Expected grids that hold at least one trial.")
     resources = Resources(
         device=(device,) if isinstance(device, str) else tuple(device),
@@ -117,14 +144,36 @@ def run_sweep(
         scheduler=scheduler,
     )
     record = replace(
-        history.asked("", [], answer_at=plan.answer_at, tuned_in=plan.tuned_in), command=command
+        history.asked(
+            "",
+            [],
+            answer_at=plan.answer_at,
+            tuned_in=plan.tuned_in,
+            choose_by=plan.choose_by,
+        ),
+        command=command,
     )
+    if plan.private is not None:
+        private_run.refuse(retry_failed=retry_failed, trial_timeout=trial_timeout)
+        return _private(plan, resources, record, quiet=not progress)
     result = run_planned(
         plan, resources, record, retry_failed=retry_failed, timings=timings, quiet=not progress
     )
     for line in result.unfinished:
         console.say(line)
     return result.trials
+
+
+def _private(
+    plan: SweepPlan, resources: Resources, record: "history.Sweep", *, quiet: bool
+) -> "pd.DataFrame":
+    """The rows of a private search, with its best run beside them."""
+    found = private_run.run(plan, resources, record, quiet=quiet)
+    for line in found.unfinished:
+        console.say(line)
+    rows = store.read_trials(plan.out).iloc[:0] if found.trials is None else found.trials
+    rows.attrs["private_selection"] = asdict(found.best)
+    return rows
 
 
 def _said(value: Any) -> str:

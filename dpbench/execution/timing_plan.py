@@ -1,18 +1,16 @@
 """Timings before they are measured: engines, workloads and devices."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dpbench import datasets, engines, losses, models, strings, user_code
+from dpbench import datasets, engines, models, strings
 from dpbench.datasets import resolution
 from dpbench.errors import BadInput
-from dpbench.execution import grid
-from dpbench.execution.grid import Grid
+from dpbench.execution import engine_checks, grid, workloads
 from dpbench.execution.timing_task import TIMED_PAIRS, TIMED_PROCESSES
 from dpbench.measurement import devices
-from dpbench.models import user_models
 from dpbench.trial import DEFAULT_MODEL, NON_PRIVATE, TUTORIAL_ARMS, Workload
 
 NAMES = (*engines.names(), *TUTORIAL_ARMS)
@@ -26,9 +24,7 @@ class TimingPlan:
 
     Attributes:
         engines: Each once, in the order of NAMES.
-        dataset: Its name, not `auto`.
-        model: What is trained.
-        loss: Of a user's, as `Trial.loss`.
+        task: The model and the dataset; its batch size is not looked at.
         data_root: Where the dataset's files are.
         batch_sizes: Expected sizes of Poisson batches.
         devices: As typed; each is measured in its turn.
@@ -44,9 +40,7 @@ class TimingPlan:
     """
 
     engines: Sequence[str]
-    dataset: str
-    model: str
-    loss: str | None
+    task: Workload
     data_root: Path
     batch_sizes: Sequence[int]
     devices: Sequence[str]
@@ -64,11 +58,13 @@ class TimingPlan:
         for name in self.engines:
             if name not in NAMES:
                 raise BadInput(f"Expected engine={name!r} to be one of {', '.join(NAMES)}.")
-        models.refuse(self.model, self.dataset)
+        models.refuse(self.task.model, self.task.dataset)
         for batch_size in self.batch_sizes:
             if batch_size < 1:
                 raise BadInput(f"Expected batch_size={batch_size} >= 1.")
-            datasets.steps_per_epoch(self.dataset, batch_size)  # refuses a batch that is too large
+            datasets.steps_per_epoch(
+                self.task.dataset, batch_size
+            )  # refuses a batch that is too large
 
     def rounds(self) -> list[tuple[Sequence[str], Workload, str]]:
         """Engines that are timed together, with their workload and device.
@@ -91,7 +87,7 @@ class TimingPlan:
 
     def workload(self, batch_size: int) -> Workload:
         """What steps are timed on, at that batch size."""
-        return _workload(self.dataset, self.model, self.loss, batch_size)
+        return replace(self.task, batch_size=batch_size)
 
 
 def plan_timings(
@@ -116,58 +112,28 @@ def plan_timings(
         BadInput: As `TimingPlan`.
     """
     root = resolution.data_root(data_root)
-    name = resolution.dataset(dataset, root)
-    model = _model(model or datasets.spec(name).model, model_args, name)
-    batch_sizes = batch_size or grid.defaults(name)["batch_size"]
-    of_loss = None if loss is None else losses.introduce(user_code.named(loss)).name
-    workload = _workload(name, model, of_loss, max(1, batch_sizes[0]))
-    usual = [
-        each
-        for each in DEFAULT
-        if (
-            model == DEFAULT_MODEL and loss is None
-            if each in TUTORIAL_ARMS
-            else engines.has_own_step(each, workload)
-        )
-    ]
+    task = workloads.workload(
+        dataset=dataset, model=model, model_args=model_args, loss=loss, data_root=root
+    )
     return TimingPlan(
-        engines=names or usual,
-        dataset=name,
-        model=model,
-        loss=of_loss,
+        engines=names or engine_checks.right(_usual(task), task, root),
+        task=task,
         data_root=root,
-        batch_sizes=batch_sizes,
+        batch_sizes=batch_size or grid.defaults(task.dataset)["batch_size"],
         devices=device,
         threads=threads,
         processes=processes,
         pairs=pairs,
         physical_batch_size=physical_batch_size,
-        out=out or Path("results") / f"{strings.file_name(name)}-timing",
+        out=out or Path("results") / f"{strings.file_name(task.dataset)}-timing",
     )
 
 
-def _model(named: str | Callable[..., Any], model_args: Any, dataset: str) -> str:
-    """The model's name; a user's is found, and must take the one value of each argument.
-
-    Raises:
-        BadInput: There is no such model, or it does not take the arguments.
-    """
-    every = Grid(model=named or None, model_args=model_args)  # type: ignore[arg-type]
-    found = [fields["model"] for fields in grid.models_of(every, dataset)]
-    if len(found) > 1:
-        raise BadInput(f"Expected one model to time, not {', '.join(found)}.")
-    return str(found[0])
-
-
-def _workload(dataset: str, model: str, loss: str | None, batch_size: int) -> Workload:
-    of_model: dict[str, Any] = (
-        user_models.known(model).fields if user_code.is_reference(model) else {}
-    )
-    return Workload(
-        **({"model": model} | of_model),
-        dataset=dataset,
-        data_hash=datasets.data_hash(dataset),
-        loss=loss,
-        loss_hash=None if loss is None else losses.known(loss).hash,
-        batch_size=batch_size,
-    )
+def _usual(task: Workload) -> list[str]:
+    """The engines that have a step of their own for the task."""
+    of_tutorial = task.model == DEFAULT_MODEL and task.loss is None
+    return [
+        name
+        for name in DEFAULT
+        if (of_tutorial if name in TUTORIAL_ARMS else engines.has_own_step(name, task))
+    ]

@@ -12,7 +12,7 @@ from dpbench.execution import plan
 from dpbench.execution.backend import Backend
 from dpbench.execution.progress import Progress
 from dpbench.execution.schedule import Row
-from dpbench.execution.timing_task import TIMED_PROCESSES
+from dpbench.execution.timing_task import processes_of
 from dpbench.trial import DEFAULT_MODEL, Trial, Workload
 
 
@@ -40,19 +40,19 @@ def run_timings(trials: Sequence[Trial], backend: Backend, out: Path, *, quiet: 
     for engine, workload in todo:
         engines.setdefault(workload, []).append(engine)
     failed = []
-    with timing_progress(len(todo), TIMED_PROCESSES, quiet=quiet) as progress:
+    parts = sum(processes_of(workload) for _, workload in todo)
+    with timing_progress(len(todo), parts, quiet=quiet) as progress:
         for workload, names in engines.items():
-            with closing(backend.time_engines(names, workload)) as parts:
-                for rows in whole_timings(parts, TIMED_PROCESSES, progress):
+            with closing(backend.time_engines(names, workload)) as measured:
+                for rows in whole_timings(measured, processes_of(workload), progress):
                     write_timing(out, rows)
                     if rows[0]["status"] != "ok":
                         failed.append(failed_timing(rows))
     return failed
 
 
-def timing_progress(count: int, processes: int, *, quiet: bool) -> Progress:
-    """The progress of so many timings, each measured in so many processes."""
-    parts = count * processes
+def timing_progress(count: int, parts: int, *, quiet: bool) -> Progress:
+    """The progress of so many timings, which are measured in so many processes together."""
     return Progress(count, parts, parts, what="timings", part="processes", quiet=quiet)
 
 

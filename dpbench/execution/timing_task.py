@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 TIMED_PROCESSES = 6  # of each timing: the range of six medians is an interval of 96.9 %
 TIMED_PAIRS = 3  # in each process
+USERS_PROCESSES = 2  # of a user's own task in a sweep, whose trials may take seconds
+
+
+def processes_of(workload: Workload) -> int:
+    """How many processes a sweep times an engine in; `dpbench timing` takes TIMED_PROCESSES."""
+    return USERS_PROCESSES if workload.of_user else TIMED_PROCESSES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ def run_trials(
     retry_failed: bool | None,
     *,
     answer_at: Sequence[float] = (),
+    repeating: bool = False,
     quiet: bool,
 ) -> None:
     """Runs the trials that are missing, each written as it ends.
@@ -32,6 +33,7 @@ def run_trials(
         out: The store.
         retry_failed: See `plan.missing`.
         answer_at: Epsilons whose best accuracy so far is shown.
+        repeating: Whether they repeat shorter ones on purpose: it is not said.
         quiet: Whether to print nothing.
     """
     states = store.states(out, store.set_aside)
@@ -47,7 +49,7 @@ def run_trials(
             + (f", {failed} failed before (--retry-failed tries them again)" if failed else "")
             + f": {len(todo)} to run, {backend}; results in {out}"
         )
-        if anew := plan.starting_anew(todo, out):
+        if not repeating and (anew := plan.starting_anew(todo, out)):
             console.say(anew)
     longest_first = sorted(todo, key=lambda trial: -cost[trial.trial_id])
     with (
@@ -124,6 +126,8 @@ class _Epochs:
         if trial.private and trial.sampling != self._sampling:
             return
         for row in rows:
+            if not trial.private and row["epoch"] < trial.epochs:
+                continue  # a baseline counts at its last epoch alone, as in the answer
             if row["test_accuracy"] is not None and (row["epsilon"] is not None) == trial.private:
                 self._progress.reached(row["test_accuracy"], row["epsilon"])
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpbench import datasets, losses, models, user_code
+from dpbench.datasets import user_data
 from dpbench.errors import BadInput, UserCodeError
 from dpbench.models import user_models
 from dpbench.trial import Trial
@@ -44,7 +45,10 @@ def check(trials: Sequence[Trial], data_root: Path) -> None:
 
 
 def _examples(dataset: str, data_root: Path) -> "tuple[Tensor, Tensor]":
-    """Some training examples, prepared; random ones of a built-in dataset."""
+    """Some training examples, prepared; random ones of a built-in dataset.
+
+    And of ids, such as those of tokens, the examples with the largest and the least one of all.
+    """
     import torch
 
     from dpbench.datasets import loading
@@ -53,7 +57,14 @@ def _examples(dataset: str, data_root: Path) -> "tuple[Tensor, Tensor]":
         data = loading.random(dataset, EXAMPLES, "cpu")
         return data.batch(torch.arange(EXAMPLES))
     data = loading.load(dataset, data_root, "cpu")
-    return data.batch(torch.arange(min(EXAMPLES, data.train_examples)))
+    parts = [(data.train[0][:EXAMPLES], data.train[1][:EXAMPLES])]
+    for inputs, targets in (data.train, data.test, *([data.validation] if data.validation else [])):
+        if not inputs.is_floating_point():
+            of_each = inputs.flatten(1) if inputs.dim() > 1 else inputs[:, None]
+            ends = torch.stack([of_each.amax(1).argmax(), of_each.amin(1).argmin()])
+            parts.append((inputs[ends], targets[ends]))
+    inputs, targets = (torch.cat(each) for each in zip(*parts, strict=True))
+    return user_code.calling(user_data.known(dataset).code, data.prepared, inputs), targets
 
 
 def _built(trial: Trial) -> "nn.Module":
@@ -91,9 +102,10 @@ def _outputs(trial: Trial, model: "nn.Module", inputs: "Tensor") -> "Tensor":
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             outputs = model(inputs) if code is None else user_code.calling(code, model, inputs)
     except UserCodeError as error:
-        if code is not None and error.__cause__ and importing.frames(code, error.__cause__):
+        why = error.__cause__ or error
+        if code is not None and importing.frames(code, why) and not _outside(model, inputs, why):
             raise
-        raise _misfit(trial, model, inputs, error.__cause__ or error) from error
+        raise _misfit(trial, model, inputs, why) from error
     except Exception as error:
         raise _misfit(trial, model, inputs, error) from error
     if not isinstance(outputs, torch.Tensor):
@@ -104,9 +116,34 @@ def _outputs(trial: Trial, model: "nn.Module", inputs: "Tensor") -> "Tensor":
 def _misfit(trial: Trial, model: "nn.Module", inputs: "Tensor", error: BaseException) -> BadInput:
     from dpbench.engines.preflight import fit
 
+    if (told := _outside(model, inputs, error)) is not None:
+        return BadInput(f"{trial.model} does not fit the inputs of {trial.dataset}: {told}")
     return BadInput(
         f"{trial.model} does not fit the inputs of {trial.dataset}, {_said(inputs)}: "
         f"{fit.where(model, error)}{fit.said(error)}"
+    )
+
+
+def _outside(model: "nn.Module", inputs: "Tensor", error: BaseException) -> str | None:
+    """Which id raised the error, since a layer has no embedding of it; None where it is another."""
+    from torch import nn
+
+    if inputs.is_floating_point() or not isinstance(error, IndexError):
+        return None
+    low, high = int(inputs.min()), int(inputs.max())
+    if low < 0:
+        return f"token {low} is below 0, the first of embeddings: shift the ids."
+    sizes = {
+        name: layer.num_embeddings
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.num_embeddings <= high
+    }
+    if not sizes:
+        return None
+    name, size = max(sizes.items(), key=lambda each: each[1])
+    return (
+        f"token {high} is outside the vocabulary of layer {name!r}, {size:,} embeddings for 0 to "
+        f"{size - 1}: give it {high + 1:,} or more, or map rare tokens to one."
     )
 
 

@@ -11,7 +11,7 @@ No torch. `prv` holds Opacus' own accountant.
 
 import logging
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
@@ -33,7 +33,7 @@ RDP_ORDERS = (
     *(float(order) for order in range(12, 64)),
     *(128.0, 256.0, 512.0, 1024.0),
 )
-_FEW_RDP_ORDERS = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 64.0, 256.0, 1024.0)
+FEW_RDP_ORDERS = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 64.0, 256.0, 1024.0)
 _RDP_ROUNDING = 1e-13  # of a step's divergence; it matters where noise hides a step almost wholly
 
 # The width of PLD's grid, so that rounding up to the grid adds about 1e-4 of epsilon: a part of the
@@ -232,53 +232,10 @@ def by_one_accountant(trials: "pd.DataFrame") -> "pd.DataFrame":
     return trials
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """A training run's mechanism, as `spent` takes it."""
-
-    noise_multiplier: float
-    sample_rate: float
-    steps: int
-
-
-def epsilon_of_best(runs: Collection[Run], *, delta: float) -> float:
-    """Epsilon of publishing only the best of several runs, where their number is random.
-
-    A fixed number of runs, as a sweep makes, has no bound this good. This one is for a number whose
-    mean is that of the runs given, each with settings drawn at random from theirs: the lower of the
-    bounds for a Poisson and for a geometric number (Papernot and Steinke 2022, "Hyperparameter
-    Tuning with Renyi Differential Privacy", theorems 6 and 2 with eta = 1). It protects the
-    examples trained on; the best is chosen by a look at others, which it does not protect.
-
-    Args:
-        runs: At least one. The bound is that of the least private of them. What is chosen by its
-            mean over several seeds is one run, of all their steps.
-        delta: In (0, 1).
-    """
-    mean = len(runs)
-    orders = np.array(RDP_ORDERS)
-    one = np.max(
-        [_rdp_of_a_step(run.noise_multiplier, run.sample_rate) * run.steps for run in set(runs)],
-        axis=0,
-    )  # [orders]
-    # delta of one run at epsilon log(1 + 1 / (order - 1)), for each order
-    at = np.log1p(1 / (orders - 1))[:, None]
-    log_deltas = (
-        (orders - 1) * (one - at)
-        - np.log(orders)
-        + (orders - 1) * np.log1p(-1 / orders)  # Canonne, Kamath and Steinke 2020, proposition 12
-    )
-    poisson = one + mean * np.exp(np.minimum(log_deltas.min(axis=1), 0.0))
-    geometric = one + 2 * np.min((1 - 1 / orders) * one + math.log(mean) / orders)
-    return min(
-        _rdp_epsilon(bound + math.log(mean) / (orders - 1), delta) for bound in (poisson, geometric)
-    )
-
-
 def rdp_bound(*, noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:
     """At least `spent(...).epsilon`, in milliseconds: Renyi divergences at a few orders."""
-    one = _rdp_of_a_step(noise_multiplier, sample_rate, _FEW_RDP_ORDERS)
-    return _rdp_epsilon(one * steps, delta, _FEW_RDP_ORDERS)
+    one = rdp_of_a_step(noise_multiplier, sample_rate, FEW_RDP_ORDERS)
+    return rdp_epsilon(one * steps, delta, FEW_RDP_ORDERS)
 
 
 def estimate(*, noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:
@@ -302,7 +259,7 @@ def _account_poisson(noise: float, sample_rate: float, steps: int, delta: float)
             epsilon_rdp=no_bound,
             epsilon_gdp=no_bound,
         )
-    by_rdp = _rdp_epsilon(_rdp_of_a_step(noise, sample_rate) * steps, delta)
+    by_rdp = rdp_epsilon(rdp_of_a_step(noise, sample_rate) * steps, delta)
     by_pld, note = _pld_epsilon(noise, sample_rate, steps, delta, by_rdp)
     pld_is_smaller = by_pld is not None and by_pld <= by_rdp
     return Spent(
@@ -351,7 +308,7 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
 
 
 @cache
-def _rdp_of_a_step(noise: float, sample_rate: float, orders: tuple[float, ...] = RDP_ORDERS) -> Any:
+def rdp_of_a_step(noise: float, sample_rate: float, orders: tuple[float, ...] = RDP_ORDERS) -> Any:
     """Renyi divergences, float64 [orders]: slow, and the same for every epoch."""
     from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, rdp
 
@@ -361,7 +318,7 @@ def _rdp_of_a_step(noise: float, sample_rate: float, orders: tuple[float, ...] =
     return np.maximum(accountant.rdp, 0.0) + _RDP_ROUNDING
 
 
-def _rdp_epsilon(divergences: Any, delta: float, orders: tuple[float, ...] = RDP_ORDERS) -> float:
+def rdp_epsilon(divergences: Any, delta: float, orders: tuple[float, ...] = RDP_ORDERS) -> float:
     """The least epsilon over the orders, at least 0."""
     from dp_accounting import rdp
 

@@ -60,13 +60,13 @@ def statement(of: Guarantee) -> str:
     clip = "" if of.max_grad_norm is None else f", clipping norm {of.max_grad_norm:g}"
     data = "" if of.examples is None else f" on N = {of.examples:,} examples"
     sentences = [
-        f"The model is trained by DP-SGD{data} with {_batches(of)}, noise multiplier "
+        f"The model is trained by DP-SGD{data} with {batches(of)}, noise multiplier "
         f"{of.noise_multiplier:g}{clip}.",
         _claim(of),
         "The unit of privacy is one example: neighbouring datasets differ "
         f"{NEIGHBOURS[of.sampling]}{'' if of.examples is None else '; N is public'}.",
     ]
-    sentences.append(_delta_against(of.delta, of.examples))
+    sentences.append(delta_against(of.delta, of.examples))
     if of.sampling == "shuffle":
         sentences.append("No amplification by sampling is claimed.")
     return " ".join([*sentences, of.choice, *filter(None, [of.preprocessing])])
@@ -82,7 +82,8 @@ def chosen(settings: int) -> str:
     )
 
 
-def _batches(of: Guarantee) -> str:
+def batches(of: Guarantee) -> str:
+    """The batches of the run: how they are drawn, their size, sample rate, steps and epochs."""
     kind = "Poisson-sampled" if of.sampling == "poisson" else "shuffled"
     size = ""
     if of.batch_size is not None:
@@ -107,7 +108,8 @@ def _claim(of: Guarantee) -> str:
     )
 
 
-def _delta_against(delta: float, examples: int | None) -> str:
+def delta_against(delta: float, examples: int | None) -> str:
+    """Whether delta is below one over the number of examples, in a sentence."""
     if examples is None:
         return f"Delta is below 1/N only where N is below {1 / delta:,.10g}; N is not given."
     if delta < 1 / examples:

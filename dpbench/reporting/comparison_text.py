@@ -47,6 +47,7 @@ def as_json(found: Comparison, verdict: Verdict, *, allow_missing: bool) -> str:
         accuracy=found.accuracy,
         overhead=found.overhead,
         epsilon=found.epsilon,
+        loss=found.loss,
     )
 
 
@@ -89,6 +90,7 @@ def _nothing(found: Comparison, before: Path, after: Path) -> str:
 def tables(found: Comparison) -> Iterator[changes.Table]:
     """Of accuracies, overhead ratios and epsilons."""
     yield changes.accuracy_table(changes.worst(changes.moved(found.accuracy), MOST_ROWS))
+    yield changes.loss_table(found.loss)
     yield changes.overhead_table(found.overhead)
     yield changes.epsilon_table(found.epsilon)
 
@@ -106,7 +108,9 @@ def notes(found: Comparison) -> Iterator[str]:
             "One seed has no interval, so that only a collapse is seen: sweep both sides with "
             "--seeds 0 1 2 to see more"
         )
-    if len(found.epsilon) and found.accuracy.empty:
+    if still := int((found.loss["rise"] == 0).sum()):
+        yield f"{still} of {len(found.loss)} arms reach the same loss as before, seed by seed"
+    if len(found.epsilon) and found.accuracy.empty and found.loss.empty:
         yield "No accuracies are compared: no seed of an arm has one on both sides"
     processors = found.overhead[found.overhead["device"] == "cpu"]["device_name"].dropna().unique()
     for name in processors:

@@ -27,11 +27,14 @@ class TrialFrames:
         trials: Rows of `comparability.comparable`.
         timings: Rows of `store.read_timings`, of the same dataset and of one device.
         answers: The best settings among the trials.
+        confirmations: Rows of trials that had no part in the choice: of the settings that were
+            chosen, again, on other seeds; None without any.
     """
 
     trials: pd.DataFrame
     timings: pd.DataFrame
     answers: Sequence[Answer]
+    confirmations: pd.DataFrame | None = None
 
     @property
     def epsilons(self) -> tuple[float, ...]:
@@ -156,16 +159,28 @@ def drawn(frames: F, *, of: Sequence[str] = ()) -> list[Drawn]:
     return found
 
 
-def of_store(trials: pd.DataFrame, timings: pd.DataFrame, answers: Sequence[Answer]) -> list[Drawn]:
+def of_store(
+    trials: pd.DataFrame,
+    timings: pd.DataFrame,
+    answers: Sequence[Answer],
+    confirmations: pd.DataFrame | None = None,
+) -> list[Drawn]:
     """Every figure of a report, in order; those of timings once for each model and device.
 
     Args:
         trials: Rows of `comparability.comparable`.
         timings: Rows of `store.read_timings`, of the same dataset.
         answers: The best settings among the trials.
+        confirmations: As `TrialFrames` has it.
     """
-    one_device = comparability.of_most(timings, "device")
-    of_trials = drawn(TrialFrames(trials=trials, timings=one_device, answers=answers))
+    of_trials = drawn(
+        TrialFrames(
+            trials=trials,
+            timings=comparability.of_most(timings, "device"),
+            answers=answers,
+            confirmations=confirmations,
+        )
+    )
     varying = [name for name in ("model", "device") if timings[name].nunique() > 1]
     parts = [part for _, part in timings.groupby(varying, sort=False)] if varying else [timings]
     return of_trials + [

@@ -1,18 +1,27 @@
 """A store's report: one HTML page, and each figure as SVG, PNG and CSV beside it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from dpbench import store
-from dpbench.analysis import comparability, scores, step_overhead, trial_rows, user_versions
+from dpbench.analysis import (
+    comparability,
+    metrics,
+    private_best,
+    scores,
+    step_overhead,
+    trial_rows,
+    user_versions,
+)
 from dpbench.analysis.answers import Answer, Baseline
+from dpbench.analysis.private_best import PrivateBest
 from dpbench.privacy import accounting
 from dpbench.reporting import figure_files, figure_specs, findings, page, recipes
 from dpbench.reporting.findings import Findings
-from dpbench.store import history
+from dpbench.store import history, private_searches
 from dpbench.store.history import Sweep
 
 
@@ -32,6 +41,7 @@ class Written:
         finished: Trials, those that confirm included.
         failed: Trials.
         others: Trials of the store that are not these, and that the page answers for, too.
+        private: The best run of each of the store's private searches.
     """
 
     page: Path
@@ -45,6 +55,7 @@ class Written:
     finished: int
     failed: int
     others: int
+    private: Sequence[PrivateBest] = ()
 
 
 def write_report(
@@ -62,7 +73,8 @@ def write_report(
         root: The store.
         own: The sweep whose trials are answered for; None for the whole store, as the page is.
         answer_at: Epsilons to answer at; none for those that the store's sweeps asked for.
-        choose_by: Metric by which settings are chosen; None as in `scores.scored`.
+        choose_by: Metric by which settings are chosen; None for that of the sweeps, or else as in
+            `scores.scored`.
 
     Raises:
         BadInput: No trial has the metric, the store cannot be read, or its folder cannot be written
@@ -73,8 +85,8 @@ def write_report(
         return None
     every = accounting.by_one_accountant(trials)
     trials = user_versions.current(every, [] if own is None else own.trial_ids)
-    trials = scores.scored(trials, choose_by)
     sweeps = history.read(root)
+    trials = scores.scored(trials, choose_by or _metric(trials, sweeps if own is None else [own]))
     tuning, unread = findings.tuning(root, trials, sweeps)
     earlier = every[~every["trial_id"].isin(set(trials["trial_id"]))]
     if len(earlier):
@@ -84,8 +96,10 @@ def write_report(
         tuning = pd.concat([tuning, earlier[same]])
     read = findings.Store(trials=trials, timings=timings, tuning=tuning)
     found = findings.findings(read, trials, sweeps, answer_at)
+    private = _private(root, every)
     path = root / "report.html"
-    figure_files.write_file(path, page.render(_contents(root, read, found, sweeps, unread)))
+    contents = _contents(root, read, found, sweeps, unread)
+    figure_files.write_file(path, page.render(replace(contents, private=private)))
     rows = trials
     if own is not None:
         rows = trials[trials["trial_id"].isin({*own.trial_ids, *own.confirming})]
@@ -103,7 +117,26 @@ def write_report(
         finished=trial_rows.final(rows)["trial_id"].nunique(),
         failed=trial_rows.failures(rows)["trial_id"].nunique(),
         others=trials["trial_id"].nunique() - rows["trial_id"].nunique(),
+        private=private,
     )
+
+
+def _private(root: Path, every: pd.DataFrame) -> list[PrivateBest]:
+    """The best run of each private search, by its own score alone."""
+    searches = private_searches.read(root)
+    if not searches:
+        return []
+    rows = scores.scored(every)
+    return [
+        private_best.best(each, rows, [other for other in searches if other is not each])
+        for each in searches
+    ]
+
+
+def _metric(trials: pd.DataFrame, sweeps: Sequence[Sweep]) -> str | None:
+    """What the sweeps choose by, if any trial has got so far as to have it."""
+    named = history.choose_by(sweeps)
+    return named if named and metrics.named(named) in scores.names(trials) else None
 
 
 def _contents(
@@ -120,6 +153,10 @@ def _contents(
     timed = comparability.of_most(timed, "model")
     with_accuracy = found.main[found.main["test_accuracy"].notna() | (found.main["status"] != "ok")]
     arms = page.sorted_arms(trials[~confirming])
+    pictures = [
+        figure_files.write(root, each)
+        for each in figure_specs.of_store(with_accuracy, timed, found.answers, trials[confirming])
+    ]
     return page.Contents(
         name=root.resolve().name,
         facts=found.facts,
@@ -127,10 +164,7 @@ def _contents(
         baseline=found.baseline,
         answers=[_shown(answer, found, arms) for answer in found.answers],
         notes=found.notes,
-        pictures=[
-            figure_files.write(root, each)
-            for each in figure_specs.of_store(with_accuracy, timed, found.answers)
-        ],
+        pictures=sorted(pictures, key=lambda each: each.svg is None),  # what is drawn first
         tables=_tables(trials, timings, confirming),
         sweeps=sweeps,
         shuffled=bool((trials["sampling"] == "shuffle").any()),

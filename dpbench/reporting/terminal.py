@@ -12,7 +12,7 @@ from dpbench import console, strings
 from dpbench.analysis import trial_rows
 from dpbench.analysis.answers import Answer, Best
 from dpbench.privacy import guarantee
-from dpbench.reporting import text
+from dpbench.reporting import private_text, text
 
 if TYPE_CHECKING:
     from dpbench.reporting.store_report import Written
@@ -53,6 +53,7 @@ def as_text(written: "Written") -> str:
             *tables,
             *map(strings.printable, (*text.weak(written.answers, written.baseline),)),
             *map(strings.printable, written.notes),
+            *map(strings.printable, private_text.several(written.private)),
             f"page: {written.page}{others}",
         ]
     )

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from dpbench import engines, strings
-from dpbench.analysis import scores
+from dpbench.analysis import metrics
 from dpbench.analysis.answers import Answer, Baseline, Best, StepTime
 from dpbench.analysis.price import Price
 from dpbench.analysis.statistics import Difference
@@ -206,7 +206,7 @@ def of_metric(answers: Sequence[Answer]) -> Iterator[str]:
     ]
     if reached and found[0].best is not None:
         name = found[0].best.metric
-        better = "lower" if name in scores.LOWER_IS_BETTER else "higher"
+        better = "lower" if metrics.lower_is_better(name) else "higher"
         yield (
             f"Settings are chosen by {_metric(name)} ({better} is better); on the test set it is "
             f"{', '.join(reached)}."
@@ -225,7 +225,8 @@ def _reached(found: Baseline | Best) -> str:
 
 def _metric(name: str) -> str:
     """The metric's name in a sentence."""
-    return {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}.get(name, name)
+    named = metrics.named(name)
+    return {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}.get(named, named)
 
 
 def _set(chosen_by: str) -> str:

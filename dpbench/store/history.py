@@ -41,6 +41,7 @@ class Sweep:
             that no trial of the grid has.
         tuned_in: Stores, as typed, in which settings were tried on the same data before.
         dropped: Of the trials above, those that were removed from the store since.
+        choose_by: The metric that settings are chosen by; None for the usual one.
     """
 
     command: str
@@ -53,6 +54,12 @@ class Sweep:
     confirming: tuple[str, ...] = ()
     tuned_in: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    choose_by: str | None = None
+
+
+def choose_by(sweeps: Sequence[Sweep]) -> str | None:
+    """The metric that the latest sweep with one chooses by; None where none has."""
+    return next((each.choose_by for each in reversed(sweeps) if each.choose_by), None)
 
 
 def dropped(sweeps: Iterable[Sweep]) -> frozenset[str]:
@@ -89,6 +96,7 @@ def asked(
     *,
     answer_at: Sequence[float] = (),
     tuned_in: Sequence[str] = (),
+    choose_by: str | None = None,
 ) -> Sweep:
     """What the user asks for now.
 
@@ -100,6 +108,7 @@ def asked(
         trial_ids: What it comes to.
         answer_at: As `Sweep` has it.
         tuned_in: As `Sweep` has it.
+        choose_by: As `Sweep` has it.
     """
     return Sweep(
         command=shlex.join(["python", "-m", module, *typed]),
@@ -110,6 +119,7 @@ def asked(
         trial_ids=tuple(trial_ids),
         answer_at=tuple(answer_at),
         tuned_in=tuple(tuned_in),
+        choose_by=choose_by,
     )
 
 
@@ -195,6 +205,7 @@ def _sweep(content: Any) -> Sweep:
     texts = [known["command"], known["dpbench_version"], known["started_at"]]
     texts += [each for listed in lists.values() for each in listed]
     texts += [known[name] for name in ("file_name", "file_text") if known[name] is not None]
+    texts += [known["choose_by"]] if known.get("choose_by") is not None else []
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("it holds what is no text")
     lists["answer_at"] = known.get("answer_at", ())

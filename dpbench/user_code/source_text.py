@@ -25,9 +25,9 @@ def parsed(path: Path) -> tuple[str, ast.Module]:
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"Cannot read {path}: {error}.") from error
     except (SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None)
+        line, what = getattr(error, "lineno", None), getattr(error, "msg", error)
         at = f", line {line}: {str(error.text).strip()!r}" if isinstance(error, SyntaxError) else ""
-        raise BadInput(f"{path.name} is not Python ({error}{at}).") from error
+        raise BadInput(f"{path.name} is not Python ({what}{at}).") from error
 
 
 def hashed(sources: dict[str, ast.Module]) -> str:

@@ -9,7 +9,7 @@ from factories import frame, make_trial, timings
 from dpbench.analysis import comparability, recommendation, scores
 from dpbench.analysis.answers import Answer
 from dpbench.analysis.price import Price
-from dpbench.privacy import accounting
+from dpbench.privacy import selection
 from dpbench.privacy.guarantee import rounded_up
 from dpbench.reporting import answer_caveats, quantities, terminal, text
 from dpbench.trial import Trial
@@ -68,12 +68,12 @@ def test_what_a_users_data_computes_from_the_examples_is_not_covered() -> None:
     assert "Constants that mine.py:load computes from the training examples" in best.statement
 
 
-def run(steps: int, noise: float = 1.0, rate: float = 64 / 1437) -> accounting.Run:
-    return accounting.Run(noise_multiplier=noise, sample_rate=rate, steps=steps)
+def run(steps: int, noise: float = 1.0, rate: float = 64 / 1437) -> selection.Run:
+    return selection.Run(noise_multiplier=noise, sample_rate=rate, steps=steps)
 
 
-def spent(*runs: accounting.Run) -> float:
-    return accounting.epsilon_of_best(runs, delta=1e-5)
+def spent(*runs: selection.Run) -> float:
+    return selection.epsilon_of_best(runs, delta=1e-5)
 
 
 def price_of(answer: Answer) -> Price:

@@ -1,7 +1,8 @@
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import here
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -10,6 +11,7 @@ from factories import WHERE, make_trial
 from dpbench import report, store
 from dpbench.analysis import choice, recommendation, scores
 from dpbench.errors import BadInput
+from dpbench.store import history
 from dpbench.trial import Epoch
 
 BY_METRIC = {  # the noise that is best by each
@@ -18,7 +20,14 @@ BY_METRIC = {  # the noise that is best by each
     "balanced_accuracy": 2.0,
     "loss": 4.0,
     "mine": 2.0,
+    "mine:lowest": 1.0,
 }
+
+
+@pytest.fixture
+def blank() -> Iterator[None]:
+    with here.blank_figures():
+        yield
 
 
 def rows(seen: dict[float, Epoch]) -> list[dict[str, object]]:
@@ -58,6 +67,8 @@ def test_settings_are_chosen_by_the_metric(metric: str | None, noise: float) -> 
 def test_a_metric_that_no_trial_has_is_named() -> None:
     with pytest.raises(BadInput, match=r"has the metric 'accurcy': did you mean accuracy\?"):
         scores.scored(frame(rows(CLASSES)), "accurcy")
+    with pytest.raises(BadInput, match=r"choose_by=loss:lowest to be loss"):
+        scores.scored(frame(rows(CLASSES)), "loss:lowest")
     assert scores.names(frame(rows(CLASSES))) == ["accuracy", "balanced_accuracy", "loss", "mine"]
 
 
@@ -79,6 +90,7 @@ def test_rows_of_older_versions_have_no_metrics() -> None:
     assert read["test_metrics"].isna().all()
 
 
+@pytest.mark.usefixtures("blank")
 @pytest.mark.parametrize("seen", [CLASSES, NUMBERS], ids=["classes", "numbers"])
 def test_a_report_chooses_by_it(
     seen: dict[float, Epoch], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -97,5 +109,9 @@ def test_a_report_chooses_by_it(
     assert report.main(arguments) == 0
     said = capsys.readouterr().out
     assert ("chosen by loss (lower is better)" in said) == (seen is NUMBERS)
+    asked = history.asked("dpbench.sweep", [], choose_by="mine:lowest", trial_ids=["some"])
+    history.write(tmp_path, asked)  # the metric of a sweep is that of its report
+    assert report.main(arguments) == 0
+    assert "chosen by mine (lower is better)" in capsys.readouterr().out
     assert report.main([*arguments, "--choose-by", "no-such"]) == 2
     assert "No trial has the metric 'no-such'" in capsys.readouterr().err

@@ -16,7 +16,9 @@ SCRIPTS = sorted(
     if "__main__" in path.read_text(encoding="utf-8")
 )
 NEEDS = ("CUDA device", "dataset=mnist", "MNIST", "Expected jax", "Expected dask")
-WITHOUT_MNIST = ("efficiency", "mnist_grid", "opacus_table", "saturation")  # which run anywhere
+WITHOUT_MNIST = (  # which run anywhere
+    *("efficiency", "mnist_grid", "opacus_table", "published_again", "reference", "saturation"),
+)
 # Their shortest form takes five seconds and more. What they compute is tested beside this file and
 # by the gate sweep.efficiency; that they start is tested here. JAX compiles for fifteen seconds.
 LONG = ("audit_seeds", "efficiency", "false_alarms", "jax_step", "overhead_coverage")

@@ -68,12 +68,9 @@ def test_a_spec_agrees_with_itself(name: str) -> None:
 @every_dataset
 def test_its_default_sweep_is_large_enough(name: str) -> None:
     default = grid.grid(grid.defaults(name))
-    assert default.noise_multiplier is not None
-    assert default.max_grad_norm is not None
-    assert default.batch_size is not None
-    assert len(default.noise_multiplier) >= 3
-    assert len(default.max_grad_norm) >= 3
-    assert len(default.batch_size) >= 2
+    assert len(default.values("noise_multiplier")) >= 3
+    assert len(default.values("max_grad_norm")) >= 3
+    assert len(default.values("batch_size")) >= 2
     trials = grid.trials([default], name)
     assert {trial.model for trial in trials} == {datasets.spec(name).model}
     assert {trial.private for trial in trials} == {True, False}

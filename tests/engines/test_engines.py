@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -525,6 +526,21 @@ def test_the_compiled_forward_pass_gives_the_models_logits(digits: Data) -> None
         assert not torch.allclose(model(images), expected, atol=1e-2)
     other = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     assert engines.forward(other) is other
+    tanh = models.build("tanh-cnn", "digits", seed=3, device="cpu")
+    assert isinstance(engines.forward(tanh), fused.Forward)
+    with torch.no_grad():
+        assert torch.allclose(engines.forward(tanh)(images), tanh(images), atol=1e-6)
+
+
+def test_the_compiled_tanh_is_that_of_numpy() -> None:
+    sizes = np.geomspace(1e-30, 30, 1 << 14)
+    ends = [0.0] * 13 + [np.nan, np.inf, -np.inf]
+    values = np.concatenate([sizes, -sizes, ends]).astype(np.float32)
+    expected = np.tanh(values.astype(np.float64))
+    kernel.squash(kernel.TutorialCnn(), values)  # ReLU leaves them
+    assert values[0] == np.float32(sizes[0])
+    kernel.squash(kernel.TanhCnn(), values)
+    np.testing.assert_allclose(values, expected, rtol=5e-7)
 
 
 def test_the_kernel_is_compiled_once_per_machine(tmp_path: Path) -> None:
@@ -583,8 +599,11 @@ def test_where_numba_is_missing_bookkeeping_takes_its_place(tmp_path: Path) -> N
     "name",
     [name for name, _ in tutorial_cnn(seed=0, device="cpu").named_parameters()],
 )
-def test_a_weight_that_is_no_number_shows_in_the_compiled_logits(name: str, digits: Data) -> None:
-    model = tutorial_cnn(seed=3, device="cpu")
+@pytest.mark.parametrize("network", ["tutorial-cnn", "tanh-cnn"])
+def test_a_weight_that_is_no_number_shows_in_the_compiled_logits(
+    network: str, name: str, digits: Data
+) -> None:
+    model = models.build(network, "digits", seed=3, device="cpu")
     with torch.no_grad():
         model.get_parameter(name).view(-1)[0] = float("nan")
     images = digits.prepared(digits.test[0][:20])

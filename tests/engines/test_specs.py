@@ -40,6 +40,7 @@ PAIRS = [
     if supported(make_trial(engine, model=model))
 ]
 PRIVATE_PAIRS = [pair for pair in PAIRS if engines.spec(str(pair.values[0])).private]
+PLAIN_PAIRS = [pair for pair in PAIRS if pair.values[0] == "fused-non-private"]
 # Adam divides by gradients' sizes, so that rounding grows from step to step in a deep model
 RECOVERED = [
     pytest.param(*pair.values, optimizer, id=f"{pair.id}, {optimizer}")
@@ -55,7 +56,7 @@ RULES = [
 
 def precision(engine: str) -> torch.dtype:
     """In float64 no ReLU of a deep model is on the other side of 0 by rounding alone."""
-    return torch.float32 if engine == "fused" else torch.float64
+    return torch.float32 if engine.startswith("fused") else torch.float64
 
 
 def build(model: str, dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -127,6 +128,14 @@ def test_no_noise_and_a_wide_clip_recover_the_non_private_steps(
     assert close.float().mean() > 0.99
 
 
+@pytest.mark.parametrize(("engine", "model"), PLAIN_PAIRS)
+def test_plain_steps_are_those_of_autograd(engine: str, model: str, digits: Data) -> None:
+    ours, theirs = (
+        moved(make_trial(name, model=model), digits, steps=3) for name in (engine, "non-private")
+    )
+    assert (ours - theirs).norm() < 1e-4 * theirs.norm()
+
+
 @pytest.mark.parametrize(("engine", "model"), PRIVATE_PAIRS)
 def test_the_noise_has_the_spread_of_the_claim(engine: str, model: str, digits: Data) -> None:
     quiet = make_trial(
@@ -168,7 +177,14 @@ def test_the_fastest_engine_that_can_train_it_is_the_default() -> None:
 
 
 def test_a_stand_in_is_recorded() -> None:
-    trial = make_trial("fused", model="tanh-cnn")
+    trial = make_trial("fused", model="mlp")
     assert engines.planned(trial, "cpu").name == "bookkeeping"
     assert engines.planned(make_trial("fused"), "cuda:0").name == "bookkeeping"
-    assert engines.implementation(trial, build("tanh-cnn")).name == "bookkeeping"
+    assert engines.implementation(trial, build("mlp")).name == "bookkeeping"
+
+
+def test_the_kernel_knows_the_tanh_cnn_of_mnist_alone() -> None:
+    assert engines.fastest(make_trial("opacus-hooks", model="tanh-cnn")) == "fused"
+    assert engines.fastest(make_trial("non-private", model="tanh-cnn")) == "fused-non-private"
+    coloured = make_trial("opacus-hooks", model="tanh-cnn", dataset="cifar10")
+    assert engines.fastest(coloured) == "bookkeeping"

@@ -33,7 +33,9 @@ def test_every_engine_has_a_rate() -> None:
 
 def test_two_workers_halve_the_training() -> None:
     trials = [make_trial(seed=seed) for seed in range(4)]
-    one, two = (estimate.sweep_seconds(trials, workers=n, timings=0, measured={}) for n in (1, 2))
+    one, two = (
+        estimate.sweep_seconds(trials, workers=n, timing_processes=0, measured={}) for n in (1, 2)
+    )
     assert two - estimate.START_SECONDS == pytest.approx((one - estimate.START_SECONDS) / 2)
 
 

@@ -146,7 +146,7 @@ def test_a_bad_sweep_file_is_named(tmp_path: Path, text: str, message: str) -> N
     path = tmp_path / "bad.toml"
     path.write_text(text)
     with pytest.raises(BadInput, match=message):
-        sweep_file.read(path).grids({})
+        grid.trials(sweep_file.read(path).grids({}), "digits")
 
 
 def test_a_sweep_file_that_is_not_there_is_named(tmp_path: Path) -> None:

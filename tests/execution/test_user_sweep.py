@@ -1,14 +1,17 @@
 """Sweeps of a user's own model and data, end to end on a few examples."""
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import here
 import pytest
 
 from dpbench import store, sweep
 from dpbench.datasets import user_data
 from dpbench.execution import grid, sweep_file
+from dpbench.store import history
 
 FILE = """
 import numpy as np
@@ -107,12 +110,35 @@ def test_a_sweep_of_a_users_model_and_data(
     capsys.readouterr()
 
 
+def test_a_metric_is_known_before_the_first_trial(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = "\n\nmetrics = {'spread': lambda outputs, targets: float(outputs.std())}\n"
+    (folder / "mine.py").write_text(FILE + own)
+    for metric, line in {
+        "spred": "Expected choose_by=spred to be one of accuracy, balanced_accuracy, auroc, loss, "
+        "spread;",
+        "auroc": "Expected choose_by=auroc with two classes; mine.py:load has 3.",
+        "loss:lowest": "Expected choose_by=loss:lowest to be loss",
+    }.items():
+        assert swept("--choose-by", metric) == 2
+        assert line in capsys.readouterr().err
+    assert not (folder / "results").exists()
+    with here.trials_here(), here.blank_figures():
+        assert swept("--choose-by", "spread:lowest", "--confirm", "1", "--lr", "0.1,0.5") == 0
+    (record,) = history.read(folder / "results" / "mine.py-load-sweep")
+    assert record.choose_by == "spread:lowest"
+    rows = store.read_trials(folder / "results" / "mine.py-load-sweep", store.set_aside)
+    private = rows[rows["noise_multiplier"].notna()]
+    spreads = private["test_metrics"].map(lambda text: json.loads(text)["spread"])
+    (again,) = private.loc[private["seed"] == 1, "learning_rate"]
+    assert again == private.loc[spreads[private["seed"] == 0].idxmin(), "learning_rate"]
+
+
 def planned(
     folder: Path, capsys: pytest.CaptureFixture[str], *flags: str
 ) -> tuple[int, Sequence[str]]:
     """How many trials are still to run, and what was said of them."""
-    import json
-
     capsys.readouterr()
     loud = [flag for flag in COMMON if flag != "--quiet"]
     given = ["--dataset", "mine.py:load", "--model", "mine.py:make", *loud, *flags]

@@ -90,7 +90,7 @@ def test_timings_take_a_users_model_and_data(work: UserWork, tmp_path: Path) -> 
     assert plan.out == Path("results/mine.py-load-timing")
     assert "bookkeeping" in plan.engines
     assert "fused" not in plan.engines
-    with pytest.raises(BadInput, match="Expected one model to time"):
+    with pytest.raises(BadInput, match="Expected one model, not"):
         plan_timings(
             dataset=f"{tmp_path}/mine.py:load",
             model=f"{tmp_path}/mine.py:make",

@@ -14,8 +14,9 @@ from factories import ROOT
 from dpbench import store
 from dpbench.errors import BadInput
 from dpbench.privacy import accounting, prv
-from dpbench.privacy.accounting import Run, account, epsilon_of_best, shuffled_event, spent
+from dpbench.privacy.accounting import account, shuffled_event, spent
 from dpbench.privacy.calibration import noise_multiplier_for
+from dpbench.privacy.selection import Run, epsilon_of_best
 
 MNIST = 60_000
 
@@ -74,7 +75,7 @@ def test_the_conversion_of_old_gives_the_published_epsilons(
     noise: float, rate: float, steps: int, published: float, recomputed: float
 ) -> None:
     """The same divergences by Mironov 2017, proposition 3: rdp - log(delta) / (order - 1)."""
-    divergences = accounting._rdp_of_a_step(noise, rate) * steps
+    divergences = accounting.rdp_of_a_step(noise, rate) * steps
     old = min(divergences - math.log(1e-5) / (np.array(accounting.RDP_ORDERS) - 1))
     assert old == pytest.approx(recomputed, abs=6e-4)
     assert round(old, 2) == pytest.approx(published, abs=0.0051)

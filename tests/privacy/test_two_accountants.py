@@ -10,7 +10,6 @@ from typing import Any
 import dp_accounting
 import pytest
 from dp_accounting import pld, rdp
-from dp_accounting.dp_event import RepeatAndSelectDpEvent
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
@@ -19,9 +18,7 @@ from scipy.stats import norm
 from dpbench.privacy import prv
 from dpbench.privacy.accounting import (
     RDP_ORDERS,
-    Run,
     account,
-    epsilon_of_best,
     shuffled_event,
     spent,
 )
@@ -153,30 +150,6 @@ def test_shuffled_batches_spend_what_google_says_of_so_many_gaussians(
     theirs.compose(dp_accounting.GaussianDpEvent(noise), epochs)
     # theirs rounds every loss up, so it is above by as much as an interval or so
     assert ours.epsilon == pytest.approx(theirs.get_epsilon(delta), abs=0.02)
-
-
-@pytest.mark.filterwarnings("ignore:Optimal order is the")  # the same for both; the bound holds
-@pytest.mark.parametrize("runs", [1, 3, 27, 240])
-@pytest.mark.parametrize("noise", [1.0, 2.0, 4.0])
-def test_choosing_costs_what_google_says(noise: float, runs: int) -> None:
-    """Papernot and Steinke 2022 in dp_accounting, for a Poisson and a geometric number of runs."""
-    orders = [float(order) for order in range(2, 256)]
-    theirs = []
-    for shape in (math.inf, 1):
-        accountant = rdp.RdpAccountant(orders)
-        accountant.compose(RepeatAndSelectDpEvent(event(noise, 0.01, 2_000), runs, shape))
-        theirs.append(accountant.get_epsilon(1e-5))
-    ours = epsilon_of_best(
-        [Run(noise_multiplier=noise, sample_rate=0.01, steps=2_000)] * runs, delta=1e-5
-    )
-    # ours also has fractional orders, and so is never much above
-    assert min(theirs) * 0.9 <= ours <= min(theirs) + 0.005
-
-
-def test_choosing_is_charged_for_the_least_private_run() -> None:
-    runs = [Run(noise_multiplier=noise, sample_rate=0.01, steps=2_000) for noise in (1.0, 2.0)]
-    worst = epsilon_of_best([runs[0]] * 2, delta=1e-5)
-    assert epsilon_of_best(runs, delta=1e-5) == worst > epsilon_of_best([runs[1]] * 2, delta=1e-5)
 
 
 noises = st.floats(0.6, 8)

@@ -138,6 +138,20 @@ def test_engines_draw_the_same_noise_and_a_longer_trial_goes_on(digits: Data) ->
     assert shorter == results(trial, digits)[0]
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [{"optimizer": "adam"}, {"clipping": "automatic"}, {"sampling": "shuffle"}, {"momentum": 0.9}],
+    ids=str,
+)
+def test_a_longer_trial_repeats_a_shorter_one_whatever_is_searched(
+    changed: dict[str, Any], digits: Data
+) -> None:
+    """A search that stops early rests on it: what was stopped is a part of what goes on."""
+    trial = make_trial("fused" if "clipping" not in changed else "bookkeeping", epochs=2, **changed)
+    (shorter,) = results(replace(trial, epochs=1), digits)
+    assert shorter == results(trial, digits)[0]
+
+
 def test_fresh_noise_is_the_systems_and_is_recorded(digits: Data) -> None:
     trial = make_trial("bookkeeping", noise_source="system")
     first, second = (list(loop.train(trial, digits))[-1] for _ in range(2))

@@ -94,6 +94,12 @@ def fell(row: Mapping[Any, Any]) -> str:
     return f"accuracy {100 * row['difference']:+.2f} points{over}"
 
 
+def rose(row: Mapping[Any, Any]) -> str:
+    """How far a loss rose."""
+    over = f" over {row['seeds']} seeds" if row["seeds"] > 1 else ""
+    return f"loss {100 * row['rise']:+.2f} %{over}"
+
+
 def slowed(row: Mapping[Any, Any]) -> str:
     """How far an overhead ratio rose."""
     before, after = row["overhead_ratio_before"], row["overhead_ratio_after"]
@@ -127,6 +133,22 @@ def accuracy_table(accuracy: pd.DataFrame) -> Table:
             _mark(row),
         )
         for row in accuracy.to_dict("records")
+    ]
+
+
+def loss_table(loss: pd.DataFrame) -> Table:
+    """The arms whose loss differs."""
+    return ("test loss", "seeds", "before", "after", "change", "95 % interval", ""), [
+        (
+            row["label"],
+            str(row["seeds"]),
+            f"{row['test_loss_before']:.4g}",
+            f"{row['test_loss_after']:.4g}",
+            f"{100 * row['rise']:+.2f} %",
+            f"[{100 * row['low']:+.2f}, {100 * row['high']:+.2f}]" if row["seeds"] > 1 else "none",
+            _mark(row),
+        )
+        for row in loss[loss["rise"] != 0].to_dict("records")
     ]
 
 

@@ -157,6 +157,7 @@ def checks(
     accuracy: pd.DataFrame,
     overhead: pd.DataFrame,
     epsilon: pd.DataFrame,
+    loss: pd.DataFrame,
     arms: pd.DataFrame,
     timings: pd.DataFrame,
     epsilons: pd.DataFrame,
@@ -168,6 +169,7 @@ def checks(
         accuracy: Of arms and engines.
         overhead: Of timings.
         epsilon: Of arms.
+        loss: Rows of `losses.loss`.
         arms: Rows of the function of that name, with a column `label`; so are the next two.
         timings: Of timings.
         epsilons: Of epsilons.
@@ -175,7 +177,12 @@ def checks(
     one = accuracy["arms"] == 1
     engines = accuracy[~one].assign(missing=None)
     kinds: tuple[tuple[Kind, list[str], pd.DataFrame, list[_Differing]], ...] = (
-        ("arm", ARM, arms, [(trials, changes.failed), (accuracy[one], changes.fell)]),
+        (
+            "arm",
+            ARM,
+            arms,
+            [(trials, changes.failed), (accuracy[one], changes.fell), (loss, changes.rose)],
+        ),
         ("engine", ["dataset", "engine"], engines, [(engines, changes.fell)]),
         ("timing", TIMED, timings, [(overhead, changes.slowed)]),
         ("epsilon", ARM, epsilons, [(epsilon, changes.spends)]),

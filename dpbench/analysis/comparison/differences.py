@@ -6,13 +6,17 @@ RULES says what a regression is.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from scipy import special
 
 from dpbench import datasets
 from dpbench.analysis import step_overhead, trial_rows
+from dpbench.analysis.comparison import losses
+from dpbench.analysis.comparison.holm import holm
 from dpbench.analysis.statistics import CONFIDENCE
 from dpbench.analysis.trial_rows import ARM
+from dpbench.trial import USER_FIELDS
 
 RULES = """A regression is, each rule erring on the side of silence:
 - a trial that was ok and is not now: failed, crashed, out of time or memory, or without a test
@@ -21,10 +25,12 @@ RULES = """A regression is, each rule erring on the side of silence:
   seed-paired differences. Each arm is tested, and each engine's mean over its arms, which is taken
   within each seed first, since arms of one seed share their initial weights and batches. Holm's
   method (Holm 1979) corrects for the number of arms, and of engines, whatever their dependence.
-  Differences that spread by less than one test image count as if they spread by one;
+  Differences that spread by less than one test example count as if they spread by one;
 - accuracy of however many seeds, one included: a fall of more than a point (and than tolerance)
   that multiplies an arm's error by 2.5 or halves its accuracy, or adds a quarter to the mean error
   of an engine's five arms or more;
+- the test loss of a loss of the user's, where targets are no classes and there is no accuracy: a
+  rise beyond 1 % of it, by the same test over two seeds or more; or to 2.5 times of it;
 - overhead, on the same hardware: the whole interval of the ratio lies above headroom times the
   whole interval before. Intervals are over the processes that measured it, whose speeds differ by
   more than the pairs of one; in rows of older versions, of one process, over these;
@@ -48,10 +54,12 @@ LEAST_ACCURACY = 0.5  # times the accuracy before
 ENGINE_COLLAPSE, ENGINE_ARMS = 1.25, 5  # times the mean error of so many arms before
 HEADROOM = 1.5  # ratios move by a quarter on a shared machine
 EPSILON_TOLERANCE = 1e-6  # relative
+ROUNDING = 1e-9  # of accuracies
 
 TIMED = [
     "dataset",
     "model",
+    *USER_FIELDS,
     "engine",
     "batch_size",
     "device",
@@ -115,8 +123,9 @@ def apart(before: pd.DataFrame, after: pd.DataFrame) -> Iterator[str]:
 def trials(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     """One row per trial of either side: `status_before` and `status_after`, `reason`, `regression`.
 
-    A status is `ok` where the last epoch is there with a test accuracy, NO_ACCURACY where it is
-    there without, one of `trial.FAILURES`, or `missing`.
+    A status is `ok` where the last epoch is there with a test accuracy, or with a test loss of the
+    user's own loss where targets are no classes; NO_ACCURACY where it is there without;
+    one of `trial.FAILURES`, or `missing`.
     """
     statuses = ["status_before", "status_after"]
     if before.empty and after.empty:  # which pandas cannot merge
@@ -135,7 +144,7 @@ def trials(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
 
 def _status(frame: pd.DataFrame) -> pd.DataFrame:
     done, bad = trial_rows.final(frame), trial_rows.failures(frame)
-    blank = done["test_accuracy"].isna()
+    blank = done["test_accuracy"].isna() & ~losses.scored_by_loss(done)
     done = done.assign(
         status=done["status"].mask(blank, NO_ACCURACY),
         reason=done["reason"].mask(blank, "its last epoch has no test accuracy"),
@@ -185,7 +194,7 @@ def judged(
     means = means[means["arms"] > 1]
     frame = pd.concat([arms, means], ignore_index=True) if len(means) else arms
     families = [*(frame[name] for name in comparison), frame["arms"] == 1]
-    fallen = _holm(frame["p_value"], families)
+    fallen = holm(frame["p_value"], families)
     return frame.assign(regression=fallen | _collapsed(frame, tolerance))
 
 
@@ -213,16 +222,27 @@ def _tested(paired: pd.DataFrame, by: list[str], tolerance: float) -> pd.DataFra
     n, mean = frame["seeds"], frame["difference"]
     spread = frame.pop("spread")  # NaN for one seed, and with it all that follows from it
     half = special.stdtrit(n - 1, (1 + CONFIDENCE) / 2) * spread / n**0.5
-    # accuracies count images, so that two or three differences may be equal by chance
-    error = spread.clip(lower=frame["dataset"].map(_image)) / n**0.5
+    # accuracies count examples, so that two or three differences may be equal by chance
+    error = spread.clip(lower=frame["dataset"].map(_examples(seeds))) / n**0.5
     p_value = special.stdtr(n - 1, (mean + tolerance) / error)
     return frame.assign(low=mean - half, high=mean + half, p_value=p_value)
 
 
-def _image(dataset: str) -> float:
-    """What one test image adds to an accuracy."""
-    known = dataset if dataset in datasets.names() else datasets.DEFAULT
-    return 1 / datasets.spec(known).test_examples
+def _examples(seeds: pd.DataFrame) -> dict[str, float]:
+    """What one test example adds to an accuracy, by dataset.
+
+    Of a dataset that is not built in nobody says how many there are: it is at most the least
+    distance between two of its accuracies.
+    """
+    found = {}
+    for name, rows in seeds.groupby("dataset"):
+        if name in datasets.names():
+            found[str(name)] = 1 / datasets.spec(str(name)).test_examples
+            continue
+        both = [rows[f"test_accuracy_{side}"] for side in ("before", "after")]
+        gaps = np.diff(np.unique(pd.concat(both).to_numpy(float)))
+        found[str(name)] = float(min(gaps[gaps > ROUNDING], default=0.0))
+    return found
 
 
 def _collapsed(frame: pd.DataFrame, tolerance: float) -> "pd.Series[bool]":
@@ -231,21 +251,6 @@ def _collapsed(frame: pd.DataFrame, tolerance: float) -> "pd.Series[bool]":
     arm = (1 - new > ARM_COLLAPSE * (1 - old)) | (new < LEAST_ACCURACY * old)
     engine = (1 - new > ENGINE_COLLAPSE * (1 - old)) & (frame["arms"] >= ENGINE_ARMS)
     return (old - new > max(COLLAPSE, tolerance)) & engine.mask(frame["arms"] == 1, arm)
-
-
-def _holm(p_values: "pd.Series[float]", families: "Sequence[pd.Series[Any]]") -> "pd.Series[bool]":
-    """Which hypotheses fall, when a family has a true one fall with probability of 2.5 % at most.
-
-    The smallest p-value of m falls at 2.5 % / m, the next at 2.5 % / (m - 1), and so on up to the
-    first that does not.
-    """
-    ordered = p_values.dropna().sort_values()
-    groups = [family[ordered.index] for family in families]
-    by_family = ordered.groupby(groups)
-    left = by_family.transform("size") - by_family.cumcount()
-    holds = ordered <= (1 - CONFIDENCE) / 2 / left
-    fallen = holds.astype(int).groupby(groups).cummin().astype(bool)
-    return fallen.reindex(p_values.index, fill_value=False)
 
 
 def overhead(

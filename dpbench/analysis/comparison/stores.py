@@ -8,7 +8,7 @@ from typing import Literal
 import pandas as pd
 
 from dpbench import store, strings
-from dpbench.analysis.comparison import changes, coverage, differences
+from dpbench.analysis.comparison import changes, coverage, differences, losses
 from dpbench.analysis.comparison.differences import HEADROOM, TOLERANCE
 from dpbench.errors import BadInput
 from dpbench.privacy import accounting
@@ -26,6 +26,7 @@ class Comparison:
         accuracy: Of arms that have seeds in common, and of engines over these.
         overhead: Of timings that are on both sides, in the same way on the same hardware.
         epsilon: Of arms that are on both sides.
+        loss: As `losses.loss`, with a column `label`: of arms without an accuracy.
         checks: Of everything that BEFORE holds, with what is missing and what got worse.
         apart: As `differences.apart` gives it.
     """
@@ -35,6 +36,7 @@ class Comparison:
     accuracy: pd.DataFrame
     overhead: pd.DataFrame
     epsilon: pd.DataFrame
+    loss: pd.DataFrame
     checks: tuple[coverage.Check, ...]
     apart: tuple[str, ...]
 
@@ -105,12 +107,14 @@ def compare_stores(
     accuracy = changes.labelled(differences.accuracy(*trials, tolerance=tolerance))
     overhead = changes.labelled(differences.overhead(*timings, headroom=headroom))
     epsilon = changes.labelled(differences.epsilon(*trials))
+    loss = changes.labelled(losses.loss(*trials))
     ended = changes.labelled(differences.trials(*trials))
     checks = coverage.checks(
         trials=ended.assign(reason=ended["reason"].map(strings.one_line)),
         accuracy=accuracy,
         overhead=overhead,
         epsilon=epsilon,
+        loss=loss,
         arms=changes.labelled(coverage.arms(ended)),
         timings=changes.labelled(coverage.timings(*timings)),
         epsilons=changes.labelled(coverage.epsilons(trials[0], epsilon)),
@@ -121,6 +125,7 @@ def compare_stores(
         accuracy=accuracy,
         overhead=overhead,
         epsilon=epsilon,
+        loss=loss,
         checks=tuple(checks),
         apart=tuple(differences.apart(*trials)),
     )

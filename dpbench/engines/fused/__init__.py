@@ -1,4 +1,6 @@
-"""The tutorial CNN's step as one compiled pass per example, on one CPU thread.
+"""A small CNN's step as one compiled pass per example, on one CPU thread.
+
+The tutorial's CNN, and the tanh CNN of its shapes.
 
 Where numba is missing, or has nowhere to keep what it compiles, `bookkeeping` takes its place.
 """
@@ -6,6 +8,7 @@ Where numba is missing, or has nowhere to keep what it compiles, `bookkeeping` t
 import importlib.util
 from typing import TYPE_CHECKING
 
+from dpbench import datasets
 from dpbench.engines import EngineSpec
 from dpbench.trial import Trial
 
@@ -16,10 +19,16 @@ if TYPE_CHECKING:
     from dpbench.engines.fused.step import Fused
 
 
+MODELS = ("tutorial-cnn", "tanh-cnn")
+INPUT_SHAPE = (1, 28, 28)
+
+
 def supports(trial: Trial, device: str | None) -> str | None:
-    """The tutorial's CNN on a CPU, by flat clipping and any optimizer."""
-    if trial.model != "tutorial-cnn":
-        return "knows the model tutorial-cnn alone"
+    """The networks of its kernel on a CPU, by flat clipping and any optimizer."""
+    if trial.model not in MODELS:
+        return f"knows the models {' and '.join(MODELS)} alone"
+    if datasets.spec(trial.dataset).input_shape != INPUT_SHAPE:
+        return "knows images of one channel and 28 x 28 pixels alone"
     if trial.loss is not None:
         return "knows cross entropy alone"
     if trial.clipping != "flat":

@@ -9,8 +9,9 @@ few operations that the kernels need. On a machine with shorter registers LLVM s
 # numba's extension classes and decorators carry no types.
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
@@ -121,6 +122,36 @@ def maximum(_: Any, left: Any, right: Any) -> Any:
 
 
 @intrinsic
+def minimum(_: Any, left: Any, right: Any) -> Any:
+    """The smaller of each pair; `right` where either is not a number."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.select(builder.fcmp_ordered("<", *arguments), *arguments)
+
+    return _vector(_vector, _vector), generate
+
+
+@intrinsic
+def multiply(_: Any, left: Any, right: Any) -> Any:
+    """The products, left * right."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fmul(*arguments)
+
+    return _vector(_vector, _vector), generate
+
+
+@intrinsic
+def divide(_: Any, left: Any, right: Any) -> Any:
+    """The quotients, left / right."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fdiv(*arguments)
+
+    return _vector(_vector, _vector), generate
+
+
+@intrinsic
 def where_equal(_: Any, left: Any, right: Any, value: Any, other: Any) -> Any:
     """Of each pair, value where left == right, other elsewhere."""
 
@@ -151,3 +182,27 @@ def total(_: Any, value: Any) -> Any:
         return builder.extract_element(rest, ir.IntType(32)(0))
 
     return types.float32(_vector), generate
+
+
+@njit(cache=True)
+def tanh(value):
+    """The hyperbolic tangents, to a few units in the last place; not a number stays so.
+
+    By the rational function that Eigen uses (MathFunctionsImpl.h, `ptanh_float`), odd in the value,
+    which is 1 in float32 from the bound on.
+    """
+    bound = np.float32(7.90531110763549805)
+    x = minimum(fill(bound), maximum(fill(-bound), value))
+    square = multiply(x, x)
+    over = fill(np.float32(-2.76076847742355e-16))
+    over = add_product(fill(np.float32(2.00018790482477e-13)), square, over)
+    over = add_product(fill(np.float32(-8.60467152213735e-11)), square, over)
+    over = add_product(fill(np.float32(5.12229709037114e-08)), square, over)
+    over = add_product(fill(np.float32(1.48572235717979e-05)), square, over)
+    over = add_product(fill(np.float32(6.37261928875436e-04)), square, over)
+    over = add_product(fill(np.float32(4.89352455891786e-03)), square, over)
+    under = fill(np.float32(1.19825839466702e-06))
+    under = add_product(fill(np.float32(1.18534705686654e-04)), square, under)
+    under = add_product(fill(np.float32(2.26843463243900e-03)), square, under)
+    under = add_product(fill(np.float32(4.89352518554385e-03)), square, under)
+    return divide(multiply(x, over), under)

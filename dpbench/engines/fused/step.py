@@ -25,8 +25,8 @@ except (ImportError, RuntimeError) as error:  # numba says the latter where it f
 def supports(model: nn.Module) -> bool:
     """Whether a step on the model is the kernel's.
 
-    That is the tutorial CNN in float32 on a CPU, with every layer trained, and no hook that may
-    change what a layer or a weight is given.
+    That is the tutorial's CNN or the tanh CNN in float32 on a CPU, with every layer trained, and no
+    hook that may change what a layer or a weight is given.
     """
     return (
         computes(model)
@@ -40,10 +40,8 @@ def computes(model: nn.Module) -> bool:
 
     Hooks of Opacus and of our engines are passed over: they change no output.
     """
-    if _lacking is not None or type(model) is not nn.Sequential:
-        return False
     return (
-        tuple(map(_structure, model)) == _known_structure()
+        _network(model) is not None
         and all(
             parameter.device.type == "cpu" and parameter.dtype == torch.float32
             for parameter in model.parameters()
@@ -52,10 +50,24 @@ def computes(model: nn.Module) -> bool:
     )
 
 
+def _network(model: nn.Module) -> "kernel.Network | None":
+    """The kernel's network of the same layers; None where there is none."""
+    if _lacking is not None or type(model) is not nn.Sequential:
+        return None
+    layers = tuple(map(_structure, model))
+    return next((net for net, known in _networks() if layers == known), None)
+
+
 @cache
-def _known_structure() -> tuple[object, ...]:
-    known = models.build("tutorial-cnn", "mnist", seed=0, device="cpu")
-    return tuple(map(_structure, known.children()))
+def _networks() -> "list[tuple[kernel.Network, tuple[object, ...]]]":
+    named: dict[str, kernel.Network] = {
+        "tutorial-cnn": kernel.TutorialCnn(),
+        "tanh-cnn": kernel.TanhCnn(),
+    }
+    return [
+        (net, tuple(map(_structure, models.build(name, "mnist", seed=0, device="cpu").children())))
+        for name, net in named.items()
+    ]
 
 
 def _structure(layer: nn.Module) -> object:
@@ -78,17 +90,22 @@ def _may_change_outputs(layer: nn.Module) -> bool:
 def compile_kernel() -> None:
     """Compiles the kernel, or loads it where this machine has compiled it before.
 
-    For the driver, before it starts workers: they load it then, and do not each compile it. Where
-    there is no kernel, that is said, and other engines take its place.
+    For the tutorial's CNN; for the other network an engine does when it is built. Where there is no
+    kernel, that is said, and other engines take its place.
     """
     if _lacking is not None:
         _log.warning("No compiled kernel (%s): bookkeeping takes the place of fused", _lacking)
         return
+    _compile(kernel.TutorialCnn())
+
+
+@cache
+def _compile(net: "kernel.Network") -> None:
     pixels, labels = np.zeros((0, 784), np.float32), np.zeros(0, np.int64)
-    weights, activations, gradients, sums = _workspace()
-    kernel.clipped_sum(pixels, labels, 1.0, weights, activations, gradients, sums)
-    kernel.plain_sum(pixels, labels, weights, activations, gradients, sums)
-    kernel.fill_logits(pixels, weights, activations, np.zeros((0, 10), np.float32))
+    weights, activations, gradients, sums = _workspace(net)
+    kernel.clipped_sum(net, pixels, labels, 1.0, weights, activations, gradients, sums)
+    kernel.plain_sum(net, pixels, labels, weights, activations, gradients, sums)
+    kernel.fill_logits(net, pixels, weights, activations, np.zeros((0, 10), np.float32))
 
 
 class Fused:
@@ -96,17 +113,20 @@ class Fused:
 
     Args:
         trial: Learning rate and momentum, and where it is private, the privacy parameters.
-        model: tutorial-cnn on a CPU; trained in place.
+        model: One that `supports` takes; trained in place.
         noise: Source of the noise.
     """
 
     def __init__(self, trial: Trial, model: nn.Module, *, noise: torch.Generator) -> None:
-        assert computes(model)
+        net = _network(model)
+        assert net is not None
+        _compile(net)
+        self._net = net
         self._trial = trial
         self._noise = noise
         self._parameters = list(model.parameters())
         self._update = Update(self._parameters, trial)
-        self._workspace = _workspace()
+        self._workspace = _workspace(net)
         weights, _, _, self._sums = self._workspace
         self._to_weights, self._from_sums = _views(weights, self._sums)
 
@@ -117,10 +137,10 @@ class Fused:
             each.fill(0)
         pixels = images.reshape(len(labels), 784).numpy()
         if self._trial.max_grad_norm is None:
-            losses = kernel.plain_sum(pixels, labels.numpy(), *self._workspace)
+            losses = kernel.plain_sum(self._net, pixels, labels.numpy(), *self._workspace)
         else:
             losses = kernel.clipped_sum(
-                pixels, labels.numpy(), self._trial.max_grad_norm, *self._workspace
+                self._net, pixels, labels.numpy(), self._trial.max_grad_norm, *self._workspace
             )
         self._update.step(noisy_mean(self._parameters, self._from_sums, self._trial, self._noise))
         return torch.tensor(losses, dtype=images.dtype)
@@ -130,12 +150,15 @@ class Forward:
     """The model's logits by the same compiled pass, at the weights that it has now.
 
     Args:
-        model: tutorial-cnn on a CPU.
+        model: One that `computes` takes.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        assert computes(model)
-        self._weights, self._activations, _, sums = _workspace()
+        net = _network(model)
+        assert net is not None
+        _compile(net)
+        self._net = net
+        self._weights, self._activations, _, sums = _workspace(net)
         to_weights, _ = _views(self._weights, sums)
         _copy(list(model.parameters()), to_weights)
 
@@ -143,7 +166,7 @@ class Forward:
         """float32 [B, 1, 28, 28] -> [B, 10]."""
         logits = np.empty((len(images), 10), np.float32)
         pixels = images.reshape(len(images), 784).numpy()
-        kernel.fill_logits(pixels, self._weights, self._activations, logits)
+        kernel.fill_logits(self._net, pixels, self._weights, self._activations, logits)
         return torch.from_numpy(logits)
 
 
@@ -153,16 +176,19 @@ def _copy(parameters: Sequence[nn.Parameter], to_weights: Sequence[Sequence[Tens
             target.copy_(parameter.detach().view(target.shape))
 
 
-def _workspace() -> "tuple[kernel.Weights, kernel.Activations, kernel.Gradients, kernel.Sums]":
+def _workspace(
+    net: "kernel.Network",
+) -> "tuple[kernel.Weights, kernel.Activations, kernel.Gradients, kernel.Sums]":
     """What the kernel reads and fills, zero; 500 kB, reused by every example."""
 
     def zeros(*sizes: int) -> Iterator[Any]:
         return (np.zeros(size, np.float32) for size in sizes)
 
-    c1, p1, c2, p2 = 14 * 14 * 16, 13 * 13 * 16, 5 * 5 * 32, 4 * 4 * 32
+    image, c1, p1 = (2 * net.side + 6) ** 2, net.side**2 * 16, (net.side - 1) ** 2 * 16
+    c2, p2 = 5 * 5 * 32, 4 * 4 * 32
     return (
         kernel.Weights(*zeros(1024, 16, 8192, 8192, 32, 16_384, 32, 320, 16)),
-        kernel.Activations(*zeros(34 * 34, c1, p1, c2, p2, 32, 16)),
+        kernel.Activations(*zeros(image, c1, p1, c2, p2, 32, 16)),
         kernel.Gradients(*zeros(1024, 16, c1, p1, 8192, 32, c2, p2, 32, 16)),
         kernel.Sums(*zeros(1024, 16, 8192, 32, 16_384, 32, 320, 16)),
     )

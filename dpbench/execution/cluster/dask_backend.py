@@ -268,7 +268,7 @@ class DaskBackend:
                     self._client,
                     remote_calls.time_engines,
                     *(engines, workload, self._workers, self._requirements),
-                    (timing_task.TIMED_PROCESSES, timing_task.TIMED_PAIRS),
+                    (timing_task.processes_of(workload), timing_task.TIMED_PAIRS),
                     allowed=[worker],
                     resources=self._there.resources,
                 )

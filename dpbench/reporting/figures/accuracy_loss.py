@@ -72,6 +72,8 @@ def draw(frames: TrialFrames, points: pd.DataFrame) -> Figure:
             panel.set_xlabel("max_grad_norm")
         for panel in panels[:: parts.COLUMNS]:
             panel.set_ylabel(f"points of accuracy lost\non {parts.names(points['dataset'])}")
+        lost = [points[points["batch_size"] == each]["points_lost"] for each in batch_sizes]
+        parts.loss_axis(panels, lost)
         parts.name_lines(figure, panels)
     return figure
 
@@ -121,7 +123,8 @@ SPEC = FigureSpec(
     title="Clipping loss against noise loss",
     caption="Points of accuracy lost against the non-private setting of the same batch size, "
     "paired by seed: in grey what clipping alone loses, with each noise multiplier what its noise "
-    "loses on top of that. Bars are 95 % t intervals.",
+    "loses on top of that. Bars are 95 % t intervals. A loss far above the smaller half is counted "
+    "below its panel.",
     missing="Nothing to draw: it needs trials that clip without noise (--clip-only) and "
     "non-private ones, of the same seeds.",
     numbers=numbers,

@@ -75,3 +75,20 @@ def draw_baseline(panel: Axes, trials: pd.DataFrame, batch_size: int) -> None:
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
         zorder=1.1,
     )
+
+
+def draw_bars(panel: Axes, points: pd.DataFrame, colour: Any) -> None:
+    """The intervals of the points that have one."""
+    known = points[points["high"] >= points["low"]]
+    middle = 100 * known["test_accuracy"]
+    low, high = 100 * known["low"].clip(0), 100 * known["high"].clip(upper=1)
+    panel.errorbar(
+        known["epsilon"],
+        middle,
+        [middle - low, high - middle],
+        color=colour,
+        linestyle="",
+        elinewidth=1.4,
+        capsize=3,
+        zorder=3,
+    )

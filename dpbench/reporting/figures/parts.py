@@ -32,7 +32,7 @@ _T = TypeVar("_T")
 _LABEL_POINTS = 11.0  # between two labels at the ends of lines
 _TICKS = sorted({part * 10.0**power for power in range(-9, 16) for part in (1, 3)} | {*ANSWER_AT})
 _MOST_DECADES = 6  # that an axis of epsilon names
-_LEAST_GAP = 0.12  # between two ticks, of the axis
+_LEAST_GAP = 0.12  # between two ticks, of the axis of a small panel
 _LEAST_SPAN = 10.0  # points of accuracy below the best that are always drawn
 
 
@@ -111,6 +111,8 @@ def epsilon_axis(
     least: float,
     most: float,
     at: Sequence[float] = ANSWER_AT,
+    *,
+    gap: float = _LEAST_GAP,
 ) -> None:
     """A log axis of epsilon that ends at ticks beyond the least and the most.
 
@@ -120,10 +122,11 @@ def epsilon_axis(
         least: Epsilon of all that is drawn, so that panels of one figure have one axis; > 0.
         most: As `least`.
         at: Epsilons that are answered for: marked.
+        gap: The least between two ticks, as a part of the axis.
     """
     low = max((tick for tick in _TICKS if tick < least), default=least)
     high = min((tick for tick in _TICKS if tick > most), default=most)
-    ticks = _epsilon_ticks(0.8 * low, 1.25 * high, at)
+    ticks = _epsilon_ticks(0.8 * low, 1.25 * high, at, gap)
     panel.set_xscale("log")
     panel.set_xlim(0.8 * low, 1.25 * high)
     panel.set_xticks(ticks, [_epsilon_text(tick) for tick in ticks])
@@ -134,7 +137,7 @@ def epsilon_axis(
             panel.axvline(epsilon, color="0.6", linestyle=(0, (1, 2)), linewidth=1.2, zorder=0.6)
 
 
-def _epsilon_ticks(low: float, high: float, at: Sequence[float]) -> list[float]:
+def _epsilon_ticks(low: float, high: float, at: Sequence[float], gap: float) -> list[float]:
     """As many as can be read: powers of ten, what is answered for, and powers of ten times 3."""
     span = math.log10(high / low)
     decades = [power for power in range(-12, 16) if low <= 10.0**power <= high]
@@ -145,7 +148,7 @@ def _epsilon_ticks(low: float, high: float, at: Sequence[float]) -> list[float]:
     ticks: list[float] = []
     for tick in wanted:
         if low <= tick <= high and all(
-            abs(math.log10(tick / other)) >= _LEAST_GAP * span for other in ticks
+            abs(math.log10(tick / other)) >= gap * span for other in ticks
         ):
             ticks.append(tick)
     return sorted(ticks)
@@ -193,6 +196,25 @@ def percent_axis(
             panel.set_xlabel(f"{panel.get_xlabel()}\n{below}")
 
 
+def loss_axis(panels: Sequence[Axes], drawn: "Sequence[pd.Series[float]]") -> None:
+    """Points lost, up to what decides: the smaller half, mirrored as `floor` has it.
+
+    Args:
+        panels: That share their y axis. The title of each x axis, which is set, says how many
+            markers lie above.
+        drawn: Points lost in each panel.
+    """
+    most = 100 - floor(1 - pd.concat(list(drawn)) / 100)
+    low, high = panels[0].get_ylim()
+    high = min(high, most)
+    panels[0].set_ylim(low, high)
+    for panel, lost in zip(panels, drawn, strict=True):
+        hidden = lost[lost > high]
+        if len(hidden):
+            above = f"(above: {strings.counted(len(hidden), 'marker')}, to {hidden.max():.1f})"
+            panel.set_xlabel(f"{panel.get_xlabel()}\n{above}")
+
+
 def label_point(
     panel: Axes, text: str, at: tuple[float, float], away: tuple[float, float], colour: Any = "0.2"
 ) -> None:
@@ -214,7 +236,8 @@ def label_point(
 def name_lines(figure: Figure, panels: Sequence[Axes]) -> None:
     """Writes each line's name right of its panel, at the height of its end, none over another.
 
-    Call it last: names keep apart by the heights that the panels then have.
+    That of a line which leaves the panel stands at its edge. Call it last: names keep apart by the
+    heights that the panels then have.
     """
     figure.draw_without_rendering()
     for panel in panels:
@@ -225,10 +248,10 @@ def name_lines(figure: Figure, panels: Sequence[Axes]) -> None:
             for named, line in named
             if not str(named.get_label()).startswith("_") and len(line.get_ydata())
         ]
-        bottom = panel.get_window_extent().y0
+        inner = panel.get_window_extent()
         last = float("-inf")
         for y, name, line in sorted(ends, key=lambda end: end[:2]):
-            own = (y - bottom) * 72 / figure.dpi  # points above the panel's lower edge
+            own = (min(y, inner.y1) - inner.y0) * 72 / figure.dpi  # points above its lower edge
             last = max(own, last + _LABEL_POINTS)
             panel.annotate(
                 name,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dpbench.analysis.answers import Answer, Baseline
+from dpbench.analysis.private_best import PrivateBest
 from dpbench.reporting.figure_files import Picture
 from dpbench.reporting.page.tables import Table
 from dpbench.store.history import Sweep
@@ -52,6 +53,7 @@ class Contents:
         tables: Every arm, the confirmations, the failures, the provenance.
         sweeps: The commands that made the trials.
         shuffled: Whether any of them drew shuffled batches.
+        private: The best run of each private search.
     """
 
     name: str
@@ -64,3 +66,4 @@ class Contents:
     tables: Sequence[Table]
     sweeps: Sequence[Sweep]
     shuffled: bool
+    private: Sequence[PrivateBest] = ()

@@ -73,8 +73,11 @@ function explore(table) {
   const chart = document.getElementById("chart");
   const said = document.getElementById("drawn");
   const dark = matchMedia("(prefers-color-scheme: dark)");
+  const pointed = document.getElementById("pointed");
   let view = null;
   let turn = 0;
+  let shown = []; // the markers in the order in which arrow keys go through them
+  let at = -1;
   const title = (index) => columns[index].name;
   const tooltip = (row) => {
     const texts = columns.filter((c) => row.cells[c.index] !== "").map((c) => [c.name, row.cells[c.index]]);
@@ -104,7 +107,8 @@ function explore(table) {
       height: narrow ? 300 : 380,
       background: null,
       data: { values: data },
-      mark: { type: "point", filled: true, size: data.length > 2000 ? 20 : 70, opacity: 0.75, cursor: "pointer" },
+      params: [{ name: "at", value: "" }], // the id of the marker that the keyboard is at
+      mark: { type: "point", filled: true, opacity: 0.75, cursor: "pointer" },
       encoding: {
         x: { field: "x", type: "quantitative", title: title(xs), scale: { nice: false, padding: 12, ...(logarithmic ? { type: "log" } : { zero: false }) }, axis: { labelOverlap: true } },
         y: { field: "y", type: "quantitative", title: title(ys), scale: { zero: false } },
@@ -112,6 +116,8 @@ function explore(table) {
           color: { field: "colour", type: "nominal", sort: order, title: title(cs), scale: { domain: order, range: ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#56b4e9", "#949494", "#b8a400", "#8a6fd1"] } },
           shape: { field: "colour", type: "nominal", sort: order, title: title(cs), scale: { domain: order } },
         }),
+        size: { condition: { test: "datum.id === at", value: 300 }, value: data.length > 2000 ? 20 : 70 },
+        stroke: { condition: { test: "datum.id === at", value: ink }, value: null },
         tooltip: { field: "setting" },
       },
       config: {
@@ -128,10 +134,26 @@ function explore(table) {
     view.view.addEventListener("click", (_event, item) => {
       if (item?.datum?.id) location.hash = item.datum.id;
     });
+    shown = data.sort((a, b) => a.x - b.x || a.y - b.y);
+    at = -1;
+    pointed.textContent = "";
     const lost = here.length - placed.length;
     said.textContent = `${placed.length} of ${rows.length} arms are drawn` +
       (lost ? `; ${lost} have no finite ${title(xs)} or ${title(ys)}.` : ".");
   }
+  // By keyboard: arrows go from marker to marker, Enter leads to the row
+  const steps = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, Home: -Infinity, End: Infinity };
+  chart.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.altKey || event.metaKey || !view || !shown.length) return;
+    if (event.key === "Enter" && at >= 0) location.hash = shown[at].id;
+    else if (event.key in steps) {
+      at = at < 0 && steps[event.key] === -1 ? shown.length - 1 : Math.max(0, Math.min(shown.length - 1, at + steps[event.key]));
+      view.view.signal("at", shown[at].id).runAsync();
+      const setting = Object.entries(shown[at].setting).map(([name, text]) => `${name} ${text}`);
+      pointed.textContent = `Marker ${at + 1} of ${shown.length}: ${setting.join(", ")}`;
+    } else return;
+    event.preventDefault();
+  });
   let waiting = 0;
   const soon = () => {
     clearTimeout(waiting);

@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dpbench import __version__, strings
-from dpbench.reporting import text
+from dpbench.reporting import private_text, text
 from dpbench.reporting.page import references
 from dpbench.reporting.page.answer_table import answer_rows, head
 from dpbench.reporting.page.contents import Contents
@@ -54,8 +54,12 @@ def render(contents: Contents) -> str:
             base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
             for script in scripts
         ],
-        chosen=chosen,
-        references=references.bibtex(shuffled=contents.shuffled, chosen=chosen),
+        chosen=chosen or bool(contents.private),
+        references=references.bibtex(
+            shuffled=contents.shuffled, chosen=chosen or bool(contents.private)
+        ),
+        private=[(each, list(private_text.lines(each))) for each in contents.private],
+        keep_private=private_text.KEEP_PRIVATE,
         version=__version__,
     )
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from factories import arm, make_trial, timings
 
-from dpbench.analysis.comparison import changes, coverage, differences
+from dpbench.analysis.comparison import changes, coverage, differences, losses
 from dpbench.analysis.comparison.coverage import Check
 
 WHERE = {"dataset": "digits", "device_name": "a", "threads": 1, "physical_batch_size": 256.0}
@@ -75,6 +75,7 @@ def checks(before: pd.DataFrame, after: pd.DataFrame) -> list[Check]:
             accuracy=changes.labelled(differences.accuracy(before, after)),
             overhead=changes.labelled(differences.overhead(none, none)),
             epsilon=changes.labelled(epsilon),
+            loss=changes.labelled(losses.loss(before, after)),
             arms=changes.labelled(coverage.arms(trials)),
             timings=changes.labelled(coverage.timings(none, none)),
             epsilons=changes.labelled(coverage.epsilons(before, epsilon)),

@@ -137,6 +137,18 @@ def test_equal_counts_of_images_are_no_certainty() -> None:
     assert not found["regression"].any()
 
 
+def test_of_a_users_dataset_the_accuracies_say_what_an_example_adds() -> None:
+    before = pd.concat([arm([0.9, 0.9], noise) for noise in (1, 2)]).assign(dataset="mine.py:load")
+    after = before.assign(test_accuracy=before["test_accuracy"])
+    after.loc[after["noise_multiplier"] == 1, "test_accuracy"] -= 1 / 40  # one example of 40 each
+    assert not differences.accuracy(before, after)["regression"].any()
+    assert differences.accuracy(before.assign(dataset="mnist"), after.assign(dataset="mnist"))[
+        "regression"
+    ].any()  # whose test set has 10,000
+    after["test_accuracy"] = before["test_accuracy"] - [0.2, 0.225, 0.2, 0.175]
+    assert differences.accuracy(before, after)["regression"].any()
+
+
 def test_an_accuracy_that_is_missing_is_no_pair() -> None:
     before, after = arm([0.90, 0.91, 0.92]), arm([0.90, math.nan, 0.92])
     (row,) = differences.accuracy(before, after).to_dict("records")

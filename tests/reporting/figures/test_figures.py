@@ -131,7 +131,10 @@ def test_every_marker_stands_at_its_epsilon_and_inside_its_panel() -> None:
 
 @pytest.mark.parametrize("name", figure_specs.specs(TrialFrames))
 def test_no_tick_label_lies_over_another(name: str) -> None:
-    figure = draw(name, wide_frame())
+    rows = wide_frame()
+    if name == "model_frontiers":
+        rows = pd.concat([rows, rows.assign(model="mlp")])
+    figure = draw(name, rows)
     figure.draw_without_rendering()
     for panel in figure.axes:
         assert not overlaps(panel.get_xticklabels())
@@ -319,6 +322,27 @@ def test_what_clipping_loses_and_what_the_noise_loses_on_top_are_drawn_apart() -
     assert {text.get_text() for text in panel.texts} == set(drawn)
     bars = panel.containers[0][2][0].get_segments()  # t(0.975, 2) s / sqrt(3), s of 15, 14, 13
     assert bars[0][1][1] - bars[0][0][1] == pytest.approx(2 * 4.30265 / 3**0.5)
+
+
+def test_the_axis_of_losses_is_on_what_decides_and_the_rest_is_said() -> None:
+    def drawn(*accuracies: float) -> tuple[float, str]:
+        measured: list[tuple[Trial, int, float, float | None]] = [
+            (make_trial("non-private", seed=seed), 1, 0.99, None) for seed in range(2)
+        ]
+        for noise, accuracy in enumerate(accuracies):
+            for seed in range(2):
+                trial = make_trial(noise_multiplier=float(noise), seed=seed)
+                measured.append((trial, 1, accuracy, 3.0 if noise else float("inf")))
+        (panel,) = draw("accuracy_loss", frame(*measured)).axes
+        return panel.get_ylim()[1], panel.get_xlabel().split("\n")[-1]
+
+    # clipping loses 1 point, the noises 1, 2 and 60
+    high, said = drawn(0.98, 0.97, 0.96, 0.38)
+    assert 5 < high < 15
+    assert said == "(above: 1 marker, to 60.0)"
+    high, said = drawn(0.98, 0.38, 0.37, 0.36)  # most are large: they are the result
+    assert high > 62
+    assert said == "max_grad_norm"
 
 
 def test_marks_and_rings_are_at_the_epsilons_that_are_answered_for() -> None:

@@ -14,7 +14,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from dpbench.reporting import figure_specs
 from dpbench.reporting.figure_specs import TimingFrames, TrialFrames
 
-FIGURES = len(figure_specs.specs(TrialFrames)) + len(figure_specs.specs(TimingFrames))
+# of a store of one model, which has no frontiers of several
+FIGURES = len(figure_specs.specs(TrialFrames)) + len(figure_specs.specs(TimingFrames)) - 1
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium; .ci/run installs it"
@@ -257,6 +258,27 @@ def test_explore_shows_settings_filters_and_leads_to_rows(opened: Callable[..., 
     page.mouse.down()
     page.mouse.up()
     expect(page.locator("tr:target")).to_contain_text("0.900")
+
+
+def test_explore_is_reached_and_read_by_keyboard(opened: Callable[..., Page]) -> None:
+    page = opened("full")
+    drawn_chart(page)
+    page.get_by_label("log scale of x").focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "chart"
+    pointed = page.locator("#pointed")
+    expect(pointed).to_have_text("")
+    page.keyboard.press("ArrowRight")
+    expect(pointed).to_contain_text("Marker 1 of 8: ")
+    expect(pointed).to_contain_text("epsilon 0.9")
+    page.keyboard.press("End")
+    expect(pointed).to_contain_text("Marker 8 of 8: ")
+    page.keyboard.press("ArrowRight")  # there is no further one
+    page.keyboard.press("ArrowLeft")
+    expect(pointed).to_contain_text("Marker 7 of 8: ")
+    expect(pointed).to_contain_text("epsilon 4")
+    page.keyboard.press("Enter")
+    expect(page.locator("tr:target")).to_contain_text("4.000")
 
 
 def test_answers_are_copied(opened: Callable[..., Page]) -> None:

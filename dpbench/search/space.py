@@ -1,0 +1,48 @@
+"""The settings that a search draws from: a product of lists and ranges."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dpbench.search.ranges import Range
+
+Values = tuple[Any, ...] | Range
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """What each dimension of a search may be.
+
+    Attributes:
+        dimensions: By name: the axes of a grid in their order, and `model_args.NAME` for each
+            argument of a user's model. A list is drawn from evenly.
+    """
+
+    dimensions: Mapping[str, Values]
+
+    def __len__(self) -> int:
+        """How many dimensions it has."""
+        return len(self.dimensions)
+
+    def at(self, point: Sequence[float]) -> dict[str, Any]:
+        """The setting at a point of the unit cube: a value of each dimension.
+
+        Args:
+            point: As many numbers in [0, 1) as there are dimensions.
+        """
+        return {
+            name: values.at(position)
+            if isinstance(values, Range)
+            else values[int(position * len(values))]
+            for (name, values), position in zip(self.dimensions.items(), point, strict=True)
+        }
+
+    def possible(self, name: str) -> tuple[Any, ...] | None:
+        """Every value that a dimension may have, rising where it is a range of whole numbers.
+
+        None of a dimension that the space does not have, and of a range of numbers in between.
+        """
+        values = self.dimensions.get(name)
+        if isinstance(values, Range):
+            return tuple(range(int(values.low), int(values.high) + 1)) if values.whole else None
+        return values

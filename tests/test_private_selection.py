@@ -1,0 +1,79 @@
+"""Private searches as a user types them, in this process."""
+
+import json
+import re
+from pathlib import Path
+
+import here
+import pytest
+
+import dpbench
+from dpbench.privacy import run_count
+
+TINY = (
+    "--dataset digits --model logistic --total-epsilon 3 --search 3 --learning-rate log:0.1:16 "
+    "--max-grad-norm 1 --batch-size 256 --epochs 1 --device cpu --jobs 1"
+).split()
+
+
+def drawn(folder: Path) -> str:
+    (path,) = (folder / "results" / "digits-sweep" / "private_searches").iterdir()
+    return path.read_text()
+
+
+def test_a_total_epsilon_is_drawn_once_and_stated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_count, "draw", lambda *_: 2)
+    first = here.sweep(*TINY, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "2 trials on digits: 2 to run" in first.stderr
+    epsilon = re.search(r"whole search spends epsilon ([\d.]+) at delta 1e-5", first.stdout)
+    assert epsilon is not None
+    assert 2.95 < float(epsilon[1]) <= 3
+    before = drawn(tmp_path)
+    monkeypatch.setattr(run_count, "draw", lambda *_: 7)
+    again = here.sweep(*TINY, "--json", cwd=tmp_path)
+    assert "2 of them done before: 0 to run" in again.stderr
+    assert drawn(tmp_path) == before
+    said = json.loads(again.stdout)["private_selection"]
+    assert said["statement"] in first.stdout
+    assert "drawn once from the geometric distribution with mean 3" in said["statement"]
+    page = (tmp_path / "results" / "digits-sweep" / "report.html").read_text()
+    assert "Private selection" in page
+    assert said["statement"].replace("'", "&#39;") in page
+
+
+def test_nothing_is_trained_where_the_number_drawn_is_0(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_count, "draw", lambda *_: 0)
+    found = here.sweep(*TINY, "--private-selection", "poisson", cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert "none was drawn: nothing can be published" in found.stdout
+    assert "Poisson distribution with mean 3" in found.stdout
+    assert not list((tmp_path / "results" / "digits-sweep" / "trials").iterdir())
+
+
+def test_a_dry_run_draws_nothing(tmp_path: Path) -> None:
+    found = here.sweep(*TINY, "--private-scores", "--dry-run", "--json", cwd=tmp_path)
+    planned = json.loads(found.stdout)["private_selection"]
+    assert 2.95 < planned["epsilon"] <= 3
+    assert planned["score_noise"] > 1
+    assert not (tmp_path / "results").exists()
+    assert "noise multiplier" in here.sweep(*TINY, "--dry-run", cwd=tmp_path).stdout
+
+
+def test_python_returns_the_best_beside_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_count, "draw", lambda *_: 0)
+    rows = dpbench.run_sweep(
+        dpbench.Grid(noise_multiplier=[4], batch_size=[256], epochs=1, model=["logistic"]),
+        dataset="digits",
+        out=tmp_path / "store",
+        private_selection="poisson",
+        progress=False,
+    )
+    assert rows.empty
+    assert rows.attrs["private_selection"]["epsilon"] > 0
