@@ -21,6 +21,7 @@ from dpbench.datasets import resolution
 from dpbench.errors import BadInput
 from dpbench.execution import audits
 from dpbench.measurement import devices
+from dpbench.privacy import guarantee
 
 if TYPE_CHECKING:
     from dpbench.auditing.finding import Finding
@@ -161,6 +162,8 @@ def _audit(given: argparse.Namespace) -> int:
         Claim(engine=name, task=task, data_root=root, **shared) for name in names
     ]  # all are checked before any is run
     (device,) = devices.resolve([given.device])
+    if warning := guarantee.delta_warning(given.delta, given.canaries):
+        console.say(f"Warning: {warning}")
     import torch
 
     torch.set_num_threads(1)  # as in a sweep; more are no faster, and slow beside other work

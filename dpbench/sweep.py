@@ -168,6 +168,11 @@ def _dry_run(plan: SweepPlan, resources: Resources, given: argparse.Namespace) -
         if plan.search is not None:
             console.say(plan.search.sentence)
     print(dry_run.one_object(planned) if given.json else dry_run.text(planned))
+    if any(each.target_epsilon for each in plan.grids) and not given.quiet:
+        console.say(
+            "Noise was solved for this number of training examples, batch size and number of "
+            "steps, and holds for no other: copy the target epsilon, not the noise."
+        )
     return 0
 
 

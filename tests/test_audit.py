@@ -266,6 +266,14 @@ def test_no_noise_and_no_number_have_a_finding(squares: float, bound: str) -> No
         assert finding.claimed < finding.noise_bound < math.inf
 
 
+def test_a_delta_that_publishes_examples_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    given = "--engine fused --canaries 16 --batch-size 16 --runs 1 --epochs 1 --device cpu"
+    assert audit.main([*given.split(), "--delta", "0.5"]) == 0
+    assert "delta = 0.5 is not below 1/N = 0.062 (N = 16)" in capsys.readouterr().err
+    assert audit.main(given.split()) == 0
+    assert "delta" not in capsys.readouterr().err
+
+
 def test_the_model_has_as_many_parameters_as_a_claim_says() -> None:
     model = tutorial_cnn(seed=0, device="cpu")
     assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS

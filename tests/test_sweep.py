@@ -200,6 +200,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     assert {round(float(line.split()[0])) for line in lines} == {1, 3}
     assert all(float(line.split()[0]) <= round(float(line.split()[0])) for line in lines)
     assert "to run into results/mnist-sweep, and" in done.stdout
+    assert "Noise was solved for this number of training examples" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
