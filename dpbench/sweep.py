@@ -107,7 +107,13 @@ def _private(
 
         print(private_text.planned(private_plan.priced(plan.private), as_json=given.json))
         return 0
-    found = private_run.run(plan, resources, _asked(plan, given, text, typed), quiet=given.quiet)
+    found = private_run.run(
+        plan,
+        resources,
+        _asked(plan, given, text, typed),
+        retry_failed=given.retry_failed,
+        quiet=given.quiet,
+    )
     if not given.quiet:
         print(private_text.as_json(found) if given.json else private_text.as_text(found))
     for line in found.unfinished:
@@ -158,6 +164,7 @@ def _dry_run(plan: SweepPlan, resources: Resources, given: argparse.Namespace) -
             timed=() if given.no_timing else plan.timed,
             stacked=resources.stacked(backend.device) > 1,
             confirming=plan.confirming_seeds,
+            search=plan.search,
             warnings=[*plan.warnings, *resources.warnings],
         )
     if not given.quiet:
@@ -256,6 +263,13 @@ def _add_search_flags(parser: argparse.ArgumentParser) -> None:
         help="draw N settings, and run each at every target epsilon and seed; N more later go on "
         "from them (default: none, run all of the grid)",
     )
+    method = group.add_argument(
+        "--search-method",
+        metavar="NAME",
+        help="sobol, which draws evenly, or optuna, which asks Optuna what to try next (needs the "
+        "extra `optuna`; default: sobol)",
+    )
+    completion.offer(method, ("sobol", "optuna"))
     group.add_argument(
         "--early-stop",
         type=int,

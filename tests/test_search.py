@@ -80,7 +80,10 @@ def test_early_stopping_keeps_the_best_and_is_resumed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--search 2 --validation 0", "examples held out with early_stop=4, which stops trials by"),
+        (
+            "--search 2 --validation 0",
+            "examples held out with early_stop=4, which judges settings by",
+        ),
         ("", "a search with early_stop=True: say with --search N"),
         ("--search 2 --fresh-noise", "no fresh_noise with early_stop=4"),
         ("--search 2 --clip-only", "no clip_only with early_stop=4"),
@@ -97,3 +100,39 @@ def test_what_cannot_stop_early_is_refused(
     assert message in said.err
     assert len(said.err.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_optuna_is_told_what_the_store_holds(tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason="the extra `optuna` is not installed")
+    asked = [*TINY, "--epochs", "1", "--search-method", "optuna", "--answer-at", "50", "--json"]
+    first = here.sweep(*asked, "--search", "11", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "Search: 11 settings at noise 1, the first 10 drawn evenly" in first.stderr
+    assert "Search at noise 1: 11 settings of 11, best validation score" in first.stderr
+    before = ids(tmp_path)
+    assert len(before) == 11 + 2
+    again = here.sweep(*asked, "--search", "11", cwd=tmp_path)
+    assert json.loads(again.stdout) == json.loads(first.stdout)
+    more = here.sweep(*asked, "--search", "12", cwd=tmp_path)
+    assert len(ids(tmp_path)) == 12 + 2
+    assert before < ids(tmp_path)
+    (answer,) = json.loads(more.stdout)["answers"]
+    assert answer["best"]["price"]["settings"] == 12
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--validation 0", "examples held out with search_method=optuna"),
+        ("--early-stop", "no early_stop with search_method=optuna"),
+        ("--search-method grid", "Unknown search_method 'grid'"),
+    ],
+)
+def test_what_optuna_cannot_be_asked_is_refused(
+    flags: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [*TINY, "--search", "2", "--search-method", "optuna", "--out", str(tmp_path / "out")]
+    assert sweep.main([*asked, *flags.split()]) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert len(said.err.splitlines()) == 1

@@ -1,16 +1,17 @@
 """What a sweep would run: its trials, what each will spend, and the time. No torch on a CPU."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dpbench import datasets, store, strings
-from dpbench.execution import estimate
+from dpbench.execution import early_stopping, estimate
 from dpbench.execution.backend import Backend
 from dpbench.execution.local import LocalBackend
 from dpbench.execution.plan import missing, starting_anew, untimed
 from dpbench.execution.progress import duration
+from dpbench.execution.search_plan import SearchPlan
 from dpbench.privacy import accounting
 from dpbench.trial import Trial, Workload
 
@@ -31,6 +32,7 @@ class Plan:
         out: The store.
         seconds: About how long it takes in all; 0 if there is nothing to run.
         confirming: Seeds on which the best settings will run again, after the others.
+        going_on: Of a search that stops early, the most trials of each rung after the first.
         warnings: What is to be known before it runs.
     """
 
@@ -45,6 +47,7 @@ class Plan:
     out: Path
     seconds: float
     confirming: Sequence[int]
+    going_on: Sequence[Sequence[Trial]]
     warnings: Sequence[str]
 
 
@@ -57,6 +60,7 @@ def plan(
     timed: Sequence[Trial],
     stacked: bool,
     confirming: Sequence[int],
+    search: SearchPlan | None = None,
     warnings: Sequence[str],
 ) -> Plan:
     """The plan of a sweep into the store.
@@ -70,6 +74,7 @@ def plan(
         stacked: Whether it trains several trials at once as one model.
         confirming: Seeds on which the best settings run again. Their time is not in the estimate:
             which they are is not known yet.
+        search: That the trials are of.
         warnings: What is to be known before it runs.
     """
     states = store.states(out)
@@ -77,11 +82,14 @@ def plan(
     known = store.read_timings(out)
     conditions = {} if known.empty else _conditions(backend)
     timings = untimed(timed, known, conditions) if timed else []
+    measured = estimate.measured_rates(out, device=backend.device, stacked=stacked)
+    going_on = _going_on(search, lambda trial: estimate.training_seconds(trial, measured))
+    later = [trial for rung in going_on for trial in rung if states.get(trial.trial_id) != "ok"]
     seconds = estimate.sweep_seconds(
-        todo,
+        [*todo, *later],
         workers=backend.places,
         timings=len(timings),
-        measured=estimate.measured_rates(out, device=backend.device, stacked=stacked),
+        measured=measured,
     )
     anew = starting_anew(todo, out)
     return Plan(
@@ -96,6 +104,7 @@ def plan(
         out=out,
         seconds=seconds,
         confirming=confirming,
+        going_on=going_on,
         warnings=[*warnings, *([anew] if anew else [])],
     )
 
@@ -108,6 +117,11 @@ def text(planned: Plan) -> str:
         epsilon = "-" if spent is None else f"{spent:.4g}"
         done = "" if trial.trial_id in running else f"  ({'done' if state == 'ok' else state})"
         lines.append(f"{epsilon:>9}  {trial.epochs:>6}  {trial}{done}")
+    lines += [
+        f"and then at most {strings.counted(len(trials), 'trial')} of up to "
+        f"{strings.counted(max(trial.epochs for trial in trials), 'epoch')}"
+        for trials in planned.going_on
+    ]
     lines.append(
         f"{strings.counted(len(planned.trials), 'trial')}, {len(planned.todo)} to run into "
         f"{planned.out}, and {strings.counted(len(planned.timings), 'timing')}: about "
@@ -138,6 +152,7 @@ def one_object(planned: Plan) -> str:
         device=planned.device,
         places=planned.places,
         trials_to_run=len(planned.todo),
+        going_on_at_most=[len(trials) for trials in planned.going_on],
         timings_to_run=[
             {"engine": engine, "model": workload.model, "batch_size": workload.batch_size}
             for engine, workload in planned.timings
@@ -147,6 +162,14 @@ def one_object(planned: Plan) -> str:
         warnings=list(planned.warnings),
         trials=trials,
     )
+
+
+def _going_on(
+    search: SearchPlan | None, cost: Callable[[Trial], float]
+) -> Sequence[Sequence[Trial]]:
+    if search is None or search.eta is None:
+        return ()
+    return early_stopping.at_most(search, cost)
 
 
 def _conditions(backend: Backend) -> dict[str, object]:

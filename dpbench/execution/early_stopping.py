@@ -48,6 +48,24 @@ def run(
     return list(asked)
 
 
+def at_most(search: SearchPlan, cost: Callable[[Trial], float]) -> list[list[Trial]]:
+    """The costliest trials that can go on to each rung after the first.
+
+    Args:
+        search: That stops early.
+        cost: Of a trial.
+    """
+    assert search.eta is not None
+    running: Sequence[Candidate] = search.candidates
+    found = []
+    for rung in range(1, search.rungs):
+        costs = [sum(map(cost, search.of_rung(rung, [each]))) for each in running]
+        kept = halving.promoted(costs, [each.group for each in running], search.eta)
+        running = [running[position] for position in kept]
+        found.append(search.of_rung(rung, running))
+    return found
+
+
 def _scores(ended: Sequence[Sequence[Trial]], out: Path) -> list[float]:
     """Of each candidate's trials the mean score on held-out examples; NaN where any has failed."""
     from dpbench.analysis import scores, trial_rows

@@ -4,16 +4,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dpbench import strings, user_code
+from dpbench import plugins, strings, user_code
 from dpbench.datasets import user_data
 from dpbench.errors import BadInput
 from dpbench.execution import grid as grids
-from dpbench.execution import searched_grid
+from dpbench.execution import searched_grid, studies
 from dpbench.execution.grid import Grid
 from dpbench.execution.searched_grid import Candidate
-from dpbench.search import halving
+from dpbench.execution.studies import Study
+from dpbench.search import halving, surface
 from dpbench.trial import Trial
 
+METHODS = ("sobol", "optuna")
 MOST = 100_000  # settings; more is a slip
 
 
@@ -27,6 +29,7 @@ class SearchPlan:
         candidates: Each of these at each of its targets.
         baselines: Non-private trials that run beside them.
         eta: Of those that train for a while one in so many goes on; None where all do.
+        studies: That ask for what is tried after these candidates; none where all are drawn evenly.
     """
 
     count: int
@@ -34,6 +37,7 @@ class SearchPlan:
     candidates: tuple[Candidate, ...]
     baselines: tuple[Trial, ...]
     eta: int | None = None
+    studies: tuple[Study, ...] = ()
 
     @property
     def rungs(self) -> int:
@@ -73,6 +77,13 @@ class SearchPlan:
                 f" After {' and '.join(map(str, epochs[:-1]))} of {epochs[-1]} epochs one in "
                 f"{self.eta} goes on, by validation."
             )
+        if self.studies:
+            return (
+                f"Search: {strings.counted(self.count, 'setting')} "
+                f"{' and '.join(dict.fromkeys(each.label for each in self.studies))}, the first "
+                f"{min(self.count, surface.STARTUP)} drawn evenly and the others asked of Optuna, "
+                f"and {strings.counted(len(self.baselines), 'non-private trial')}."
+            )
         return (
             f"Search: {strings.counted(self.settings, 'setting')} of {self.count} drawn"
             f"{' of each grid' if self.settings > self.count else ''}, "
@@ -88,6 +99,7 @@ def plan(
     count: Any,
     *,
     early_stop: Any = None,
+    method: Any = None,
     fastest: Callable[[Trial], str],
 ) -> SearchPlan:
     """The search of each grid by settings of its own.
@@ -97,6 +109,7 @@ def plan(
         dataset: Its name.
         count: Settings of each grid.
         early_stop: One in so many goes on; True for one in four; None or False stops none.
+        method: One of METHODS; None for the first.
         fastest: As of `grid.trials`.
 
     Raises:
@@ -106,12 +119,14 @@ def plan(
         raise BadInput(f"Expected search={count!r} to be a number of settings, 1 to {MOST:,}.")
     every = [each.with_defaults(dataset) for each in every]
     eta = _eta(early_stop, every, dataset)
+    by_model = _by_model(method, eta, every, dataset)
     if not any(map(searched_grid.space, every)):
         raise BadInput(
             f"Expected something to search with search={count}: an axis with several values, or a "
             "range such as learning_rate log:0.1:16."
         )
-    drawn = [searched_grid.settings(each, count) for each in every]
+    evenly = min(count, surface.STARTUP) if by_model else count
+    drawn = [searched_grid.settings(each, evenly) for each in every]
     candidates = [
         candidate
         for index, of_grid in enumerate(drawn)
@@ -125,6 +140,7 @@ def plan(
         candidates=tuple(candidates),
         baselines=tuple(grids.baselines(of_baselines, dataset, fastest=fastest)),
         eta=eta,
+        studies=studies.studies(every, dataset, fastest=fastest) if by_model else (),
     )
     if eta is not None and found.rungs < 2:
         raise BadInput("Expected epochs=1 to be 2 or more with early_stop: nothing stops earlier.")
@@ -144,20 +160,54 @@ def _eta(early_stop: Any, every: Sequence[Grid], dataset: str) -> int | None:
         raise BadInput(
             f"Expected early_stop={early_stop!r} to be 2 or more: one in so many settings goes on."
         )
-    own = user_code.is_reference(dataset) and user_data.known(dataset).validation_examples
-    if not all(each.validation_examples or own for each in every):
-        raise BadInput(
-            f"Expected examples held out with early_stop={eta}, which stops trials by their "
-            "validation accuracy: give --validation, such as 10%."
-        )
+    _refuse_unjudged(f"early_stop={eta}", every, dataset)
     if any(each.fresh_noise for each in every):
         raise BadInput(
             f"Expected no fresh_noise with early_stop={eta}: a trial that goes on repeats its "
             "first epochs, and fresh noise would release them twice."
         )
+    return eta
+
+
+def _by_model(method: Any, eta: int | None, every: Sequence[Grid], dataset: str) -> bool:
+    """Whether Optuna is asked.
+
+    Raises:
+        BadInput: There is no such method, or it cannot be asked.
+    """
+    known = plugins.known_name(str(method or METHODS[0]), METHODS)
+    if known not in METHODS:
+        raise BadInput(f"Unknown search_method {method!r}: {plugins.nearest(str(method), METHODS)}")
+    if known == METHODS[0]:
+        return False
+    surface.refuse_missing()
+    if eta is not None:
+        raise BadInput(
+            "Expected no early_stop with search_method=optuna, which judges settings by whole "
+            "trainings: leave out one of them."
+        )
+    _refuse_unjudged("search_method=optuna", every, dataset)
+    if any(
+        name.startswith("model_args")
+        for each in every
+        for name in searched_grid.space(each).dimensions
+    ):
+        raise BadInput(
+            "Expected one value of each of model_args with search_method=optuna: workers are sent "
+            "the models before it asks for one. search_method=sobol draws them, too."
+        )
+    return True
+
+
+def _refuse_unjudged(by: str, every: Sequence[Grid], dataset: str) -> None:
+    """Raises BadInput where nothing is held out, or a setting is no one trial at its target."""
+    own = user_code.is_reference(dataset) and user_data.known(dataset).validation_examples
+    if not all(each.validation_examples or own for each in every):
+        raise BadInput(
+            f"Expected examples held out with {by}, which judges settings by their validation "
+            "accuracy: give --validation, such as 10%."
+        )
     if any(each.clip_only for each in every):
         raise BadInput(
-            f"Expected no clip_only with early_stop={eta}: run what is chosen again with "
-            "--clip-only."
+            f"Expected no clip_only with {by}: run what is chosen again with --clip-only."
         )
-    return eta

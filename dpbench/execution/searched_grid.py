@@ -111,7 +111,7 @@ def candidates(
     """
     parts = [*(grid.model or ()), *(each for each in grid.sampling if each != "poisson")]
     found = []
-    for target, label, each in _at_each_target(grid):
+    for target, label, each in at_each_target(grid):
         trials = grids.trials([each], dataset, fastest=fastest)
         group = (index, target, grid.model, grid.sampling)
         shown = " ".join([*map(user_code.shown, parts), label])
@@ -119,7 +119,7 @@ def candidates(
     return [each for each in found if each.trials]
 
 
-def _at_each_target(grid: Grid) -> list[tuple[float, str, Grid]]:
+def at_each_target(grid: Grid) -> list[tuple[float, str, Grid]]:
     """The targets, each with its name and its grid."""
     if set(grid.engine) <= set(engines.non_private_names()):
         return [(0.0, "without privacy", grid)]

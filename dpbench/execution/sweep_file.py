@@ -22,6 +22,7 @@ SETTINGS = (
     "total_epsilon",
     "private_scores",
     "early_stop",
+    "search_method",
 )  # what a plan takes beside the axes
 
 _REFERENCES = {

@@ -88,6 +88,7 @@ def plan_sweep(
     total_epsilon: Any = None,
     private_scores: Any = False,
     early_stop: Any = None,
+    search_method: Any = None,
 ) -> SweepPlan:
     """The plan of a sweep over the union of the grids.
 
@@ -106,6 +107,7 @@ def plan_sweep(
         total_epsilon: For the whole of a private search.
         private_scores: Whether a private search covers the held-out examples, too.
         early_stop: As of `search_plan.plan`.
+        search_method: As of `search_plan.plan`.
 
     Raises:
         BadInput: A value is of the wrong type or out of range.
@@ -113,6 +115,13 @@ def plan_sweep(
     fastest = partial(engine_checks.fastest_right, data_root=data_root)
     found = private = None
     if private_selection or total_epsilon is not None:
+        _refuse_with_private(
+            confirm=confirm,
+            answer_at=answer_at,
+            tuned_in=tuned_in,
+            early_stop=early_stop,
+            search_method=search_method,
+        )
         private = private_plan.request(
             grids,
             dataset,
@@ -121,18 +130,18 @@ def plan_sweep(
             total_epsilon=total_epsilon,
             private_scores=private_scores,
         )
-        _refuse_with_private(
-            confirm=confirm, answer_at=answer_at, tuned_in=tuned_in, early_stop=early_stop
-        )
     elif private_scores:
         raise BadInput("Expected --private-selection or --total-epsilon with --private-scores.")
     elif search is not None:
-        found = search_plan.plan(grids, dataset, search, early_stop=early_stop, fastest=fastest)
-    elif early_stop not in (None, False):
-        raise BadInput(
-            f"Expected a search with early_stop={early_stop!r}: say with --search N how many "
-            "settings are drawn, of which the best go on."
+        found = search_plan.plan(
+            grids, dataset, search, early_stop=early_stop, method=search_method, fastest=fastest
         )
+    for name, value in {"early_stop": early_stop, "search_method": search_method}.items():
+        if search is None and value not in (None, False):
+            raise BadInput(
+                f"Expected a search with {name}={value}: say with --search N how many settings are "
+                "tried."
+            )
     trials: Sequence[Trial] = ()
     if private is None:
         trials = found.trials if found else grid.trials(grids, dataset, fastest=fastest)
@@ -160,6 +169,7 @@ def _refuse_with_private(**given: Any) -> None:
         "answer_at": "it has one epsilon, that of the whole search",
         "tuned_in": "earlier tuning on the same data has an epsilon of its own",
         "early_stop": "which runs go on would depend on the others, which no bound covers",
+        "search_method": "each setting is drawn at random, whatever the others have come to",
     }
     for name, why in whys.items():
         if given[name]:

@@ -99,7 +99,7 @@ def _run_trials(
         answer_at=plan.answer_at,
         quiet=quiet,
     )
-    trials, record = _run_search(plan, record, run_missing, quiet=quiet)
+    trials, record = _run_search(plan, record, run_missing, places=backend.places, quiet=quiet)
     if not plan.confirming_seeds:
         return trials, record
     from dpbench.analysis import choice
@@ -120,27 +120,35 @@ def _run_search(
     record: "Sweep",
     run_missing: Callable[..., None],
     *,
+    places: int,
     quiet: bool,
 ) -> "tuple[list[Trial], Sweep]":
-    """Runs the trials, rung by rung where a search stops early, each recorded before it runs."""
-    if plan.search is None or plan.search.eta is None:
+    """Runs the trials; where a search asks for more as it goes, each batch once it is recorded."""
+    search = plan.search
+    if search is None or (search.eta is None and not search.studies):
         run_missing(plan.trials)
         return list(plan.trials), record
-    from dpbench.execution import early_stopping
 
-    def run_rung(trials: Sequence[Trial]) -> None:
+    def run_batch(trials: Sequence[Trial]) -> None:
+        record_all(trials)
+        run_missing(trials, repeating=True)
+
+    def record_all(trials: Sequence[Trial]) -> None:
         nonlocal record
         ids = dict.fromkeys([*record.trial_ids, *(trial.trial_id for trial in trials)])
         record = replace(record, trial_ids=tuple(ids))
         history.write(plan.out, record)
-        run_missing(trials, repeating=True)
 
-    trials = early_stopping.run(
-        plan.search,
-        plan.out,
-        run_trials=run_rung,
-        say=(lambda _: None) if quiet else console.say,
-    )
+    say = (lambda _: None) if quiet else console.say
+    if search.studies:
+        from dpbench.execution import model_search
+
+        trials = model_search.run(search, plan.out, places=places, run_trials=run_batch, say=say)
+        record_all(trials)
+    else:
+        from dpbench.execution import early_stopping
+
+        trials = early_stopping.run(search, plan.out, run_trials=run_batch, say=say)
     return trials, record
 
 

@@ -41,6 +41,7 @@ def run_sweep(
     total_epsilon: float | None = None,
     private_scores: bool = False,
     early_stop: int | bool = False,
+    search_method: Literal["sobol", "optuna"] | None = None,
     device: str | Sequence[str] = "auto",
     jobs: int | None = None,
     threads: int = 1,
@@ -86,6 +87,8 @@ def run_sweep(
         private_scores: Let the guarantee cover the held-out examples, too, by noisy scores.
         early_stop: Train all settings of a search for a while, and the best for longer: one in so
             many goes on, one in four where it is True.
+        search_method: `sobol` draws settings evenly; `optuna` asks Optuna (the extra `optuna`) for
+            what to try next.
         device: `auto`, `cpu`, `cuda`, or several of `cuda:0`, `cuda:1`, ...
         jobs: Trials at a time on each device; None for a worker per core, or one per GPU.
         threads: Of each worker.
@@ -126,6 +129,7 @@ def run_sweep(
         total_epsilon=total_epsilon,
         private_scores=private_scores,
         early_stop=early_stop,
+        search_method=search_method,
     )
     if not plan.trials and plan.private is None:
         raise BadInput("Expected grids that hold at least one trial.")
@@ -142,8 +146,7 @@ def run_sweep(
         history.asked("", [], answer_at=plan.answer_at, tuned_in=plan.tuned_in), command=command
     )
     if plan.private is not None:
-        private_run.refuse(retry_failed=retry_failed, trial_timeout=trial_timeout)
-        return _private(plan, resources, record, quiet=not progress)
+        return _private(plan, resources, record, retry_failed=retry_failed, quiet=not progress)
     result = run_planned(
         plan, resources, record, retry_failed=retry_failed, timings=timings, quiet=not progress
     )
@@ -153,10 +156,15 @@ def run_sweep(
 
 
 def _private(
-    plan: SweepPlan, resources: Resources, record: "history.Sweep", *, quiet: bool
+    plan: SweepPlan,
+    resources: Resources,
+    record: "history.Sweep",
+    *,
+    retry_failed: bool | None,
+    quiet: bool,
 ) -> "pd.DataFrame":
     """The rows of a private search, with its best run beside them."""
-    found = private_run.run(plan, resources, record, quiet=quiet)
+    found = private_run.run(plan, resources, record, retry_failed=retry_failed, quiet=quiet)
     for line in found.unfinished:
         console.say(line)
     rows = store.read_trials(plan.out).iloc[:0] if found.trials is None else found.trials

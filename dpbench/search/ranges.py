@@ -65,9 +65,12 @@ class Range:
             value = math.exp(math.log(low) + position * (math.log(high) - math.log(low)))
         else:
             value = low + position * (high - low)
-        if self.whole:
-            return min(max(math.floor(value), int(self.low)), int(self.high))
-        return min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
+        return self.rounded(math.floor(value) if self.whole else value)
+
+    def rounded(self, value: float) -> float:
+        """The value to three digits, or to a whole number, and within the range."""
+        close = round(value) if self.whole else float(f"{value:.{DIGITS}g}")
+        return min(max(close, self.low), self.high)
 
 
 def parsed(name: str, value: Any) -> Range | None:

@@ -37,6 +37,22 @@ class Space:
             for (name, values), position in zip(self.dimensions.items(), point, strict=True)
         }
 
+    def rounded(self, setting: Mapping[str, Any]) -> dict[str, Any]:
+        """The setting as a search draws it: with the digits that its ranges have."""
+        return {
+            name: values.rounded(setting[name]) if isinstance(values, Range) else setting[name]
+            for name, values in self.dimensions.items()
+        }
+
+    def holds(self, setting: Mapping[str, Any]) -> bool:
+        """Whether the setting has a value of each dimension, and they are in the space."""
+        return setting.keys() == self.dimensions.keys() and all(
+            isinstance(setting[name], int | float) and values.low <= setting[name] <= values.high
+            if isinstance(values, Range)
+            else setting[name] in values
+            for name, values in self.dimensions.items()
+        )
+
     def possible(self, name: str) -> tuple[Any, ...] | None:
         """Every value that a dimension may have, rising where it is a range of whole numbers.
 

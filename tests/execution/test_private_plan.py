@@ -66,6 +66,7 @@ def test_what_the_bound_does_not_cover_is_refused(axes: dict[str, Any], message:
     [
         ({"confirm": 3}, "no --confirm .* trains the chosen setting again"),
         ({"answer_at": [1.0]}, "no --answer-at"),
+        ({"search_method": "optuna"}, "no --search-method .* at random"),
         ({"early_stop": True}, "no --early-stop .* depend on the others"),
         ({"tuned_in": ["results"]}, "no --tuned-in"),
     ],

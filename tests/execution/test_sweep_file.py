@@ -39,6 +39,7 @@ def value_of(action: argparse.Action) -> Any:
         "device": "cpu",
         "scheduler": "tcp://h:1",
         "model_args": "width=3",
+        "search_method": "optuna",
     }.get(action.dest, 3)
 
 
