@@ -198,7 +198,7 @@ _COMMON = {
 }
 _EXAMPLES = (
     "--target-epsilon 1 3 8 --validation 10% --confirm 3",
-    "--noise 0.5:2:0.5 --clip 0.5,1 --lr log:0.1:10:5",
+    "--search 20 --epsilon 3 --lr log:0.1:16 --val 10% --early-stop",
     "mine.toml --jobs 2   # a file of flags",
 )
 
