@@ -108,7 +108,13 @@ def _private(
 
         print(private_text.planned(private_plan.priced(plan.private), as_json=given.json))
         return 0
-    found = private_run.run(plan, resources, _asked(plan, given, text, typed), quiet=given.quiet)
+    found = private_run.run(
+        plan,
+        resources,
+        _asked(plan, given, text, typed),
+        retry_failed=given.retry_failed,
+        quiet=given.quiet,
+    )
     if not given.quiet:
         print(private_text.as_json(found) if given.json else private_text.as_text(found))
     for line in found.unfinished:
