@@ -121,6 +121,25 @@ def test_optuna_is_told_what_the_store_holds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("flags", "expected"),
+    [("--epochs 20 --early-stop", [5, 2]), ("--search-method optuna", [10]), ("", [])],
+)
+def test_a_dry_run_says_what_runs_at_most(
+    flags: str, expected: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "optuna" in flags:
+        pytest.importorskip("optuna", reason="the extra `optuna` is not installed")
+    asked = [*TINY, "--search", "20", "--dry-run", *flags.split()]
+    assert sweep.main([*asked, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["going_on_at_most"] == expected
+    assert sweep.main(asked) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[4] for line in lines if line.startswith("and then at most")] == [
+        str(count) for count in expected
+    ]
+
+
+@pytest.mark.parametrize(
     ("flags", "message"),
     [
         ("--validation 0", "examples held out with search_method=optuna"),

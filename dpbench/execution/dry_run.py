@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dpbench import datasets, store, strings
-from dpbench.execution import early_stopping, estimate
+from dpbench.execution import early_stopping, estimate, model_search
 from dpbench.execution.backend import Backend
 from dpbench.execution.local import LocalBackend
 from dpbench.execution.plan import missing, starting_anew, untimed
@@ -33,7 +33,8 @@ class Plan:
         out: The store.
         seconds: About how long it takes in all; 0 if there is nothing to run.
         confirming: Seeds on which the best settings will run again, after the others.
-        going_on: Of a search that stops early, the most trials of each rung after the first.
+        going_on: Of a search, the most trials that it may ask for after these: of each rung where
+            it stops early.
         warnings: What is to be known before it runs.
     """
 
@@ -168,9 +169,12 @@ def one_object(planned: Plan) -> str:
 def _going_on(
     search: SearchPlan | None, cost: Callable[[Trial], float]
 ) -> Sequence[Sequence[Trial]]:
-    if search is None or search.eta is None:
+    if search is None:
         return ()
-    return early_stopping.at_most(search, cost)
+    if search.eta is not None:
+        return early_stopping.at_most(search, cost)
+    asked = model_search.at_most(search, cost)
+    return [asked] if asked else []
 
 
 def _conditions(backend: Backend) -> dict[str, object]:

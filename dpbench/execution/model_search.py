@@ -8,6 +8,7 @@ from dpbench import store
 from dpbench.execution import studies
 from dpbench.execution.search_plan import SearchPlan
 from dpbench.execution.studies import Study
+from dpbench.search import surface
 from dpbench.trial import Trial
 
 if TYPE_CHECKING:
@@ -57,6 +58,20 @@ def run(
             counted |= dict.fromkeys(batch)
             run_trials(batch)
     return list(counted)
+
+
+def at_most(search: SearchPlan, cost: Callable[[Trial], float]) -> list[Trial]:
+    """The costliest of the first candidates, as often as more may be asked for.
+
+    Args:
+        search: That may ask.
+        cost: Of a trial.
+    """
+    more = max(0, search.count - surface.STARTUP) * len(search.studies)
+    if not (more and search.candidates):
+        return []
+    costliest = max(search.candidates, key=lambda each: sum(map(cost, each.trials)))
+    return list(costliest.trials) * more
 
 
 def _scored(out: Path, choose_by: str | None) -> "pd.DataFrame":
