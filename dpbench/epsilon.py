@@ -19,7 +19,7 @@ JSON_VERSION = 1
 _ASKED = ("noise_multiplier", "target_epsilon", "total_epsilon")
 _HEADER = ("noise multiplier", "epsilon", "by", "PLD", "RDP", "delta", "sample rate", "steps")
 _SEARCH_HEADER = (
-    *("noise multiplier", "epsilon of one", "best of", "epsilon in all"),
+    *("noise", "epsilon of one", "best of", "in all"),
     *("delta", "sample rate", "steps"),
 )
 

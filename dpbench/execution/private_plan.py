@@ -125,6 +125,11 @@ def request(
             if getattr(grid, name) is not None:
                 raise BadInput(f"Expected {flag} or --total-epsilon, not both.")
     _refuse(grid)
+    if private_scores and datasets.spec(dataset).classes < 2:
+        raise BadInput(
+            f"Expected classes as targets of {dataset} with --private-scores: the noise is on the "
+            "number of right answers."
+        )
     if not grid.validation_examples and not _own_validation(dataset):
         grid = replace(grid, validation_examples=VALIDATION)
     found = Request(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dpbench import Grid, store
+from dpbench import Grid, datasets, store
 from dpbench.errors import BadInput, StoreError
 from dpbench.execution import private_plan, private_run
 from dpbench.execution.private_plan import Request
@@ -21,7 +21,13 @@ from dpbench.trial import Trial
 RATES = Range(0.1, 16.0, log=True)
 
 
-def request(mean: float | None = 3, *, total_epsilon: Any = None, **axes: Any) -> Request:
+def request(
+    mean: float | None = 3,
+    *,
+    total_epsilon: Any = None,
+    private_scores: bool = False,
+    **axes: Any,
+) -> Request:
     fixed: dict[str, Any] = {"model": "logistic", "batch_size": 256, "epochs": 1}
     return private_plan.request(
         [Grid(**fixed | {"max_grad_norm": 1.0} | axes)],
@@ -29,7 +35,7 @@ def request(mean: float | None = 3, *, total_epsilon: Any = None, **axes: Any) -
         mean=mean,
         distribution=None,
         total_epsilon=total_epsilon,
-        private_scores=False,
+        private_scores=private_scores,
     )
 
 
@@ -79,6 +85,14 @@ def test_what_takes_no_part_is_refused(given: dict[str, Any], message: str) -> N
 def test_noisy_scores_are_of_a_private_selection() -> None:
     with pytest.raises(BadInput, match="--private-selection or --total-epsilon with"):
         plan_sweep([Grid()], dataset="digits", data_root=Path(), private_scores=True)
+
+
+def test_noisy_scores_count_right_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        datasets, "spec", lambda name, known=datasets.spec: replace(known(name), classes=1)
+    )
+    with pytest.raises(BadInput, match="Expected classes as targets of digits"):
+        request(private_scores=True)
 
 
 def test_no_run_is_tried_again_or_ended_early() -> None:
