@@ -109,7 +109,7 @@ def test_an_example_by_every_command(name: str, tmp_path: Path) -> None:
         ),
         "audit": command("audit", *task, *small, "--engine", "bookkeeping"),
         "report": command("report", store, "--answer-at", "50"),
-        "compare": command("compare", store, store),
+        "compare": command("compare", store, store, "--out", f"{store}-compared"),
     }  # fmt: skip
     for each, ended in done.items():
         assert ended.returncode == 0, (each, ended.stdout, ended.stderr)
