@@ -19,23 +19,8 @@ DEFAULT = "cross-entropy"
 
 Loss = Callable[["Tensor", "Tensor"], "Tensor"]
 
-_known: dict[str, Code] = {}  # in this process, by name
-
-
-def admit(code: Code) -> None:
-    """Makes the user's loss known in this process, in place of any of the same name."""
-    _known[code.name] = code
-
-
-def known(name: str) -> Code:
-    """The user's loss of that name.
-
-    Raises:
-        BadInput: This process knows none.
-    """
-    if name not in _known:
-        raise BadInput(f"The loss {name} is not known: name its file with --loss.")
-    return _known[name]
+_known = user_code.Known[Code]("loss")
+admit, known = _known.admit, _known.named
 
 
 def introduce(text: str, folder: Path | None = None) -> Code:

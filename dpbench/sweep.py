@@ -108,7 +108,13 @@ def _private(
 
         print(private_text.planned(private_plan.priced(plan.private), as_json=given.json))
         return 0
-    found = private_run.run(plan, resources, _asked(plan, given, text, typed), quiet=given.quiet)
+    found = private_run.run(
+        plan,
+        resources,
+        _asked(plan, given, text, typed),
+        retry_failed=given.retry_failed,
+        quiet=given.quiet,
+    )
     if not given.quiet:
         print(private_text.as_json(found) if given.json else private_text.as_text(found))
     for line in found.unfinished:
@@ -198,7 +204,7 @@ _COMMON = {
 }
 _EXAMPLES = (
     "--target-epsilon 1 3 8 --validation 10% --confirm 3",
-    "--noise 0.5:2:0.5 --clip 0.5,1 --lr log:0.1:10:5",
+    "--search 20 --epsilon 3 --lr log:0.1:16 --val 10% --early-stop",
     "mine.toml --jobs 2   # a file of flags",
 )
 

@@ -1,13 +1,16 @@
 """Fixtures that several files share."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import here
 import pytest
 import torch
+from factories import ROOT
 from filelock import FileLock
 
 from dpbench.datasets import Data, loading
@@ -53,10 +56,32 @@ def mnist_root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[Path], Path]], Path]:
-    """A store of `stores` with its report, made once for all of pytest-xdist's processes."""
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of all of pytest-xdist's processes."""
     own = tmp_path_factory.getbasetemp()
-    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def quick(shared: Path) -> Path:
+    """A copy of results/mnist-quick with a new report, its figures empty, and what that prints."""
+    from dpbench import report
+
+    root = shared / "mnist-quick"
+    with FileLock(f"{root}.lock"):
+        if not (root / "printed.txt").exists():
+            shutil.copytree(ROOT / "results" / "mnist-quick", root)
+            for path in (*root.glob("*.csv"), root / "report.html"):
+                path.unlink()
+            with here.blank_figures():
+                printed = here.run(report.main, str(root), cwd=shared).stdout
+            (root / "printed.txt").write_text(printed, encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="session")
+def rendered(shared: Path) -> Callable[[Callable[[Path], Path]], Path]:
+    """A store of `stores` with its report, made once for all of pytest-xdist's processes."""
 
     @cache
     def render(make: Callable[[Path], Path]) -> Path:

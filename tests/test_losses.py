@@ -104,7 +104,10 @@ def test_every_engine_takes_the_step_of_the_loss(folder: Path, engine: str) -> N
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        ("mean", r"mine.py:mean to return one number an example, \[8\], not float32 \[\]"),
+        (
+            "mean",
+            r"loss=mine.py:mean: Expected the loss to be one number an example, \[8\], not float32",
+        ),
         ("one", r"to take two arguments: def one\(output, target\)"),
         ("squard", r"did you mean squared\?"),
     ],
@@ -116,5 +119,7 @@ def test_bad_losses_are_refused(folder: Path, loss: str, message: str) -> None:
 
 def test_numbers_need_a_loss(folder: Path) -> None:
     asked = Grid(model=[f"{folder}/mine.py:make"], noise_multiplier=[1.0], batch_size=[10])
-    with pytest.raises(BadInput, match=r"to be classes, int64 \[N\], not float32 \[8\].*--loss"):
+    with pytest.raises(
+        BadInput, match=r"targets of classes, int64 \[B\], and not float32 \[8\].*--loss"
+    ):
         user_checks.check(grid.trials([asked], "mine.py:load"), folder)

@@ -2,13 +2,19 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import here
 import pytest
 
 import dpbench
+from dpbench import store
+from dpbench.execution import provenance, trial_task
+from dpbench.execution.backend import Workers
+from dpbench.execution.schedule import Row
 from dpbench.privacy import run_count
+from dpbench.trial import Epoch, Trial
 
 TINY = (
     "--dataset digits --model logistic --total-epsilon 3 --search 3 --learning-rate log:0.1:16 "
@@ -32,6 +38,7 @@ def test_a_total_epsilon_is_drawn_once_and_stated(
     assert epsilon is not None
     assert 2.95 < float(epsilon[1]) <= 3
     before = drawn(tmp_path)
+    assert json.loads(before)["ended"]
     monkeypatch.setattr(run_count, "draw", lambda *_: 7)
     again = here.sweep(*TINY, "--json", cwd=tmp_path)
     assert "2 of them done before: 0 to run" in again.stderr
@@ -42,6 +49,33 @@ def test_a_total_epsilon_is_drawn_once_and_stated(
     page = (tmp_path / "results" / "digits-sweep" / "report.html").read_text()
     assert "Private selection" in page
     assert said["statement"].replace("'", "&#39;") in page
+
+
+def test_a_crash_is_tried_again_until_the_best_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_count, "draw", lambda *_: 2)
+    with monkeypatch.context() as crashing:
+        crashing.setattr(trial_task, "run_trial", _crashed)
+        first = here.sweep(*TINY, cwd=tmp_path)
+    assert first.returncode == 1
+    assert "Some runs have not ended" in first.stdout
+    assert "--no-retry-failed they score lowest" in first.stderr
+    again = here.sweep(*TINY, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "Best: " in again.stdout
+    (row, *_) = (tmp_path / "results" / "digits-sweep" / "trials").iterdir()
+    row.unlink()
+    refused = here.sweep(*TINY, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "Rows of this search are missing" in refused.stderr
+
+
+def _crashed(trial: Trial, workers: Workers, *, concurrent: int) -> Iterator[Row]:
+    seen = Epoch(epoch=1, status="crashed", reason="its process died")
+    yield store.trial_row(
+        trial, seen, provenance.without_gpu(trial, workers, concurrent=concurrent)
+    )
 
 
 def test_nothing_is_trained_where_the_number_drawn_is_0(

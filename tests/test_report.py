@@ -264,6 +264,7 @@ def test_the_head_is_bold_on_a_terminal_without_no_color(
     assert "\x1b" not in terminal.as_text(written)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawn")
 def test_ten_thousand_trials_are_reported_in_twenty_seconds(tmp_path: Path) -> None:
     """Of processor time, which a busy machine does not stretch as much."""

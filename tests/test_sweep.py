@@ -20,7 +20,7 @@ from dpbench import engines, report, store, sweep
 
 TINY = (
     "--dataset digits --noise-multiplier 0.8 1.6 --max-grad-norm 1 --batch-size 64 --epochs 2 "
-    "--jobs 2"
+    "--jobs 1"
 ).split()
 UNTIMED = [*TINY, "--no-timing"]
 
@@ -454,6 +454,7 @@ def test_a_report_on_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "There is no folder" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # test_signals interrupts a sweep, too
 def test_an_interrupted_sweep_says_how_to_go_on_and_leaves_no_process(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "dpbench.sweep", *UNTIMED, "--epochs", "400"],

@@ -18,9 +18,9 @@ from dpbench.store import history
 from dpbench.trial import StepTiming, Workload
 
 QUICK = "--dataset digits --batch-size 64 --processes 2 --pairs 3 --device cpu".split()
-SHORT = "--dataset digits --batch-size 64 --processes 1 --pairs 3 --device cpu".split()
 
 
+@pytest.mark.slow  # test_api takes a real timing; below, rows are told that are planted
 def test_one_object_and_the_raw_times_in_a_store(tmp_path: Path) -> None:
     typed = [*QUICK, "--engine", "opacus-hooks", "non-private", "--json"]
     done = here.run(timing.main, *typed, cwd=tmp_path)

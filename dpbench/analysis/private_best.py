@@ -10,6 +10,7 @@ from dpbench.analysis import scores, trial_rows
 from dpbench.privacy import guarantee, search_guarantee
 from dpbench.privacy.run_count import RunCount
 from dpbench.store.private_searches import PrivateSearch
+from dpbench.trial import PASSING_FAILURES
 
 _SETTING = (
     *("model", "engine", "noise_multiplier", "max_grad_norm", "clipping", "batch_size"),
@@ -50,7 +51,8 @@ def best(
 ) -> PrivateBest:
     """The run with the highest score after its last epoch; of equal ones the first.
 
-    A run that failed has the lowest score: leaving it out would change what was drawn.
+    A run that failed has the lowest score: leaving it out would change what was drawn. One that
+    crashed or found too little memory is still to be run, unless the search has ended without it.
 
     Args:
         search: Whose runs are compared.
@@ -60,7 +62,10 @@ def best(
     order = pd.Index(search.trial_ids)
     rows = trials[trials["trial_id"].isin(order)]
     last = trial_rows.final(rows).set_index("trial_id")
-    over = set(last.index) | set(trial_rows.failures(rows)["trial_id"])
+    failed = trial_rows.failures(rows)
+    if not search.ended:
+        failed = failed[~failed["status"].isin(PASSING_FAILURES)]
+    over = set(last.index) | set(failed["trial_id"])
     ended = len(search.trial_ids) == len(search.seeds) and over >= set(order)
     of_runs = last["validation_score"].reindex(order).astype(float)
     if search.score_noise is not None:

@@ -49,6 +49,11 @@ class UserDataset:
     vocabulary: int | None
 
     @property
+    def name(self) -> str:
+        """As it is shown and stored, such as `mine.py:load`."""
+        return self.code.name
+
+    @property
     def spec(self) -> DatasetSpec:
         """As of a built-in dataset."""
         return DatasetSpec(
@@ -98,23 +103,8 @@ class _Function:
         return f"Correct {self.code.name}"
 
 
-_known: dict[str, UserDataset] = {}  # in this process, by name
-
-
-def admit(dataset: UserDataset) -> None:
-    """Makes the dataset known in this process, in place of any of the same name."""
-    _known[dataset.code.name] = dataset
-
-
-def known(name: str) -> UserDataset:
-    """The user's dataset of that name.
-
-    Raises:
-        BadInput: This process knows none.
-    """
-    if name not in _known:
-        raise BadInput(f"The dataset {name} is not loaded: name its file with --dataset.")
-    return _known[name]
+_known = user_code.Known[UserDataset]("dataset")
+admit, known = _known.admit, _known.named
 
 
 def introduce(text: str, data_root: Path, folder: Path | None = None) -> UserDataset:

@@ -347,10 +347,10 @@ def drawn(
         )
     runs = trials(asked, search, fastest=fastest)
     if runs and not search.trial_ids:
-        search = private_searches.note_trials(
-            root,
+        search = replace(
             search,
-            engines=[run.engine for run in runs],
-            trial_ids=[run.trial_id for run in runs],
+            engines=tuple(run.engine for run in runs),
+            trial_ids=tuple(run.trial_id for run in runs),
         )
+        private_searches.note(root, search)
     return search, runs

@@ -5,11 +5,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpbench import console, store
+from dpbench import console, store, strings
 from dpbench.errors import BadInput
 from dpbench.execution import engine_checks, private_plan, sweep_run
 from dpbench.execution.resources import Resources
 from dpbench.execution.sweep_plan import SweepPlan
+from dpbench.privacy import guarantee
 from dpbench.store import private_searches
 from dpbench.trial import PASSING_FAILURES
 
@@ -41,9 +42,9 @@ def refuse(*, retry_failed: bool | None, trial_timeout: float | None) -> None:
     """Raises BadInput for what would make a run depend on more than its own draw.
 
     A run whose process died, or for which there was too little memory, starts again with fresh
-    noise: the machine has ended it, nothing of it was scored, and so it is one run. A run that
-    diverged is a result, and so is one that failed by an error: with other noise it would be a
-    second draw.
+    noise, until the best is named: the machine has ended it, nothing of it was scored, and so it is
+    one run. A run that diverged is a result, and so is one that failed by an error: with other
+    noise it would be a second draw.
     """
     if retry_failed:
         raise BadInput(
@@ -57,20 +58,30 @@ def refuse(*, retry_failed: bool | None, trial_timeout: float | None) -> None:
         )
 
 
-def run(plan: SweepPlan, resources: Resources, record: "Sweep", *, quiet: bool) -> Found:
+def run(
+    plan: SweepPlan,
+    resources: Resources,
+    record: "Sweep",
+    *,
+    retry_failed: bool | None = None,
+    quiet: bool,
+) -> Found:
     """Runs what is missing of the search, and writes the report.
 
     Args:
         plan: With a private search.
         resources: What it runs on.
         record: Who asked for it.
+        retry_failed: None tries runs that crashed again, False takes them for the lowest.
         quiet: Whether to print no progress and no warnings.
 
     Raises:
-        BadInput: As of `sweep_run.run_planned` and `private_plan.drawn`.
+        BadInput: As of `sweep_run.run_planned` and `private_plan.drawn`, or rows of a search that
+            has ended are missing.
         StoreError: The store cannot be read or written to.
     """
     assert plan.private is not None
+    refuse(retry_failed=retry_failed, trial_timeout=resources.trial_timeout)
     sweep_run.refuse_other_dataset(plan)
     store.create(plan.out)
     fastest = partial(engine_checks.fastest_right, data_root=plan.data_root)
@@ -79,28 +90,53 @@ def run(plan: SweepPlan, resources: Resources, record: "Sweep", *, quiet: bool) 
         console.say(sentence(plan.private, search))
     if not trials:
         return Found(best=_best(plan.out, search), trials=None, page=None, unfinished=())
+    if search.ended and set(search.trial_ids) - set(store.states(plan.out)):
+        raise BadInput(
+            f"Rows of this search are missing from {plan.out}, and its best run was named: to "
+            "train them again, with other noise, is not covered. Restore them, or name another "
+            "folder with --out for a new search; its epsilon adds."
+        )
     result = sweep_run.run_planned(
         replace(plan, trials=trials, private=None),
         resources,
         record,
-        retry_failed=None,
+        retry_failed=False if search.ended else retry_failed,
         timings=False,
         quiet=quiet,
     )
-    again = result.trials[result.trials["status"].isin(PASSING_FAILURES)]
-    waiting = set(search.trial_ids) - set(result.trials["trial_id"])
-    unfinished = [
-        f"The run {trial_id} {status}: the same command tries it again."
-        for trial_id, status in zip(again["trial_id"], again["status"], strict=True)
-    ]
-    if waiting:
-        unfinished.append(f"{len(waiting)} runs are not there: run the same command again.")
+    unfinished = () if search.ended else _unfinished(search, result.trials, retry_failed)
+    if not (unfinished or search.ended):
+        from dpbench.reporting import store_report
+
+        search = replace(search, ended=True)
+        private_searches.note(plan.out, search)
+        store_report.write_report(plan.out)  # which names the best run now
     return Found(
         best=_best(plan.out, search),
         trials=result.trials,
         page=None if result.report is None else result.report.page,
         unfinished=tuple(unfinished),
     )
+
+
+def _unfinished(
+    search: private_searches.PrivateSearch, trials: "pd.DataFrame", retry_failed: bool | None
+) -> list[str]:
+    """A line on each run that the same command tries again."""
+    crashed = trials[trials["status"].isin(PASSING_FAILURES)] if retry_failed is None else None
+    lines = []
+    if crashed is not None and len(crashed):
+        lines += [
+            f"The run {trial_id} ended with: {status}."
+            for trial_id, status in zip(crashed["trial_id"], crashed["status"], strict=True)
+        ]
+        lines.append(
+            "The same command tries these again; with --no-retry-failed they score lowest, and the "
+            "best of the others is named."
+        )
+    if waiting := len(set(search.trial_ids) - set(trials["trial_id"])):
+        lines.append(f"{strings.counted(waiting, 'run')} to go: run the same command again.")
+    return lines
 
 
 def _best(out: Path, search: private_searches.PrivateSearch) -> "PrivateBest":
@@ -115,6 +151,7 @@ def sentence(asked: private_plan.Request, search: private_searches.PrivateSearch
     """What the search draws and spends, for the terminal."""
     return (
         f"Private selection: the number of runs is drawn from {asked.count} (distribution:mean), "
-        f"once; the whole search spends epsilon {search.epsilon:.4g} at delta {search.delta:g}. "
+        f"once; the whole search spends epsilon {guarantee.rounded_up(search.epsilon)} at delta "
+        f"{guarantee.short(search.delta)}. "
         f"Runs are scored on {search.held_out:,} held-out examples."
     )

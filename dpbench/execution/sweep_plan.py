@@ -121,6 +121,14 @@ def plan_sweep(
     fastest = partial(engine_checks.fastest_right, data_root=data_root)
     found = private = None
     if private_selection or total_epsilon is not None:
+        _refuse_with_private(
+            confirm=confirm,
+            answer_at=answer_at,
+            tuned_in=tuned_in,
+            choose_by=choose_by,
+            early_stop=early_stop,
+            search_method=search_method,
+        )
         private = private_plan.request(
             grids,
             dataset,
@@ -128,14 +136,6 @@ def plan_sweep(
             distribution=private_selection,
             total_epsilon=total_epsilon,
             private_scores=private_scores,
-        )
-        _refuse_with_private(
-            confirm=confirm,
-            answer_at=answer_at,
-            tuned_in=tuned_in,
-            early_stop=early_stop,
-            choose_by=choose_by,
-            search_method=search_method,
         )
     elif private_scores:
         raise BadInput("Expected --private-selection or --total-epsilon with --private-scores.")
@@ -177,8 +177,8 @@ def _refuse_with_private(**given: Any) -> None:
         "answer_at": "it has one epsilon, that of the whole search",
         "tuned_in": "earlier tuning on the same data has an epsilon of its own",
         "choose_by": "its runs are scored by their accuracy on the held-out examples",
-        "search_method": "its settings are drawn at random",
         "early_stop": "which runs go on would depend on the others, which no bound covers",
+        "search_method": "each setting is drawn at random, whatever the others have come to",
     }
     for name, why in whys.items():
         if given[name]:

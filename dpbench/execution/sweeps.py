@@ -158,8 +158,7 @@ def run_sweep(
         command=command,
     )
     if plan.private is not None:
-        private_run.refuse(retry_failed=retry_failed, trial_timeout=trial_timeout)
-        return _private(plan, resources, record, quiet=not progress)
+        return _private(plan, resources, record, retry_failed=retry_failed, quiet=not progress)
     result = run_planned(
         plan, resources, record, retry_failed=retry_failed, timings=timings, quiet=not progress
     )
@@ -169,10 +168,15 @@ def run_sweep(
 
 
 def _private(
-    plan: SweepPlan, resources: Resources, record: "history.Sweep", *, quiet: bool
+    plan: SweepPlan,
+    resources: Resources,
+    record: "history.Sweep",
+    *,
+    retry_failed: bool | None,
+    quiet: bool,
 ) -> "pd.DataFrame":
     """The rows of a private search, with its best run beside them."""
-    found = private_run.run(plan, resources, record, quiet=quiet)
+    found = private_run.run(plan, resources, record, retry_failed=retry_failed, quiet=quiet)
     for line in found.unfinished:
         console.say(line)
     rows = store.read_trials(plan.out).iloc[:0] if found.trials is None else found.trials

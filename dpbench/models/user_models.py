@@ -102,23 +102,8 @@ def _said(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-_known: dict[str, UserModel] = {}  # in this process, by name
-
-
-def admit(model: UserModel) -> None:
-    """Makes the model known in this process, in place of any of the same name."""
-    _known[model.name] = model
-
-
-def known(name: str) -> UserModel:
-    """The user's model of that name.
-
-    Raises:
-        BadInput: This process knows none.
-    """
-    if name not in _known:
-        raise BadInput(f"The model {name} is not known: name its file with --model.")
-    return _known[name]
+_known = user_code.Known[UserModel]("model")
+admit, known = _known.admit, _known.named
 
 
 def introduce(text: str, arguments: Mapping[str, Any], folder: Path | None = None) -> UserModel:

@@ -8,7 +8,7 @@ knows what the guarantee needs secret.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class PrivateSearch:
         score_draws: Of each run, a standard normal number.
         engines: Of each run; empty until they are known.
         trial_ids: Of each run; empty until they are known.
+        ended: Whether its best run was named: from then on no run is trained again.
     """
 
     asked: Mapping[str, Any]
@@ -63,6 +64,7 @@ class PrivateSearch:
     score_draws: Sequence[float]
     engines: Sequence[str] = ()
     trial_ids: Sequence[str] = ()
+    ended: bool = False
 
     @property
     def key(self) -> str:
@@ -114,18 +116,14 @@ def add(root: Path, search: PrivateSearch) -> PrivateSearch:
     return found or search
 
 
-def note_trials(
-    root: Path, search: PrivateSearch, engines: Sequence[str], trial_ids: Sequence[str]
-) -> PrivateSearch:
-    """Writes beside the draw which trials it has come to; returns the search with them.
+def note(root: Path, search: PrivateSearch) -> None:
+    """Writes beside the draw which trials it has come to, or that it has ended.
 
     Raises:
         StoreError: The store's folder cannot be written to.
     """
-    search = replace(search, engines=tuple(engines), trial_ids=tuple(trial_ids))
     with writer.locked(root):
         _write(root, search)
-    return search
 
 
 def _write(root: Path, search: PrivateSearch) -> None:

@@ -11,10 +11,12 @@ names such as `mine.py:make(width=16)`, without folders; `model_args` is a JSON 
 
 from dpbench.user_code.code import Code, find
 from dpbench.user_code.importing import call, calling, constant, function, refuse_nested
+from dpbench.user_code.known import Known
 from dpbench.user_code.reference import is_reference, named, placed, shown
 
 __all__ = [
     "Code",
+    "Known",
     "call",
     "calling",
     "constant",

@@ -10,7 +10,7 @@ from factories import WHERE, make_trial
 from dpbench import store
 from dpbench.analysis import private_best, scores
 from dpbench.store.private_searches import PrivateSearch
-from dpbench.trial import Epoch, Trial
+from dpbench.trial import Epoch, Status, Trial
 
 TRIALS = [make_trial(seed=seed, noise_source="system") for seed in (11, 5, 8)]
 
@@ -38,15 +38,15 @@ def search(**changed: Any) -> PrivateSearch:
     return PrivateSearch(**asked | changed)
 
 
-def rows(*accuracies: float | None) -> pd.DataFrame:
-    """A row a trial; None of one that failed."""
+def rows(*accuracies: float | Status) -> pd.DataFrame:
+    """A row a trial: its accuracy, or how it failed."""
     found = [_row(trial, accuracy) for trial, accuracy in zip(TRIALS, accuracies, strict=False)]
     return scores.scored(pa.Table.from_pylist(found, schema=store.TRIALS).to_pandas())
 
 
-def _row(trial: Trial, accuracy: float | None) -> dict[str, Any]:
-    if accuracy is None:
-        seen = Epoch(epoch=1, status="failed", reason="loss is not finite")
+def _row(trial: Trial, accuracy: float | Status) -> dict[str, Any]:
+    if isinstance(accuracy, str):
+        seen = Epoch(epoch=1, status=accuracy, reason="loss is not finite")
     else:
         seen = Epoch(epoch=trial.epochs, validation_accuracy=accuracy, test_accuracy=accuracy / 2)
     return store.trial_row(trial, seen, WHERE)
@@ -60,15 +60,21 @@ def test_the_highest_score_wins_and_the_first_of_equal_ones() -> None:
 
 
 def test_a_failed_run_scores_lowest_and_ends_the_search() -> None:
-    best = private_best.best(search(), rows(None, 0.1, None))
+    best = private_best.best(search(), rows("failed", 0.1, "failed"))
     assert (best.trial_id, best.ended) == (TRIALS[1].trial_id, True)
-    nothing = private_best.best(search(), rows(None, None, None))
+    nothing = private_best.best(search(), rows("failed", "failed", "failed"))
     assert (nothing.trial_id, nothing.score, nothing.ended) == (None, None, True)
 
 
 def test_there_is_no_best_before_every_run_has_ended() -> None:
     best = private_best.best(search(), rows(0.5, 0.75))
     assert (best.trial_id, best.ended) == (None, False)
+
+
+def test_a_crashed_run_is_waited_for_until_the_search_ends_without_it() -> None:
+    crashed = rows(0.5, "crashed", 0.25)
+    assert private_best.best(search(), crashed).trial_id is None
+    assert private_best.best(search(ended=True), crashed).trial_id == TRIALS[0].trial_id
 
 
 def test_noise_on_right_answers_decides_and_is_what_is_said() -> None:

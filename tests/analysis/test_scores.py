@@ -102,11 +102,13 @@ def test_a_report_chooses_by_it(
     for row in written:
         store.write_trial(tmp_path, [row])
     arguments = [str(tmp_path), "--answer-at", "9"]
-    assert report.main([*arguments, "--choose-by", "mine"]) == 0
+    with here.blank_figures():
+        assert report.main([*arguments, "--choose-by", "mine"]) == 0
     said = capsys.readouterr().out
     assert "Settings are chosen by mine (higher is better); on the test set it is" in said
     assert "nan" not in said
-    assert report.main(arguments) == 0
+    with here.blank_figures():
+        assert report.main(arguments) == 0
     said = capsys.readouterr().out
     assert ("chosen by loss (lower is better)" in said) == (seen is NUMBERS)
     asked = history.asked("dpbench.sweep", [], choose_by="mine:lowest", trial_ids=["some"])

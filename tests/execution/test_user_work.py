@@ -32,12 +32,10 @@ def load(root):
 
 
 @pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UserWork:
+def work(tmp_path: Path) -> UserWork:
     """Of a process that has found the files; this one knows nothing any more."""
     (tmp_path / "mine.py").write_text(FILE)
     (tmp_path / "parts.py").write_text("WIDTH = 3\n")
-    monkeypatch.setattr(user_data, "_known", {})
-    monkeypatch.setattr(user_models, "_known", {})
     data = user_data.introduce("mine.py:load", tmp_path, tmp_path)
     model = user_models.introduce("mine.py:make", {"depth": 2}, tmp_path)
     found = UserWork.of([Workload(dataset=data.code.name, model=model.name, batch_size=2)])

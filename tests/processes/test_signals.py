@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import here
@@ -78,11 +79,13 @@ needs_linux = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs L
 def test_a_sweep_goes_on_where_nobody_can_read_what_it_says(
     quiet: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Path("/dev/full").open("w", encoding="ascii") as full:
-        monkeypatch.setattr(sys, "stderr", full)
-        with here.trials_here(), here.blank_figures():
-            code = sweep.main([*SWEEP[3:], str(tmp_path / "store"), *FLAGS, *quiet])
-        monkeypatch.undo()
+    full = Path("/dev/full").open("w", encoding="ascii")  # noqa: SIM115  # closing it fails, too
+    monkeypatch.setattr(sys, "stderr", full)
+    with here.trials_here(), here.blank_figures():
+        code = sweep.main([*SWEEP[3:], str(tmp_path / "store"), *FLAGS, *quiet])
+    monkeypatch.undo()
+    with suppress(OSError):
+        full.close()
     assert code == 0
     assert len(store.read_trials(tmp_path / "store")) == 2
 
