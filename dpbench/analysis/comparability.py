@@ -25,10 +25,11 @@ def alike(trials: pd.DataFrame) -> pd.DataFrame:
     whose trials draw their noise in different ways (`Epoch.noise_derivation`), those that draw it
     in the way of the most seeds.
     """
-    return _of_one_derivation(of_one_guarantee(trials))
+    return of_one_derivation(of_one_guarantee(trials))
 
 
-def _of_one_derivation(rows: pd.DataFrame) -> pd.DataFrame:
+def of_one_derivation(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows; of an arm whose trials draw their noise in several ways, those of one way."""
     derivation = rows["noise_derivation"].fillna("seed")
     arm = [rows[name] for name in ARM]
     ended = rows["status"] == "ok"  # what failed does not say how it drew

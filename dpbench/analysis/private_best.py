@@ -106,7 +106,6 @@ def _dataset(search: PrivateSearch) -> str:
 
 
 def _statement(search: PrivateSearch, others: Sequence[PrivateSearch], dataset: str) -> str:
-    known = dataset in datasets.names()
     return search_guarantee.statement(
         search_guarantee.SearchGuarantee(
             count=RunCount(distribution=search.distribution, mean=search.mean),  # type: ignore[arg-type]  # as it was drawn
@@ -119,7 +118,7 @@ def _statement(search: PrivateSearch, others: Sequence[PrivateSearch], dataset: 
             delta=search.delta,
             scores=_of_scores(search),
             others=_of_others(search, others),
-            preprocessing=datasets.spec(dataset).preprocessing if known else None,
+            preprocessing=datasets.preprocessing(dataset),
         )
     )
 

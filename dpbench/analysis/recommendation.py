@@ -168,21 +168,8 @@ def _statement(arm: "pd.Series[Any]", settings: int) -> str:
             delta=float(arm["delta"]),
             accountant=str(arm["accountant"]),
             choice=guarantee.chosen(settings),
-            preprocessing=_preprocessing(str(arm["dataset"])),
+            preprocessing=datasets.preprocessing(str(arm["dataset"])),
         )
-    )
-
-
-def _preprocessing(dataset: str) -> str | None:
-    """A sentence on the constants that normalise the dataset's inputs; None where there are none.
-
-    Of a user's data it is not known whether there are any.
-    """
-    if dataset in datasets.names():
-        return datasets.spec(dataset).preprocessing
-    return (
-        f"Constants that {dataset} computes from the training examples, such as a mean to "
-        "normalise by, are not covered by the guarantee."
     )
 
 

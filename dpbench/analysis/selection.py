@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from dpbench import plugins
-from dpbench.analysis import trial_rows
+from dpbench.analysis import comparability, trial_rows
 
 _AS_SHOWN = 5e-4  # relative: numbers are typed as tables show them, with four digits
 
@@ -38,15 +38,17 @@ def arms(trials: pd.DataFrame) -> pd.DataFrame:
     """One row per arm, in the order of its settings: how its trials ended, and their last epochs.
 
     Columns: those of the arm, `trials`, `finished` and `failed` (numbers of them), `seeds` (a
-    list), `epsilon` (the largest) and `test_accuracy` (the mean) of those that finished.
+    list), `epsilon` (the largest) and `test_accuracy` (the mean) of those that finished. Where
+    they draw their noise in several ways, the mean is of one, see `comparability.alike`.
     """
     last = trials.sort_values("epoch").groupby("trial_id").tail(1)
     ended = (last["status"] == "ok") & (last["epoch"] == last["epochs"])
+    alike = comparability.of_one_derivation(last)
     last = last.assign(
         finished=ended,
         failed=last["status"] != "ok",
         epsilon=last["epsilon"].where(ended),
-        test_accuracy=last["test_accuracy"].where(ended),
+        test_accuracy=last["test_accuracy"].where(ended & last.index.isin(alike.index)),
     )
     return (
         last.groupby(trial_rows.ARM, dropna=False, sort=True)

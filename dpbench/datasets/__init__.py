@@ -18,6 +18,7 @@ __all__ = [
     "DatasetSpec",
     "data_hash",
     "names",
+    "preprocessing",
     "present",
     "sample_rate",
     "spec",
@@ -54,6 +55,19 @@ def spec(dataset: str) -> DatasetSpec:
 def data_hash(dataset: str) -> str | None:
     """Of a user's dataset, that of its tensors; None of a built-in one."""
     return user_data.known(dataset).hash if user_code.is_reference(dataset) else None
+
+
+def preprocessing(dataset: str) -> str | None:
+    """A sentence on constants that normalise inputs, for a guarantee; None where there are none.
+
+    Of a user's dataset, known to this process or not, nobody says whether there are any.
+    """
+    if dataset in names():
+        return spec(dataset).preprocessing
+    return (
+        f"Constants that {dataset} computes from the training examples, such as a mean to "
+        "normalise by, are not covered by the guarantee."
+    )
 
 
 def stand_in(dataset: str) -> str | None:

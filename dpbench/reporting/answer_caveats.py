@@ -62,11 +62,20 @@ def of_delta(trials: pd.DataFrame) -> Iterator[str]:
 
 def of_noise(trials: pd.DataFrame) -> Iterator[str]:
     """What the trials share, and what their noise is fit for."""
+    noisy = trials[(trials["noise_multiplier"] > 0) & (trials["status"] == "ok")]
+    old = noisy[noisy["noise_derivation"].isna()]["trial_id"].nunique()
+    if old:
+        yield (
+            f"{strings.counted(old, 'trial')} of an older dpbench drew the noise from the seed "
+            "alone, so that arms of one seed share it: their accuracies hold, but two of their "
+            "models together have no epsilon. All models of a fixed seed are for benchmarking and "
+            "not for release."
+        )
     if (trials["noise_derivation"] == "trial").any():
         yield (
-            "Trials of one seed share their initial weights and batches, and no noise. Whoever "
-            "knows a trial can draw its noise again: these models are for benchmarking and not for "
-            "release (--fresh-noise, and README)."
+            f"{'All other trials' if old else 'Trials'} of one seed share their initial weights "
+            "and batches, and no noise. Whoever knows a trial can draw its noise again: these "
+            "models are for benchmarking and not for release (--fresh-noise, and README)."
         )
     if (trials["noise_derivation"] == "system").any():
         yield (
@@ -75,15 +84,6 @@ def of_noise(trials: pd.DataFrame) -> Iterator[str]:
             "whoever gets a model. A release needs more: a cryptographically secure generator and "
             "noise that is safe in floating point (Mironov 2012; Opacus: secure_mode), and an "
             "epsilon that pays for the choice of settings."
-        )
-    noisy = trials[(trials["noise_multiplier"] > 0) & (trials["status"] == "ok")]
-    shared = noisy[noisy["noise_derivation"].isna()]["trial_id"].nunique()
-    if shared:
-        yield (
-            f"{strings.counted(shared, 'trial')} of an older dpbench drew the noise from the seed "
-            "alone, so that arms of one seed share it: their accuracies hold, but two of their "
-            "models together have no epsilon. All models of a fixed seed are for benchmarking and "
-            "not for release."
         )
 
 

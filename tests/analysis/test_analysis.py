@@ -10,6 +10,7 @@ from dpbench.analysis import (
     comparability,
     frontier,
     loss_parts,
+    selection,
     statistics,
     step_overhead,
     trial_rows,
@@ -243,6 +244,8 @@ def test_noise_that_was_drawn_in_two_ways_is_not_averaged() -> None:
     both = pd.concat([old, new.assign(noise_derivation="trial")], ignore_index=True)
     arms = arm_means.over_seeds(both).set_index("seeds")
     assert arms["test_accuracy"].to_dict() == pytest.approx({2: 0.5, 3: 0.9})
+    listed = selection.arms(both)
+    assert (listed["trials"].tolist(), listed["test_accuracy"].tolist()) == ([5], [0.9])
     kept = comparability.comparable(both)
     assert set(kept["seed"]) == {2, 3, 4}
     assert list(answer_caveats.of_left_out(both, kept)) == [

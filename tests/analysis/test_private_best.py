@@ -96,3 +96,8 @@ def test_other_searches_on_the_same_examples_add() -> None:
     assert "together" not in alone
     for part in ("144 held-out examples", "The guarantee does not cover these", "epsilon = 2.5"):
         assert part in alone
+
+
+def test_what_a_users_data_computes_from_the_examples_is_not_covered() -> None:
+    found = private_best.best(search(asked={"dataset": "mine.py:load"}), rows(0.5, 0.6, 0.7))
+    assert "Constants that mine.py:load computes from the training examples" in found.statement

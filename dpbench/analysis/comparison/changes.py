@@ -57,7 +57,8 @@ def moved(accuracy: pd.DataFrame) -> pd.DataFrame:
     """The engines' rows, and those of arms of which the accuracy of any seed differs."""
     if accuracy.empty:
         return accuracy
-    same = (accuracy["difference"] == 0) & ~(accuracy["high"] > 0)
+    alike = (accuracy["high"] == 0) | (accuracy["seeds"] == 1)
+    same = (accuracy["difference"] == 0) & alike
     return accuracy[(accuracy["arms"] > 1) | ~same]
 
 
@@ -129,7 +130,9 @@ def accuracy_table(accuracy: pd.DataFrame) -> Table:
             f"{100 * row['test_accuracy_before']:.2f}",
             f"{100 * row['test_accuracy_after']:.2f}",
             f"{100 * row['difference']:+.2f}",
-            f"[{100 * row['low']:+.2f}, {100 * row['high']:+.2f}]" if row["seeds"] > 1 else "none",
+            "none"
+            if math.isnan(row["low"])
+            else f"[{100 * row['low']:+.2f}, {100 * row['high']:+.2f}]",
             _mark(row),
         )
         for row in accuracy.to_dict("records")

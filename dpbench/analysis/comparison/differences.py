@@ -14,7 +14,7 @@ from dpbench import datasets
 from dpbench.analysis import step_overhead, trial_rows
 from dpbench.analysis.comparison import losses
 from dpbench.analysis.comparison.holm import holm
-from dpbench.analysis.statistics import CONFIDENCE
+from dpbench.analysis.statistics import CONFIDENCE, MOST_WIDTH
 from dpbench.analysis.trial_rows import ARM
 from dpbench.trial import USER_FIELDS
 
@@ -164,7 +164,8 @@ def accuracy(
     Columns: those of the arm; `arms`, `seeds` and `pairs`, how many of each the row is about; the
     mean `test_accuracy_before` and `test_accuracy_after`; their `difference`, paired by seed, with
     its t interval `low` to `high`, NaN for one seed; `p_value` of the one-sided t test that the
-    mean difference is -tolerance or more, NaN for one seed; `regression`.
+    mean difference is -tolerance or more, NaN for one seed; `regression`. An interval wider than
+    MOST_WIDTH is NaN, too.
     """
     columns = [*_TRIAL, "test_accuracy"]
     old, new = (
@@ -222,6 +223,7 @@ def _tested(paired: pd.DataFrame, by: list[str], tolerance: float) -> pd.DataFra
     n, mean = frame["seeds"], frame["difference"]
     spread = frame.pop("spread")  # NaN for one seed, and with it all that follows from it
     half = special.stdtrit(n - 1, (1 + CONFIDENCE) / 2) * spread / n**0.5
+    half = half.where(2 * half <= MOST_WIDTH)  # one that holds half of the scale says nothing
     # accuracies count examples, so that two or three differences may be equal by chance
     error = spread.clip(lower=frame["dataset"].map(_examples(seeds))) / n**0.5
     p_value = special.stdtr(n - 1, (mean + tolerance) / error)

@@ -21,6 +21,17 @@ def test_a_regression_is_said_in_words_and_marked_in_its_table() -> None:
     assert strings.table(header, rows).splitlines()[1].endswith("REGRESSION")
 
 
+def test_an_interval_that_is_wider_than_half_of_the_scale_is_none() -> None:
+    """Two seeds that differ by some points say nothing of the mean beyond their differences."""
+    wide = changes.labelled(differences.accuracy(arm([0.5, 0.5]), arm([0.2, 0.8])))
+    (row,) = changes.accuracy_table(wide)[1]
+    assert row[4:6] == ("+0.00", "none")
+    assert len(changes.moved(wide)) == 1  # though the mean is as before
+    same = changes.labelled(differences.accuracy(arm([0.5, 0.6]), arm([0.5, 0.6])))
+    assert changes.accuracy_table(same)[1][0][4:6] == ("+0.00", "[+0.00, +0.00]")
+    assert len(changes.moved(same)) == 0
+
+
 def test_only_epsilons_that_differ_are_in_the_table() -> None:
     same = changes.labelled(differences.epsilon(arm([0.9]), arm([0.9])))
     assert changes.epsilon_table(same)[1] == []
