@@ -138,11 +138,13 @@ class Case:
         make: The model.
         shape: Of one example.
         ids: Whether inputs are token ids.
+        named: A built-in model, by which engines tell whether they support it.
     """
 
     make: Callable[[], nn.Module]
     shape: tuple[int, ...]
     ids: bool = False
+    named: str = "mlp"
 
     def data(self, examples: int) -> Data:
         """Random examples."""
@@ -157,13 +159,15 @@ class Case:
         return Data(train=(inputs, targets), test=(inputs[:1], targets[:1]))
 
 
-def _built_in(name: str) -> Callable[[], nn.Module]:
-    return lambda: models.build(name, "mnist", seed=0, device="cpu")
+def _built_in(name: str) -> Case:
+    """A model for MNIST's images."""
+    make = partial(models.build, name, "mnist", seed=0, device="cpu")
+    return Case(make=make, shape=(1, 28, 28), named=name)
 
 
 CASES = {
-    "tutorial-cnn": Case(make=_built_in("tutorial-cnn"), shape=(1, 28, 28)),
-    "tanh-cnn": Case(make=_built_in("tanh-cnn"), shape=(1, 28, 28)),
+    "tutorial-cnn": _built_in("tutorial-cnn"),
+    "tanh-cnn": _built_in("tanh-cnn"),
     "mlp": Case(make=mlp, shape=(784,)),
     "resnet-gn": Case(make=resnet_gn, shape=(3, 32, 32)),
     "embeddings": Case(make=embeddings, shape=(128,), ids=True),
@@ -174,7 +178,7 @@ CASES = {
 def arm(name: str, case: Case, batch_size: int, data: Data, steps: int) -> step_timing.Arm:
     """The engine of that name on batches of the case, for up to so many steps."""
     torch.manual_seed(0)
-    workload = Workload(dataset="mnist", model="mlp", batch_size=batch_size)
+    workload = Workload(dataset="mnist", model=case.named, batch_size=batch_size)
     engine = engines.build(
         engines.timing_trial(name, workload),
         case.make(),

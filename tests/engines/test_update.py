@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from dpbench import optimizers
 from dpbench.engines.non_private.step import NonPrivate
-from dpbench.engines.update import Update, noisy_mean
+from dpbench.engines.update import NoisySums, Update, noisy_mean
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -38,6 +38,21 @@ def test_noise_is_drawn_as_opacus_draws_it() -> None:
         drawn = torch.normal(0.0, 3.0, total.shape, generator=noise)
         torch.testing.assert_close(part, (total + drawn) / trial.batch_size)
     assert 2.9 < float((mean[0] * trial.batch_size - sums[0]).std()) < 3.1
+
+
+def test_sums_that_begin_as_noise_are_the_same() -> None:
+    trial = make_trial("bookkeeping", noise_multiplier=2.0, max_grad_norm=1.5)
+    layer = nn.Linear(300, 300)
+    sums = [torch.randn_like(each) for each in layer.parameters()]
+    noisy = NoisySums(list(layer.parameters()), trial, torch.Generator().manual_seed(5))
+    fresh = torch.Generator().manual_seed(5)
+    for _ in range(2):  # in the same memory
+        noisy.begin()
+        (large,) = noisy.large.values()
+        large.add_(sums[0])
+        expected = noisy_mean(list(layer.parameters()), sums, trial, fresh)
+        for ours, theirs in zip(noisy.mean(sums[1:]), expected, strict=True):
+            torch.testing.assert_close(ours, theirs)
 
 
 class Shared(nn.Module):
