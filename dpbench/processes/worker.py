@@ -96,8 +96,16 @@ def end_with(driver: int) -> None:
     known = psutil.Process(driver)  # knows its start, too: its id may be used again
 
     def watch() -> None:
-        while known.is_running():
+        while not has_ended(known):
             time.sleep(_WATCH_SECONDS)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether it has ended, though its parent may not have waited for it yet."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # in between
+        return True

@@ -14,6 +14,7 @@ import pytest
 from factories import mostly_slow
 
 from dpbench import store, sweep
+from dpbench.processes import worker
 
 SWEEP = [
     *[sys.executable, "-m", "dpbench.sweep", "--dataset", "digits", "--noise-multiplier", "1"],
@@ -26,7 +27,7 @@ work = Workload(dataset="digits", model="tutorial-cnn", batch_size=64)
 while True:
     memory.resident_growth("fused", work, threads=1, physical_batch_size=None)
 """
-GONE_SECONDS = 10.0
+GONE_SECONDS = 60.0  # on a busy machine; a process that does not notice stays for ever
 
 
 def gone(processes: list[psutil.Process]) -> bool:
@@ -68,6 +69,19 @@ def test_a_driver_that_dies_while_it_measures_memory_leaves_no_process() -> None
     driver.wait()
     assert len(family) >= 3
     assert gone(family)
+
+
+def test_a_driver_has_ended_though_nobody_has_waited_for_it() -> None:
+    driver = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    known = psutil.Process(driver.pid)
+    assert not worker.has_ended(known)
+    driver.kill()
+    deadline = time.monotonic() + GONE_SECONDS
+    while not worker.has_ended(known):  # a zombie, which psutil calls running
+        assert time.monotonic() < deadline
+    assert known.is_running()
+    driver.communicate()
+    assert worker.has_ended(known)
 
 
 FLAGS = "--epochs 1 --seeds 0 1 --jobs 1 --no-baseline".split()
