@@ -28,7 +28,9 @@ def arms(found: dict[str, Any]) -> list[Arm]:
 
 def test_the_committed_audits_are_those_of_the_defaults(found: dict[str, Any]) -> None:
     """Their claim is the audit's today; its epsilon may change with the accountant."""
-    assert {"task": None} | found["claim"] == dataclasses.asdict(Claim(engine="fused"))
+    assert {"task": None, "data_root": None} | found["claim"] == dataclasses.asdict(
+        Claim(engine="fused")
+    )
     assert found["seeds"] == list(range(10))
     assert found["cpu_seconds"] < 8 * 60
     assert "dirty" not in found["machine"]["dpbench_commit"]
