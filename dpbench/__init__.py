@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dpbench.execution.grid import Grid
     from dpbench.execution.step_times import time_steps
     from dpbench.execution.sweeps import run_sweep
-    from dpbench.privacy.spending import spent_epsilon
+    from dpbench.privacy.calculator import spent_epsilon
     from dpbench.search.ranges import Range
     from dpbench.store.frames import load_store
     from dpbench.trial import Trial
@@ -38,7 +38,7 @@ _HOMES = {
     "load_store": "store.frames",
     "run_audit": "execution.audits",
     "run_sweep": "execution.sweeps",
-    "spent_epsilon": "privacy.spending",
+    "spent_epsilon": "privacy.calculator",
     "time_steps": "execution.step_times",
 }
 

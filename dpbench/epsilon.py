@@ -12,7 +12,9 @@ from dataclasses import asdict, fields
 from dpbench import cli, console, strings
 from dpbench.errors import BadInput
 from dpbench.privacy import guarantee, run_count
-from dpbench.privacy.spending import PrivateRun, SpentEpsilon, private_run, spent_by_run
+from dpbench.privacy.calculator import spent_by_run
+from dpbench.privacy.dpsgd_run import PrivateRun, private_run
+from dpbench.privacy.spending import SpentEpsilon
 from dpbench.trial import SAMPLINGS
 
 JSON_VERSION = 1

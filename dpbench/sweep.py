@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 # `signals.handled` prints a traceback.
 from dpbench import cli, completion, console, datasets
 from dpbench.datasets import resolution
-from dpbench.execution import grid, private_plan, stacks, sweep_file
+from dpbench.execution import grid, private_request, stacks, sweep_file
 from dpbench.execution.axes import Axis
 from dpbench.execution.resources import Resources
 from dpbench.execution.sweep_file import SweepFile
@@ -104,9 +104,9 @@ def _private(
     assert plan.private is not None
     private_run.refuse(retry_failed=given.retry_failed, trial_timeout=resources.trial_timeout)
     if given.dry_run:
-        from dpbench.execution import private_plan
+        from dpbench.execution import private_price
 
-        print(private_text.planned(private_plan.priced(plan.private), as_json=given.json))
+        print(private_text.planned(private_price.priced(plan.private), as_json=given.json))
         return 0
     found = private_run.run(
         plan,
@@ -292,7 +292,7 @@ def _add_search_flags(parser: argparse.ArgumentParser) -> None:
         metavar="KIND",
         help="draw the number of settings, too, with mean N, and report the best with the epsilon "
         f"of the whole search; KIND of {', '.join(run_count.DISTRIBUTIONS)} (default: no; KIND: "
-        f"{run_count.DEFAULT}; N: {private_plan.MEAN})",
+        f"{run_count.DEFAULT}; N: {private_request.MEAN})",
     )
     group.add_argument(
         "--total-epsilon",

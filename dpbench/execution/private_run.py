@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dpbench import console, store, strings
 from dpbench.errors import BadInput
-from dpbench.execution import engine_checks, private_plan, sweep_run
+from dpbench.execution import engine_checks, private_plan, private_request, sweep_run
 from dpbench.execution.resources import Resources
 from dpbench.execution.sweep_plan import SweepPlan
 from dpbench.privacy import guarantee
@@ -147,7 +147,7 @@ def _best(out: Path, search: private_searches.PrivateSearch) -> "PrivateBest":
     return private_best.best(search, scores.scored(rows), others)
 
 
-def sentence(asked: private_plan.Request, search: private_searches.PrivateSearch) -> str:
+def sentence(asked: private_request.Request, search: private_searches.PrivateSearch) -> str:
     """What the search draws and spends, for the terminal."""
     return (
         f"Private selection: the number of runs is drawn from {asked.count} (distribution:mean), "

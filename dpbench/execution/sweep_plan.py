@@ -9,7 +9,7 @@ from typing import Any
 from dpbench import datasets, models, strings
 from dpbench.analysis import metrics
 from dpbench.errors import BadInput
-from dpbench.execution import engine_checks, grid, private_plan, search_plan
+from dpbench.execution import engine_checks, grid, private_request, search_plan
 from dpbench.execution.grid import Grid
 from dpbench.execution.search_plan import SearchPlan
 from dpbench.privacy import budgets, guarantee
@@ -47,7 +47,7 @@ class SweepPlan:
     tuned_in: tuple[str, ...]
     choose_by: str | None
     search: SearchPlan | None = None
-    private: private_plan.Request | None = None
+    private: private_request.Request | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -129,7 +129,7 @@ def plan_sweep(
             early_stop=early_stop,
             search_method=search_method,
         )
-        private = private_plan.request(
+        private = private_request.request(
             grids,
             dataset,
             mean=search,

@@ -9,8 +9,8 @@ import pytest
 
 from dpbench import Grid, datasets, store
 from dpbench.errors import BadInput, StoreError
-from dpbench.execution import private_plan, private_run
-from dpbench.execution.private_plan import Request
+from dpbench.execution import private_plan, private_price, private_request, private_run
+from dpbench.execution.private_request import Request
 from dpbench.execution.sweep_plan import plan_sweep
 from dpbench.privacy import run_count, selection
 from dpbench.privacy.run_count import RunCount
@@ -29,7 +29,7 @@ def request(
     **axes: Any,
 ) -> Request:
     fixed: dict[str, Any] = {"model": "logistic", "batch_size": 256, "epochs": 1}
-    return private_plan.request(
+    return private_request.request(
         [Grid(**fixed | {"max_grad_norm": 1.0} | axes)],
         "digits",
         mean=mean,
@@ -119,7 +119,7 @@ def test_a_tenth_is_held_out_where_nothing_is_said() -> None:
 
 
 def test_the_bound_is_that_of_the_worst_run_that_may_be_drawn() -> None:
-    found = private_plan.priced(
+    found = private_price.priced(
         request(noise_multiplier=[1, 4], batch_size=[64, 256], epochs=[1, 2])
     )
     runs = [
@@ -130,13 +130,13 @@ def test_the_bound_is_that_of_the_worst_run_that_may_be_drawn() -> None:
     assert found.epsilon == selection.epsilon(runs, count, delta=1e-5)
     assert found.epsilon > selection.epsilon(runs[:1], count, delta=1e-5)
     assert found.noise_multipliers == (1.0, 4.0)
-    of_range = private_plan.priced(request(noise_multiplier=Range(1.0, 4.0), batch_size=[64, 256]))
+    of_range = private_price.priced(request(noise_multiplier=Range(1.0, 4.0), batch_size=[64, 256]))
     assert of_range.noise_multipliers == (1.0, 4.0)
     assert of_range.epsilon < found.epsilon  # one epoch and not two
 
 
 def test_each_schedule_has_the_noise_for_the_total_epsilon() -> None:
-    found = private_plan.priced(request(total_epsilon=3, batch_size=[16, 32]))
+    found = private_price.priced(request(total_epsilon=3, batch_size=[16, 32]))
     assert 2.95 < found.epsilon <= 3
     assert [each[:2] for each in found.noises] == [(16, 1), (32, 1)]
     assert found.noises[0][2] < found.noises[1][2]
@@ -144,7 +144,7 @@ def test_each_schedule_has_the_noise_for_the_total_epsilon() -> None:
 
 
 def test_shuffled_batches_are_an_example_in_each_epoch() -> None:
-    found = private_plan.priced(request(noise_multiplier=4, sampling="shuffle", epochs=3))
+    found = private_price.priced(request(noise_multiplier=4, sampling="shuffle", epochs=3))
     run = selection.Run(noise_multiplier=4.0, sample_rate=1.0, steps=3)
     count = RunCount(distribution="geometric", mean=3)
     assert found.epsilon == selection.epsilon([run], count, delta=1e-5)
