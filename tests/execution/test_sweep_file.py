@@ -10,7 +10,7 @@ from factories import ROOT
 
 from dpbench import cli, datasets, flag_names, sweep
 from dpbench.errors import BadInput
-from dpbench.execution import grid, sweep_file
+from dpbench.execution import grid, grid_trials, sweep_file
 
 SMALL = "noise_multiplier = 1\nmax_grad_norm = 1\nbatch_size = 64\nepochs = 1\nbaseline = false\n"
 
@@ -128,7 +128,7 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["10%", "0.1", 0.1, "144", 144])
 def test_held_out_examples_are_a_number_or_a_share(value: Any) -> None:
-    trials = grid.trials(
+    trials = grid_trials.trials(
         [grid.grid({"validation_examples": value, "epochs": 1, "noise_multiplier": 1})], "digits"
     )
     assert {trial.validation_examples for trial in trials} == {144}
