@@ -187,7 +187,7 @@ def test_more_trials_at_a_time_than_cores_are_warned_of(
 def test_the_first_recipe_of_readme_fits_the_dataset_that_stands_in() -> None:
     """It held out 5,000 examples of the 1,437 that digits have."""
     page = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
-    (recipe,) = (line for line in page.splitlines() if "dpbench sweep" in line and "--val" in line)
+    recipe = next(each for each in page.splitlines() if "dpbench sweep" in each and "--val" in each)
     given = sweep._parser("x").parse_args(recipe.split()[2:])
     flags = {name: getattr(given, name) for name in grid.AXES if name != "model"}  # built-in ones
     asked = grid.grid({name: value for name, value in flags.items() if value is not None})
