@@ -48,6 +48,7 @@ def test_a_total_epsilon_is_drawn_once_and_stated(
     assert "drawn once from the geometric distribution with mean 3" in said["statement"]
     page = (tmp_path / "results" / "digits-sweep" / "report.html").read_text()
     assert "Private selection" in page
+    assert '<table id="answers">' not in page  # its runs are no answers: the best one is
     assert said["statement"].replace("'", "&#39;") in page
 
 

@@ -65,7 +65,7 @@ class SearchPlan:
     @property
     def sentence(self) -> str:
         """What is drawn, for the terminal."""
-        targets = len({each.group for each in self.candidates})
+        targets = len({each.target for each in self.candidates})
         stops = ""
         if self.eta is not None:
             epochs = [

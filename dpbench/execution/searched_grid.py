@@ -23,11 +23,13 @@ class Candidate:
     Attributes:
         group: Equal for candidates that are compared: the grid, the target, the model's function
             and the sampling.
+        target: Of the group: the epsilon or the noise multiplier that it is tried at.
         label: The group, for the user.
         trials: The setting's private ones: of each seed, and of each engine that is named.
     """
 
     group: tuple[Any, ...]
+    target: Any
     label: str
     trials: tuple[Trial, ...]
 
@@ -115,7 +117,7 @@ def candidates(
         trials = grid_trials.trials([each], dataset, fastest=fastest)
         group = (index, target, grid.model, grid.sampling)
         shown = " ".join([*map(user_code.shown, parts), label])
-        found.append(Candidate(group=group, label=shown, trials=tuple(trials)))
+        found.append(Candidate(group=group, target=target, label=shown, trials=tuple(trials)))
     return [each for each in found if each.trials]
 
 

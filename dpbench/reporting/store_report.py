@@ -23,6 +23,7 @@ from dpbench.reporting import figure_files, figure_specs, findings, page, recipe
 from dpbench.reporting.findings import Findings
 from dpbench.store import history, private_searches
 from dpbench.store.history import Sweep
+from dpbench.store.private_searches import PrivateSearch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +96,9 @@ def write_report(
         same = earlier["data_hash"].isin(set(trials["data_hash"]))
         tuning = pd.concat([tuning, earlier[same]])
     read = findings.Store(trials=trials, timings=timings, tuning=tuning)
-    found = findings.findings(read, trials, sweeps, answer_at)
-    private = _private(root, every)
+    searches = private_searches.read(root)
+    found = _answered(read, trials, sweeps, answer_at, searches)
+    private = _private(searches, every)
     path = root / "report.html"
     contents = _contents(root, read, found, sweeps, unread)
     figure_files.write_file(path, page.render(replace(contents, private=private)))
@@ -104,7 +106,7 @@ def write_report(
     if own is not None:
         rows = trials[trials["trial_id"].isin({*own.trial_ids, *own.confirming})]
         if len(rows) < len(trials) or sweeps != [own]:  # else they answer what the store does
-            found = findings.findings(read, rows, [own], answer_at)
+            found = _answered(read, rows, [own], answer_at, searches)
     main = found.main
     return Written(
         page=path,
@@ -122,9 +124,23 @@ def write_report(
     )
 
 
-def _private(root: Path, every: pd.DataFrame) -> list[PrivateBest]:
+def _answered(
+    read: findings.Store,
+    trials: pd.DataFrame,
+    sweeps: Sequence[Sweep],
+    answer_at: Sequence[float],
+    searches: Sequence[PrivateSearch],
+) -> Findings:
+    """What the trials answer. Runs of a private search do not: its best run is its only answer."""
+    ids = {trial_id for search in searches for trial_id in search.trial_ids}
+    others = trials[~trials["trial_id"].isin(ids)]
+    if len(trial_rows.private(others)) or not ids:
+        return findings.findings(read, others, sweeps, answer_at)
+    return replace(findings.findings(read, trials, sweeps, answer_at), answers=(), notes=())
+
+
+def _private(searches: Sequence[PrivateSearch], every: pd.DataFrame) -> list[PrivateBest]:
     """The best run of each private search, by its own score alone."""
-    searches = private_searches.read(root)
     if not searches:
         return []
     rows = scores.scored(every)

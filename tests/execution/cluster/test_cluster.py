@@ -17,7 +17,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from clusters import SMALL, Processes, sweep, wait_for
+from clusters import SMALL, START_SECONDS, Processes, sweep, wait_for
 from factories import make_trial, make_workload
 from remote_work import out_of_memory, time_slowly, unfit_by_name, wait_a_while
 
@@ -180,7 +180,7 @@ def test_an_interrupted_sweep_leaves_no_trial_running(processes: Processes, tmp_
 
 def wait_for_workers(processes: Processes, count: int) -> None:
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
-        client.wait_for_workers(count, timeout=60)
+        client.wait_for_workers(count, timeout=START_SECONDS)
 
 
 @pytest.mark.slow  # below, one goes and does not come back
@@ -230,7 +230,7 @@ def test_what_workers_lack_is_said_at_once(processes: Processes, tmp_path: Path)
     processes.worker(environment={"DPBENCH_DATA": str(tmp_path / "empty")})
     flags = ("--scheduler-file", str(processes.file), *QUICK, "--dataset", "mnist")
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
-        client.wait_for_workers(1, timeout=60)
+        client.wait_for_workers(1, timeout=START_SECONDS)
         other = remote_calls.Requirements(
             dataset="digits", versions={"dpbench": "9.9", "torch": "1.0"}
         )
@@ -256,7 +256,7 @@ def test_engines_are_timed_on_a_worker(
     processes.worker()
     requirements = remote_calls.Requirements(dataset="digits", versions=None)
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
-        client.wait_for_workers(1, timeout=60)
+        client.wait_for_workers(1, timeout=START_SECONDS)
         place = cluster.DaskBackend(client, workers_of(tmp_path), requirements)
         place.check()
         parts = list(place.time_engines(["fused", "non-private"], make_workload()))
@@ -275,14 +275,14 @@ def test_gpu_trials_take_their_share_of_the_resource(processes: Processes, tmp_p
     requirements = remote_calls.Requirements(dataset="digits", versions=None)
     trials = [make_trial(seed=seed) for seed in range(6)]
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
-        client.wait_for_workers(1, timeout=60)
+        client.wait_for_workers(1, timeout=START_SECONDS)
         place = cluster.DaskBackend(
             client, workers_of(tmp_path), requirements, gpu_share=0.5, work=wait_a_while
         )
         with pytest.raises(BadInput, match=r"a worker with 0\.5 of the resource GPU"):
             place.check()
         processes.worker("--nthreads", "4", "--resources", "GPU=1")
-        client.wait_for_workers(2, timeout=60)
+        client.wait_for_workers(2, timeout=START_SECONDS)
         place.check()
         spans = [rows[0] for rows in place.run(trials)]
     assert {span["trial_id"] for span in spans} == {trial.trial_id for trial in trials}
@@ -300,7 +300,7 @@ def test_no_trial_waits_for_who_has_gone(
     requirements = remote_calls.Requirements(dataset="digits", versions=None)
     trials = [make_trial(seed=seed) for seed in range(8)]
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
-        client.wait_for_workers(2, timeout=60)
+        client.wait_for_workers(2, timeout=START_SECONDS)
         place = cluster.DaskBackend(client, workers_of(tmp_path), requirements, work=unfit_by_name)
         running = place.run(trials)
         seen = [next(running)[0], next(running)[0]]
@@ -319,11 +319,11 @@ def test_a_worker_without_the_work_is_not_the_trials_fault(
     requirements = remote_calls.Requirements(dataset="digits", versions=None)
     trials = [make_trial(seed=seed) for seed in range(8)]
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
-        client.wait_for_workers(1, timeout=60)
+        client.wait_for_workers(1, timeout=START_SECONDS)
         place = cluster.DaskBackend(client, workers_of(tmp_path), requirements, work=wait_a_while)
         place.check()
         processes.worker(environment={"PYTHONPATH": ""})  # it cannot find this module
-        client.wait_for_workers(2, timeout=60)
+        client.wait_for_workers(2, timeout=START_SECONDS)
         seen = [rows[0] for rows in place.run(trials)]
     assert {row["trial_id"] for row in seen} == {trial.trial_id for trial in trials}
     assert all("start" in row for row in seen)
@@ -356,7 +356,7 @@ def test_a_timing_goes_on_elsewhere(
     processes.worker()
     first = processes.worker("--resources", "GPU=1")
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
-        client.wait_for_workers(2, timeout=60)
+        client.wait_for_workers(2, timeout=START_SECONDS)
         place = cluster.DaskBackend(client, workers_of(tmp_path), requirements, gpu_share=0.5)
         place.check()
         assert str(place) == "1 at a time, on 1 workers of a cluster"  # which has one thread
@@ -374,7 +374,7 @@ def test_a_scheduler_that_has_gone_is_one_line(
     processes.worker()
     requirements = remote_calls.Requirements(dataset="digits", versions=None)
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
-        client.wait_for_workers(1, timeout=60)
+        client.wait_for_workers(1, timeout=START_SECONDS)
         place = cluster.DaskBackend(client, workers_of(tmp_path), requirements, work=wait_a_while)
         running = place.run([make_trial(seed=seed) for seed in range(8)])
         next(running)
@@ -396,13 +396,13 @@ def test_who_does_not_answer_is_passed_over(
     stalled = processes.worker()
     requirements = remote_calls.Requirements(dataset="digits", versions=None)
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
-        client.wait_for_workers(1, timeout=60)
+        client.wait_for_workers(1, timeout=START_SECONDS)
         place = cluster.DaskBackend(client, workers_of(tmp_path), requirements)
         stalled.send_signal(signal.SIGSTOP)
         with pytest.raises(BadInput, match="that answer, and none does"):
             place.check()
         processes.worker()
-        client.wait_for_workers(2, timeout=60)
+        client.wait_for_workers(2, timeout=START_SECONDS)
         monkeypatch.setattr("dpbench.execution.cluster.dask_workers.ANSWER_SECONDS", 20)
         place.check()
         assert "Passed over, for they do not answer: tcp://" in capsys.readouterr().err
@@ -462,7 +462,7 @@ def test_tls_is_passed_through(tmp_path: Path) -> None:
             scheduler=address, tls_ca_file=certificate, tls_cert=certificate, tls_key=key
         )
         with cluster.connected(there) as client:
-            client.wait_for_workers(1, timeout=60)
+            client.wait_for_workers(1, timeout=START_SECONDS)
         code, _ = swept(tmp_path / "out", *QUICK, "--scheduler", address, *tls)
     assert code == 0
     assert len(rows(tmp_path / "out")) == 2
