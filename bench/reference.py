@@ -24,10 +24,11 @@ from dpbench import cli, store
 from dpbench.analysis import choice, comparability, scores, trial_rows
 from dpbench.analysis.answers import Accuracy
 from dpbench.errors import BadInput
+from dpbench.observations import Environment, Epoch
 from dpbench.privacy import accounting
 from dpbench.reporting import findings, quantities, text
 from dpbench.store import history
-from dpbench.trial import Environment, Epoch, Trial
+from dpbench.trial import Trial
 
 EPSILONS = (0.5, 1.0, 2.0, 3.0, 8.0)
 # Of results/mnist, as means on the test set: the accuracy in per cent at least, within an epsilon

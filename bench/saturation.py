@@ -25,7 +25,8 @@ from dpbench.execution import backend, trial_sweep
 from dpbench.execution.cluster import DaskBackend, remote_calls
 from dpbench.execution.schedule import Claims, Row
 from dpbench.measurement import environment
-from dpbench.trial import Epoch, Trial, Workload
+from dpbench.observations import Epoch
+from dpbench.trial import Trial, Workload
 
 PLACES = (16, 64, 256, 1024)  # trials at a time, of the table
 REPORTS = 10  # readings of the memory

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from bench import gates, sweeps
 from dpbench import store
 from dpbench.measurement import environment
+from dpbench.observations import Epoch
 from dpbench.reporting import store_report
-from dpbench.trial import Epoch, Trial
+from dpbench.trial import Trial
 
 FILES = 100
 EPOCHS = 10

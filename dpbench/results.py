@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from dpbench import cli, completion, console, strings
 from dpbench.errors import BadInput
 from dpbench.execution import grid
-from dpbench.trial import FAILURES, Trial
+from dpbench.observations import FAILURES
+from dpbench.trial import Trial
 
 if TYPE_CHECKING:
     import pandas as pd

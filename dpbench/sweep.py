@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING
 
 # Modules that are slow to import are imported where they are used: Ctrl-C before
 # `signals.handled` prints a traceback.
-from dpbench import cli, completion, console, datasets
+from dpbench import cli, console, datasets
 from dpbench.datasets import resolution
-from dpbench.execution import grid, private_request, stacks, sweep_file
-from dpbench.execution.axes import Axis
+from dpbench.execution import grid, run_flags, sweep_file, sweep_flags
 from dpbench.execution.resources import Resources
 from dpbench.execution.sweep_file import SweepFile
 from dpbench.execution.sweep_plan import SweepPlan, plan_sweep
-from dpbench.privacy import run_count
 from dpbench.processes import signals
 
 if TYPE_CHECKING:
@@ -182,26 +180,6 @@ def _dry_run(plan: SweepPlan, resources: Resources, given: argparse.Namespace) -
     return 0
 
 
-_COMMON = {
-    "axes, of one or more values: 1 2 or 1,2 or 0.5:2:0.5 or log:0.1:10:5": {
-        "--noise-multiplier": "noise over clipping norm",
-        "--target-epsilon": "instead: the noise is solved for",
-        "--max-grad-norm": "clipping norm of an example's gradient",
-        "--batch-size": "expected size of Poisson batches",
-        "--learning-rate": "default: grows with the batch size",
-        "--seeds": "default: 0",
-        "--model": "default: the dataset's",
-    },
-    "every trial and the run:": {
-        "--dataset": f"default: {datasets.DEFAULT}, else {datasets.stand_in(datasets.DEFAULT)}",
-        "--epochs": "default, as of the axes: the dataset's",
-        "--validation": "held out to choose by, as 5000 or 10%",
-        "--confirm": "run the best again on N fresh seeds",
-        "--out": "default: results/DATASET-sweep",
-        "--jobs": "trials at a time (default: the cores)",
-        "--dry-run": "print the trials, epsilons and time",
-    },
-}
 _EXAMPLES = (
     "--target-epsilon 1 3 8 --validation 10% --confirm 3",
     "--search 20 --epsilon 3 --lr log:0.1:16 --val 10% --early-stop",
@@ -217,7 +195,7 @@ def _parser(prog: str) -> cli.Parser:
         "written; 4 nothing to run; 130 interrupted",
         examples=_EXAMPLES,
         details=str(__doc__).partition("\n\n")[2],
-        common=_COMMON,
+        common=sweep_flags.COMMON,
     )
     parser.add_argument(
         "file",
@@ -226,217 +204,13 @@ def _parser(prog: str) -> cli.Parser:
         metavar="SWEEP.toml",
         help="keys are the flags' names, such as trial_timeout; flags beat it (default: none)",
     )
-    _add_grid_flags(parser)
-    _add_search_flags(parser)
-    _add_answer_flags(parser)
-    _add_run_flags(parser)
+    sweep_flags.add_grid_flags(parser)
+    sweep_flags.add_search_flags(parser)
+    sweep_flags.add_answer_flags(parser)
+    run_flags.add_run_flags(parser)
     cli.add_output_flags(parser)
-    _add_cluster_flags(parser)
+    run_flags.add_cluster_flags(parser)
     return parser
-
-
-def _add_grid_flags(parser: argparse.ArgumentParser) -> None:
-    many = parser.add_argument_group(
-        "axes, as 1 2 or 1,2 or FIRST:LAST:STEP or log:FIRST:LAST:COUNT"
-    )
-    shared = parser.add_argument_group("every trial")
-    for axis in grid.AXES.values():
-        _add_axis(many if axis.many else shared, axis)
-    dataset = shared.add_argument(
-        "--dataset",
-        metavar="NAME",
-        help=f"of {', '.join(datasets.names())}, or a function of yours, FILE.py:load or "
-        f"package.module:load (default: {datasets.AUTO}, which is {datasets.DEFAULT}, or "
-        f"{datasets.stand_in(datasets.DEFAULT)} where that cannot be had)",
-    )
-    completion.offer(dataset, (datasets.AUTO, *datasets.names()))
-    shared.add_argument(
-        "--data-root",
-        type=Path,
-        metavar="DIR",
-        help="a torchvision root (default: DPBENCH_DATA, or a folder in the user's cache)",
-    )
-
-
-def _add_search_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(
-        "a search, from axes with several values or a range, LOW:HIGH or log:LOW:HIGH"
-    )
-    group.add_argument(
-        "--search",
-        type=int,
-        metavar="N",
-        help="draw N settings, and run each at every target epsilon and seed; N more later go on "
-        "from them (default: none, run all of the grid)",
-    )
-    method = group.add_argument(
-        "--search-method",
-        metavar="NAME",
-        help="sobol, which draws evenly, or optuna, which asks Optuna what to try next (needs the "
-        "extra `optuna`; default: sobol)",
-    )
-    completion.offer(method, ("sobol", "optuna"))
-    group.add_argument(
-        "--early-stop",
-        type=int,
-        nargs="?",
-        const=True,
-        metavar="ETA",
-        help="train all for a 16th of the epochs, the best one in ETA by validation for a 4th, and "
-        "of these one in ETA for all (default: train all to the end; without a number: 4)",
-    )
-    group.add_argument(
-        "--private-selection",
-        nargs="?",
-        const=run_count.DEFAULT,
-        metavar="KIND",
-        help="draw the number of settings, too, with mean N, and report the best with the epsilon "
-        f"of the whole search; KIND of {', '.join(run_count.DISTRIBUTIONS)} (default: no; KIND: "
-        f"{run_count.DEFAULT}; N: {private_request.MEAN})",
-    )
-    group.add_argument(
-        "--total-epsilon",
-        type=float,
-        metavar="X",
-        help="instead of a noise: solve for that with which a private selection spends at most X "
-        "in all (default: none)",
-    )
-    group.add_argument(
-        "--private-scores",
-        action="store_true",
-        default=None,
-        help="add noise to the scores of a private selection, so that its guarantee covers the "
-        "held-out examples, too",
-    )
-
-
-def _add_axis(group: "argparse._ArgumentGroup", axis: Axis) -> None:
-    if axis.kind is bool:
-        group.add_argument(
-            *axis.flags,
-            dest=axis.name,
-            action="store_const",
-            const=not axis.default,
-            help=axis.help,
-        )
-        return
-    flag = group.add_argument(  # its text becomes values in `Axis.parsed`, as that of a sweep file
-        *axis.flags,
-        dest=axis.name,
-        nargs="+" if axis.many else None,
-        metavar={float: "X", int: "N", dict: "NAME=VALUE"}.get(axis.kind, "NAME"),
-        help=axis.help,
-    )
-    if axis.choices:
-        completion.offer(flag, axis.choices)
-
-
-def _add_answer_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("the answer")
-    cli.add_numbers(
-        group,
-        "--answer-at",
-        metavar="E",
-        help="report the best setting within each of these epsilons (default: those of "
-        "--target-epsilon, else 1 3 8)",
-    )
-    group.add_argument(
-        "--confirm",
-        type=int,
-        metavar="N",
-        help="run the best settings again on N seeds that no other trial has, and report their "
-        "accuracy by those alone (default: 0, by the seeds that chose them)",
-    )
-    cli.add_choose_by(group)
-    group.add_argument(
-        "--tuned-in",
-        nargs="+",
-        metavar="DIR",
-        help="stores in which settings were tried on the same data before: they count in what "
-        "choosing costs (default: none)",
-    )
-
-
-def _add_run_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("the run")
-    group.add_argument(
-        "--device",
-        nargs="+",
-        default=["auto"],
-        metavar="NAME",
-        help="auto, cpu, cuda, mps, or several of cuda:0 cuda:1 ... to spread trials (default: "
-        "auto)",
-    )
-    group.add_argument(
-        "--jobs",
-        type=int,
-        metavar="N",
-        help="trials at a time on each device (default: a worker per core, or one per GPU)",
-    )
-    group.add_argument("--threads", type=int, default=1, metavar="N", help="of each (default: 1)")
-    group.add_argument(
-        "--stack",
-        type=lambda text: int(text) if text.isascii() and text.isdigit() else text,
-        default="auto",
-        metavar="N",
-        help="most trials of one seed and batch size that are trained at once as one model; auto: "
-        f"{stacks.AUTO_ON_GPU} on a GPU, 1 on a CPU, where it saves nothing (default: auto)",
-    )
-    group.add_argument(
-        "--physical-batch-size",
-        type=int,
-        metavar="N",
-        help="most examples in one forward pass; bounds memory, not results (default: "
-        "256 on a CPU, 2048 on a GPU)",
-    )
-    group.add_argument(
-        "--trial-timeout",
-        type=float,
-        metavar="SECONDS",
-        help="ends a trial that takes longer (default: as long as it takes)",
-    )
-    group.add_argument(
-        "--retry-failed",
-        action=argparse.BooleanOptionalAction,
-        help="try all failed trials again, or none (default: those that crashed or found too "
-        "little memory, but not those whose error will repeat)",
-    )
-    group.add_argument("--out", type=Path, metavar="DIR", help="default: results/DATASET-sweep")
-    group.add_argument(
-        "--no-timing", action="store_true", help="leave out the overhead measurement"
-    )
-    group.add_argument(
-        "--dry-run", action="store_true", help="print the trials, their epsilons and the time"
-    )
-
-
-def _add_cluster_flags(parser: argparse.ArgumentParser) -> None:
-    """Where a dask.distributed cluster is, that somebody has started."""
-    flags = parser.add_argument_group("a cluster (needs the extra `dask`)")
-    flags.add_argument(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="tcp://HOST:PORT or tls://HOST:PORT of a dask scheduler, whose workers run the trials "
-        "(default: none, but this machine)",
-    )
-    flags.add_argument(
-        "--scheduler-file", type=Path, metavar="FILE", help="instead: as dask scheduler writes it"
-    )
-    for name in ("ca-file", "cert", "key"):
-        flags.add_argument(
-            f"--tls-{name}", type=Path, metavar="FILE", help="as dask's flag (default: none)"
-        )
-    flags.add_argument(
-        "--gpu-share",
-        type=float,
-        metavar="X",
-        help="with --device cuda: how much of the resource GPU a trial takes (default: 1)",
-    )
-    flags.add_argument(
-        "--other-versions",
-        action="store_true",
-        help="allow workers with other versions of dpbench, torch or opacus",
-    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from torch import nn
 
 from dpbench import engines, models, store
 from dpbench.measurement import environment
-from dpbench.trial import USER_FIELDS, Epoch, Trial, Workload
+from dpbench.observations import Epoch
+from dpbench.trial import USER_FIELDS, Trial, Workload
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent

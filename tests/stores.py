@@ -11,10 +11,11 @@ from factories import WHERE, make_trial, make_workload
 
 from dpbench import store
 from dpbench.execution import timing_sweep
+from dpbench.observations import Epoch, StepTiming
 from dpbench.privacy import accounting
 from dpbench.reporting import findings, text
 from dpbench.store import history
-from dpbench.trial import Epoch, StepTiming, Trial
+from dpbench.trial import Trial
 
 HOSTILE = "<script>document.title='run'</script><img src=x onerror=\"document.title='run'\">$\\frac"
 

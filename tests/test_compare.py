@@ -19,9 +19,10 @@ from interpreters import imports_torch
 
 from dpbench import compare, store
 from dpbench.analysis.comparison.stores import compare_stores
+from dpbench.observations import Epoch, StepTiming
 from dpbench.privacy import accounting
 from dpbench.store import files
-from dpbench.trial import Epoch, StepTiming, Trial
+from dpbench.trial import Trial
 
 QUICK = ROOT / "results" / "mnist-quick"
 SEEDS = range(10)

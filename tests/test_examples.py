@@ -12,7 +12,7 @@ from factories import ROOT, TESTS
 
 from dpbench import Grid, sweep, user_code
 from dpbench.datasets import loading, user_data
-from dpbench.execution import grid, user_checks
+from dpbench.execution import grid_trials, user_checks
 from dpbench.measurement import step_timing
 from dpbench.training import loop
 from dpbench.trial import Trial, Workload
@@ -26,7 +26,7 @@ def trials(dataset: str, model: str, **axes: Any) -> list[Trial]:
         # a transformer without warm-up learns nothing at the rates of the others
         **{"learning_rate": 0.05 if model == "transformer" else 0.5, "model": model},
     }
-    return grid.trials([Grid(**(asked | axes))], dataset)
+    return grid_trials.trials([Grid(**(asked | axes))], dataset)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ LAYERS = (
     ("datasets", "privacy", "processes"),
     ("user_code",),
     ("completion", "console", "flag_names", "strings"),
-    ("trial",),
+    ("observations", "trial"),
     ("number_lists", "plugins"),
     ("errors",),
 )

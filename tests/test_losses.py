@@ -9,7 +9,7 @@ from torch import nn
 from dpbench import Grid, engines, losses
 from dpbench.datasets import loading, user_data
 from dpbench.errors import BadInput
-from dpbench.execution import grid, user_checks
+from dpbench.execution import grid_trials, user_checks
 from dpbench.training import loop
 from dpbench.trial import Trial
 
@@ -57,7 +57,7 @@ def trials(folder: Path, loss: str, **axes: object) -> list[Trial]:
         model=f"{folder}/mine.py:make",
         **(asked | axes),  # type: ignore[arg-type]
     )
-    return grid.trials([whole], "mine.py:load")
+    return grid_trials.trials([whole], "mine.py:load")
 
 
 def test_a_trial_has_a_loss_and_no_accuracy(folder: Path) -> None:
@@ -122,4 +122,4 @@ def test_numbers_need_a_loss(folder: Path) -> None:
     with pytest.raises(
         BadInput, match=r"targets of classes, int64 \[B\], and not float32 \[8\].*--loss"
     ):
-        user_checks.check(grid.trials([asked], "mine.py:load"), folder)
+        user_checks.check(grid_trials.trials([asked], "mine.py:load"), folder)

@@ -13,8 +13,9 @@ from dpbench import store
 from dpbench.execution import provenance, trial_task
 from dpbench.execution.backend import Workers
 from dpbench.execution.schedule import Row
+from dpbench.observations import Epoch
 from dpbench.privacy import run_count
-from dpbench.trial import Epoch, Trial
+from dpbench.trial import Trial
 
 TINY = (
     "--dataset digits --model logistic --total-epsilon 3 --search 3 --learning-rate log:0.1:16 "

@@ -25,7 +25,7 @@ from bench.peers import race, stacks
 from dpbench import __main__, epsilon, store
 from dpbench.analysis import step_overhead
 from dpbench.auditing.claim import Claim, default_batch_size
-from dpbench.execution import grid, sweep_file
+from dpbench.execution import grid_trials, sweep_file
 from dpbench.privacy import accounting
 from dpbench.reporting import quantities, timing_table
 
@@ -231,7 +231,7 @@ def baselines(root: Path) -> set[str]:
 def test_the_sweep_file_is_one() -> None:
     (block,) = blocks("toml", read("dpbench", "execution"))
     grids = [each.with_defaults("mnist") for each in sweep_file.parse(block).grids({})]
-    trials = grid.trials(grids, "mnist")
+    trials = grid_trials.trials(grids, "mnist")
     rates = {trial.batch_size: trial.learning_rate for trial in trials if trial.private}
     assert rates == {256: 0.5, 1024: 2.0}
 

@@ -13,7 +13,7 @@ from factories import ROOT
 from bench import mnist_grid, opacus_table, reference, selection_bias
 from dpbench import engines, store
 from dpbench.analysis import step_overhead, trial_rows
-from dpbench.execution import grid, sweep_file
+from dpbench.execution import grid, grid_trials, sweep_file
 from dpbench.reporting import answer_caveats, findings
 from dpbench.store import history
 
@@ -30,7 +30,7 @@ def trials() -> pd.DataFrame:
 @pytest.mark.parametrize("root", [QUICK, CUDA], ids=lambda root: root.name)
 def test_a_default_sweep_is_whole(root: Path) -> None:
     found = store.read_trials(root)
-    default = grid.trials([grid.grid(grid.defaults("mnist"))], "mnist")
+    default = grid_trials.trials([grid.grid(grid.defaults("mnist"))], "mnist")
     private = {trial.trial_id for trial in default if trial.private}
     assert set(trial_rows.private(found)["trial_id"]) == private
     # the sweep on a GPU is of a dpbench that tried one learning rate without privacy
@@ -108,7 +108,7 @@ def test_the_figures_that_readmes_show_are_there() -> None:
 @pytest.mark.parametrize("name", ["opacus-table", "mnist-tuning", "mnist"])
 def test_a_store_is_the_whole_of_its_sweep_file(name: str) -> None:
     root = ROOT / "results" / name
-    asked = grid.trials(sweep_file.read(root / "sweep.toml").grids({}), "mnist")
+    asked = grid_trials.trials(sweep_file.read(root / "sweep.toml").grids({}), "mnist")
     confirming = history.confirmations(history.read(root))
     assert store.finished(root) - confirming == {trial.trial_id for trial in asked}
     assert confirming <= store.finished(root)

@@ -14,8 +14,9 @@ from factories import make_trial
 
 from dpbench import store, timing
 from dpbench.execution import backend, local, timing_sweep, timing_task
+from dpbench.observations import StepTiming
 from dpbench.store import history
-from dpbench.trial import StepTiming, Workload
+from dpbench.trial import Workload
 
 QUICK = "--dataset digits --batch-size 64 --processes 2 --pairs 3 --device cpu".split()
 

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dpbench import store
-from dpbench.trial import Environment, Epoch, Trial
+from dpbench.observations import Environment, Epoch
+from dpbench.trial import Trial
 
 WHERE = Environment(
     dpbench_version="0",

@@ -23,7 +23,7 @@ from dpbench import cli, store, strings
 from dpbench.analysis import trial_rows
 from dpbench.datasets import loading, resolution
 from dpbench.errors import BadInput
-from dpbench.execution import grid
+from dpbench.execution import grid, grid_trials
 from dpbench.measurement import devices, environment
 
 if TYPE_CHECKING:
@@ -104,9 +104,9 @@ def _race(given: argparse.Namespace) -> int:
     root = resolution.data_root(given.data_root)
     loading.load("mnist", root, "cpu")  # says what is missing, before the race
     asked = ["--data-root", str(root), "--device", device]
-    grid_trials = Counter(
+    counts = Counter(
         trial.batch_size
-        for trial in grid.trials([grid.grid(grid.defaults("mnist"))], "mnist")
+        for trial in grid_trials.trials([grid.grid(grid.defaults("mnist"))], "mnist")
         if trial.private
     )
     stacked = [sweep(asked, given.epochs) for _ in range(2)]
@@ -123,7 +123,7 @@ def _race(given: argparse.Namespace) -> int:
             (HOOKS, hooks, given.epochs),
             (TUTORIAL, tutorial, given.tutorial_epochs),
         )
-        for batch_size, count in sorted(grid_trials.items())
+        for batch_size, count in sorted(counts.items())
     ]
     machine = environment.machine(device)
     if given.json:

@@ -7,10 +7,10 @@ import pandas as pd
 
 from dpbench import datasets
 from dpbench.analysis import scores, trial_rows
+from dpbench.observations import PASSING_FAILURES
 from dpbench.privacy import guarantee, search_guarantee
 from dpbench.privacy.run_count import RunCount
 from dpbench.store.private_searches import PrivateSearch
-from dpbench.trial import PASSING_FAILURES
 
 _SETTING = (
     *("model", "engine", "noise_multiplier", "max_grad_norm", "clipping", "batch_size"),

@@ -10,8 +10,9 @@ from dpbench.execution import provenance, stacks, timing_task, trial_task
 from dpbench.execution.backend import Workers
 from dpbench.execution.schedule import Claims, Row, Schedule, Unclaimed
 from dpbench.execution.stacks import Stack
+from dpbench.observations import Epoch
 from dpbench.processes.worker_pool import WorkerPool
-from dpbench.trial import Epoch, Trial, Workload
+from dpbench.trial import Trial, Workload
 
 
 @dataclass(frozen=True, slots=True)

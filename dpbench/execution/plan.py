@@ -8,14 +8,9 @@ from typing import TYPE_CHECKING
 from dpbench import engines, store, strings
 from dpbench.analysis import trial_rows
 from dpbench.execution.timing_task import processes_of
+from dpbench.observations import FAILURES, PASSING_FAILURES
 from dpbench.store import outcomes
-from dpbench.trial import (
-    FAILURES,
-    NON_PRIVATE,
-    PASSING_FAILURES,
-    Trial,
-    Workload,
-)
+from dpbench.trial import NON_PRIVATE, Trial, Workload
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpbench.errors import BadInput
-from dpbench.execution import grid as grids
-from dpbench.execution import private_price, searched_grid
+from dpbench.execution import grid_trials, private_price, searched_grid
 from dpbench.execution.private_request import Request
 from dpbench.trial import Trial
 
@@ -35,7 +34,7 @@ def trials(
             own["engine"] = engine
         if noises:
             own["noise_multiplier"] = noises[batch_size, epochs]
-        found += grids.trials([replace(setting, **own)], asked.dataset, fastest=fastest)
+        found += grid_trials.trials([replace(setting, **own)], asked.dataset, fastest=fastest)
     ids = [trial.trial_id for trial in found]
     if len(ids) != len(search.seeds) or (search.trial_ids and ids != list(search.trial_ids)):
         raise BadInput(
@@ -53,7 +52,7 @@ def drawn(
     Args:
         asked: What is asked for.
         root: The store; its folders are there.
-        fastest: As of `grid.trials`.
+        fastest: As of `grid_trials.trials`.
 
     Raises:
         BadInput: As of `private_price.priced` and `trials`.

@@ -10,9 +10,9 @@ from dpbench.errors import BadInput
 from dpbench.execution import engine_checks, private_plan, private_request, sweep_run
 from dpbench.execution.resources import Resources
 from dpbench.execution.sweep_plan import SweepPlan
+from dpbench.observations import PASSING_FAILURES
 from dpbench.privacy import guarantee
 from dpbench.store import private_searches
-from dpbench.trial import PASSING_FAILURES
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,7 +5,8 @@ from dataclasses import replace
 from dpbench import engines, models
 from dpbench.engines import EngineSpec
 from dpbench.execution.backend import Workers
-from dpbench.trial import Environment, Trial
+from dpbench.observations import Environment
+from dpbench.trial import Trial
 
 
 def environment(asked: Trial | str, workers: Workers, *, concurrent: int) -> Environment:

@@ -9,10 +9,11 @@ from typing import Any, Protocol
 
 from dpbench.errors import BadInput, PoolError
 from dpbench.execution.stacks import Stack
+from dpbench.observations import Epoch, Status
 from dpbench.processes.worker import Kind
 from dpbench.processes.worker_pool import Death, Event, WorkerPool
 from dpbench.store.claims import Claim
-from dpbench.trial import Epoch, Status, Trial
+from dpbench.trial import Trial
 
 Row = dict[str, Any]
 

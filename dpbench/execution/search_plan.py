@@ -7,8 +7,7 @@ from typing import Any
 from dpbench import plugins, strings, user_code
 from dpbench.datasets import user_data
 from dpbench.errors import BadInput
-from dpbench.execution import grid as grids
-from dpbench.execution import searched_grid, studies
+from dpbench.execution import grid_trials, searched_grid, studies
 from dpbench.execution.grid import Grid
 from dpbench.execution.searched_grid import Candidate
 from dpbench.execution.studies import Study
@@ -110,7 +109,7 @@ def plan(
         count: Settings of each grid.
         early_stop: One in so many goes on; True for one in four; None or False stops none.
         method: One of METHODS; None for the first.
-        fastest: As of `grid.trials`.
+        fastest: As of `grid_trials.trials`.
 
     Raises:
         BadInput: The count is none, there is nothing to draw, or a trial is not valid.
@@ -138,7 +137,7 @@ def plan(
         count=count,
         settings=sum(map(len, drawn)),
         candidates=tuple(candidates),
-        baselines=tuple(grids.baselines(of_baselines, dataset, fastest=fastest)),
+        baselines=tuple(grid_trials.baselines(of_baselines, dataset, fastest=fastest)),
         eta=eta,
         studies=studies.studies(every, dataset, fastest=fastest) if by_model else (),
     )

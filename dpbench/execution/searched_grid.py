@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dpbench import engines, user_code
-from dpbench.execution import grid as grids
+from dpbench.execution import grid_trials
 from dpbench.execution.axes import Axis
-from dpbench.execution.grid import Grid
+from dpbench.execution.grid import AXES, Grid
 from dpbench.search import sobol
 from dpbench.search.ranges import Range
 from dpbench.search.space import Space, Values
@@ -44,7 +44,7 @@ def space(grid: Grid) -> Space:
         grid: With its defaults.
     """
     found: dict[str, Values] = {}
-    for axis in grids.AXES.values():
+    for axis in AXES.values():
         value = getattr(grid, axis.name)
         if axis.name == "model_args":
             of_arguments = sorted((value or {}).items())
@@ -109,12 +109,12 @@ def candidates(
         grid: Of one setting.
         dataset: Its name.
         index: Of the grid that was searched, among several.
-        fastest: As of `grid.trials`.
+        fastest: As of `grid_trials.trials`.
     """
     parts = [*(grid.model or ()), *(each for each in grid.sampling if each != "poisson")]
     found = []
     for target, label, each in at_each_target(grid):
-        trials = grids.trials([each], dataset, fastest=fastest)
+        trials = grid_trials.trials([each], dataset, fastest=fastest)
         group = (index, target, grid.model, grid.sampling)
         shown = " ".join([*map(user_code.shown, parts), label])
         found.append(Candidate(group=group, target=target, label=shown, trials=tuple(trials)))

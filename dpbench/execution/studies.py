@@ -28,7 +28,7 @@ class Study:
         grid: With its defaults and one target.
         label: The target, for the user.
         dataset: Its name.
-        fastest: As of `grid.trials`.
+        fastest: As of `grid_trials.trials`.
     """
 
     grid: Grid
@@ -115,7 +115,7 @@ def studies(
     Args:
         grids: With their defaults.
         dataset: Its name.
-        fastest: As of `grid.trials`.
+        fastest: As of `grid_trials.trials`.
     """
     return tuple(
         Study(grid=each, label=label, dataset=dataset, fastest=fastest)

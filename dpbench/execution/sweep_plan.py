@@ -9,7 +9,7 @@ from typing import Any
 from dpbench import datasets, models, strings
 from dpbench.analysis import metrics
 from dpbench.errors import BadInput
-from dpbench.execution import engine_checks, grid, private_request, search_plan
+from dpbench.execution import engine_checks, grid_trials, private_request, search_plan
 from dpbench.execution.grid import Grid
 from dpbench.execution.search_plan import SearchPlan
 from dpbench.privacy import budgets, guarantee
@@ -151,7 +151,7 @@ def plan_sweep(
             )
     trials: Sequence[Trial] = ()
     if private is None:
-        trials = found.trials if found else grid.trials(grids, dataset, fastest=fastest)
+        trials = found.trials if found else grid_trials.trials(grids, dataset, fastest=fastest)
     targets = {epsilon for each in grids for epsilon in each.target_epsilon or ()}
     return SweepPlan(
         grids=tuple(grids),

@@ -14,8 +14,9 @@ from dpbench.execution import provenance, trial_task
 from dpbench.execution.backend import Workers
 from dpbench.execution.schedule import Row
 from dpbench.execution.user_work import NONE
+from dpbench.observations import Epoch
 from dpbench.processes.worker_pool import Death, WorkerPool
-from dpbench.trial import TUTORIAL_ARMS, Epoch, Trial, Workload
+from dpbench.trial import TUTORIAL_ARMS, Trial, Workload
 
 if TYPE_CHECKING:
     from dpbench.datasets import Data

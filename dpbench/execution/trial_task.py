@@ -14,7 +14,8 @@ from dpbench.execution import provenance
 from dpbench.execution.backend import Workers
 from dpbench.execution.schedule import Row
 from dpbench.execution.stacks import Stack
-from dpbench.trial import Epoch, Status, Trial
+from dpbench.observations import Epoch, Status
+from dpbench.trial import Trial
 
 if TYPE_CHECKING:
     from dpbench.datasets import Data

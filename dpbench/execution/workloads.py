@@ -7,8 +7,8 @@ from typing import Any
 from dpbench import datasets, losses, user_code
 from dpbench.datasets import Data, resolution
 from dpbench.errors import BadInput
-from dpbench.execution import grid
 from dpbench.execution.grid import Grid
+from dpbench.execution.grid_models import models_of
 from dpbench.trial import Workload
 
 
@@ -34,7 +34,7 @@ def workload(
             has several values.
     """
     name = resolution.dataset(dataset, data_root)
-    found = list(grid.models_of(Grid(model=model, model_args=model_args), name))  # type: ignore[arg-type]
+    found = list(models_of(Grid(model=model, model_args=model_args), name))  # type: ignore[arg-type]
     if len(found) > 1:
         raise BadInput(f"Expected one model, not {', '.join(each['model'] for each in found)}.")
     own = None if loss is None else losses.introduce(user_code.named(loss))

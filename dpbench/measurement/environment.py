@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from dpbench import __version__
-from dpbench.trial import TIMED_UNDER, Environment
+from dpbench.observations import TIMED_UNDER, Environment
 
 _PACKAGE = Path(__file__).parents[1]
 

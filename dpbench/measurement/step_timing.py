@@ -24,9 +24,10 @@ from dpbench.datasets import Data
 from dpbench.engines.protocol import Engine
 from dpbench.errors import BadInput
 from dpbench.measurement import tutorial
+from dpbench.observations import StepTiming
 from dpbench.privacy.sampling import poisson_batches
 from dpbench.training.loop import at_full_speed, synchronise
-from dpbench.trial import NON_PRIVATE, TUTORIAL_ARMS, StepTiming, Trial, Workload
+from dpbench.trial import NON_PRIVATE, TUTORIAL_ARMS, Trial, Workload
 
 PAIRS = 7  # odd, so that the median is one of them
 BLOCK_SECONDS = 0.1  # what the shorter block of a pair takes at least

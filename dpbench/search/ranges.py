@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,6 +92,20 @@ def parsed(name: str, value: Any) -> Range | None:
     except BadInput as error:
         raise BadInput(f"In {name}: {error}") from None
     return value if isinstance(value, Range) else None
+
+
+def listed(name: str, values: Sequence[Any] | Range | None) -> tuple[Any, ...]:
+    """The values where no search draws them; none of None.
+
+    Raises:
+        BadInput: They are a range.
+    """
+    if isinstance(values, Range):
+        raise BadInput(
+            f"Expected {name} to be values, not the range {values}, without a search: say with "
+            "--search N how many settings are drawn from it, or name its values."
+        )
+    return tuple(values or ())
 
 
 def _number(text: str) -> float:

@@ -11,16 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpbench.errors import StoreError
-from dpbench.trial import (
-    TIMED_UNDER,
-    USER_FIELDS,
-    Environment,
-    Epoch,
-    Status,
-    StepTiming,
-    Trial,
-    Workload,
-)
+from dpbench.observations import TIMED_UNDER, Environment, Epoch, Status, StepTiming
+from dpbench.trial import USER_FIELDS, Trial, Workload
 
 # 1: without traceback. 2: epsilons by Opacus, without epsilon_pld, noise_derivation,
 # stacked_trials, and status of timings. 3: without optimizer and clipping, which are sgd and flat.

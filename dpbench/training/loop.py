@@ -20,10 +20,11 @@ from dpbench import engines, losses, models
 from dpbench.datasets import Data
 from dpbench.engines.chunks import in_evaluation
 from dpbench.errors import BadInput, TrainingError
+from dpbench.observations import Epoch, NoiseDerivation
 from dpbench.privacy import sampling
 from dpbench.training import metrics
 from dpbench.training.metrics import Evaluation, Metric
-from dpbench.trial import Epoch, NoiseDerivation, Trial
+from dpbench.trial import Trial
 
 EVALUATION_BATCH = 1_000  # test examples in one forward pass
 

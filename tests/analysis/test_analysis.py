@@ -15,8 +15,8 @@ from dpbench.analysis import (
     step_overhead,
     trial_rows,
 )
+from dpbench.observations import Epoch
 from dpbench.reporting import answer_caveats, timing_caveats
-from dpbench.trial import Epoch
 
 
 def test_the_interval_over_seeds_is_students() -> None:

@@ -9,8 +9,9 @@ from factories import WHERE, make_trial
 
 from dpbench import store
 from dpbench.analysis import private_best, scores
+from dpbench.observations import Epoch, Status
 from dpbench.store.private_searches import PrivateSearch
-from dpbench.trial import Epoch, Status, Trial
+from dpbench.trial import Trial
 
 TRIALS = [make_trial(seed=seed, noise_source="system") for seed in (11, 5, 8)]
 

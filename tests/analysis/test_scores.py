@@ -11,8 +11,8 @@ from factories import WHERE, make_trial
 from dpbench import report, store
 from dpbench.analysis import choice, recommendation, scores
 from dpbench.errors import BadInput
+from dpbench.observations import Epoch
 from dpbench.store import history
-from dpbench.trial import Epoch
 
 BY_METRIC = {  # the noise that is best by each
     None: 1.0,

@@ -5,7 +5,8 @@ from factories import WHERE, make_trial
 
 from dpbench import store
 from dpbench.analysis import price, trial_rows
-from dpbench.trial import Epoch, Trial
+from dpbench.observations import Epoch
+from dpbench.trial import Trial
 
 
 def rows(

@@ -11,7 +11,7 @@ from factories import tutorial_cnn
 from bench import launches
 from bench.peers import race, stacks, tutorial
 from dpbench.datasets import Data
-from dpbench.execution import grid, sweep_file
+from dpbench.execution import grid_trials, sweep_file
 
 
 @pytest.mark.parametrize("count", [2, 5, 8])
@@ -19,7 +19,7 @@ def test_the_sweep_runs_the_tutorials_trials_and_no_other(count: int, tmp_path: 
     trials = list(itertools.product(race.NOISES, race.CLIPS))[:count]
     race._sweep(trials, "fused", tmp_path, [])
     fixed = {"batch_size": 64, "epochs": 3, "baseline": False}
-    asked = grid.trials(sweep_file.read(tmp_path / "fused.toml").grids(fixed), "mnist")
+    asked = grid_trials.trials(sweep_file.read(tmp_path / "fused.toml").grids(fixed), "mnist")
     found = sorted((trial.noise_multiplier, trial.max_grad_norm) for trial in asked)
     assert found == sorted(trials)
 

@@ -6,7 +6,7 @@ import torch
 from dpbench import datasets, models
 from dpbench.datasets import digits, loading
 from dpbench.errors import BadInput
-from dpbench.execution import grid
+from dpbench.execution import grid, grid_trials
 
 every_dataset = pytest.mark.parametrize("name", datasets.names())
 
@@ -71,7 +71,7 @@ def test_its_default_sweep_is_large_enough(name: str) -> None:
     assert len(default.values("noise_multiplier")) >= 3
     assert len(default.values("max_grad_norm")) >= 3
     assert len(default.values("batch_size")) >= 2
-    trials = grid.trials([default], name)
+    trials = grid_trials.trials([default], name)
     assert {trial.model for trial in trials} == {datasets.spec(name).model}
     assert {trial.private for trial in trials} == {True, False}
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dpbench.errors import BadInput
-from dpbench.execution import grid, sweep_file
+from dpbench.execution import grid, grid_trials, sweep_file
 
 SMALL: Mapping[str, Any] = {
     "noise_multiplier": [0.7, 1.1],
@@ -16,7 +16,7 @@ SMALL: Mapping[str, Any] = {
 
 
 def test_a_grid_is_the_product_of_its_axes_and_a_baseline_for_each_batch_size() -> None:
-    trials = grid.trials([grid.grid({"batch_size": [64, 128]}, SMALL)], "digits")
+    trials = grid_trials.trials([grid.grid({"batch_size": [64, 128]}, SMALL)], "digits")
     baselines = [trial for trial in trials if not trial.private]
     assert [(trial.batch_size, trial.learning_rate) for trial in baselines] == [
         *((64, rate) for rate in (0.025, 0.05, 0.1)),
@@ -35,18 +35,18 @@ def test_a_learning_rate_or_a_non_private_engine_that_is_named_is_the_baselines(
         ({"engine": ["fused", "non-private"]}, {"non-private"}, {0.1}),
         ({"engine": ["fused-non-private"]}, {"non-private", "fused-non-private"}, {0.1}),
     ):
-        trials = grid.trials([grid.grid(layer, SMALL)], "digits")
+        trials = grid_trials.trials([grid.grid(layer, SMALL)], "digits")
         baselines = [trial for trial in trials if not trial.private]
         assert {trial.engine for trial in baselines} == engines
         assert {trial.learning_rate for trial in baselines} == rates
-    (old,) = grid.trials([grid.grid({"engine": "non-private"}, SMALL)], "digits")
+    (old,) = grid_trials.trials([grid.grid({"engine": "non-private"}, SMALL)], "digits")
     assert old.trial_id == "839c93f250ec63e6"
 
 
 def test_models_are_an_axis_and_the_default_is_the_datasets() -> None:
-    default = grid.trials([grid.grid(SMALL)], "digits")
+    default = grid_trials.trials([grid.grid(SMALL)], "digits")
     assert {trial.model for trial in default} == {"tutorial-cnn"}
-    both = grid.trials([grid.grid({"model": ["tutorial-cnn", "mlp"]}, SMALL)], "digits")
+    both = grid_trials.trials([grid.grid({"model": ["tutorial-cnn", "mlp"]}, SMALL)], "digits")
     assert len(both) == 2 * len(default)
     assert set(default) < set(both)  # an axis changes no trial of the others
 
@@ -54,7 +54,7 @@ def test_models_are_an_axis_and_the_default_is_the_datasets() -> None:
 def test_a_model_that_cannot_take_the_datasets_images_is_named() -> None:
     merged = grid.grid({"model": ["mlp", "tutorial-cnn"]}, SMALL)
     with pytest.raises(BadInput, match="Cannot train model=tutorial-cnn on dataset=cifar10"):
-        grid.trials([merged], "cifar10")
+        grid_trials.trials([merged], "cifar10")
 
 
 def test_the_first_layer_that_names_an_axis_wins() -> None:
@@ -68,20 +68,20 @@ def test_a_target_epsilon_takes_the_place_of_noise_in_lower_layers() -> None:
     merged = grid.grid({"target_epsilon": 3}, SMALL)
     assert merged.target_epsilon == (3.0,)
     assert merged.noise_multiplier is None
-    noises = {t.noise_multiplier for t in grid.trials([merged], "digits") if t.private}
+    noises = {t.noise_multiplier for t in grid_trials.trials([merged], "digits") if t.private}
     assert len(noises) == 1
 
 
 def test_a_union_runs_each_trial_once() -> None:
     both = [grid.grid(SMALL), grid.grid({"noise_multiplier": 1.1}, SMALL)]
-    assert grid.trials(both, "digits") == grid.trials(both[:1], "digits")
+    assert grid_trials.trials(both, "digits") == grid_trials.trials(both[:1], "digits")
 
 
 def test_clip_only_and_baseline_only() -> None:
     clip_only = grid.grid({"noise_multiplier": 0, "baseline": False}, SMALL)
-    assert {trial.noise_multiplier for trial in grid.trials([clip_only], "digits")} == {0.0}
+    assert {trial.noise_multiplier for trial in grid_trials.trials([clip_only], "digits")} == {0.0}
     baseline_only = grid.grid({"engine": "non-private"}, SMALL)
-    assert [trial.private for trial in grid.trials([baseline_only], "digits")] == [False]
+    assert [trial.private for trial in grid_trials.trials([baseline_only], "digits")] == [False]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_sweep_file_may_tie_axes(tmp_path: Path) -> None:
     read = sweep_file.read(path)
     assert read.settings == {"dataset": "digits"}
     assert read.axes == {"epochs": 1}
-    pairs = {(t.batch_size, t.learning_rate) for t in grid.trials(read.grids({}), "digits")}
+    pairs = {(t.batch_size, t.learning_rate) for t in grid_trials.trials(read.grids({}), "digits")}
     assert pairs == {(64, 0.1), (256, 0.4)}
 
 
@@ -146,7 +146,7 @@ def test_a_bad_sweep_file_is_named(tmp_path: Path, text: str, message: str) -> N
     path = tmp_path / "bad.toml"
     path.write_text(text)
     with pytest.raises(BadInput, match=message):
-        grid.trials(sweep_file.read(path).grids({}), "digits")
+        grid_trials.trials(sweep_file.read(path).grids({}), "digits")
 
 
 def test_a_sweep_file_that_is_not_there_is_named(tmp_path: Path) -> None:

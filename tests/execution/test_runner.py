@@ -9,7 +9,8 @@ import torch
 from factories import make_trial
 
 from dpbench.execution import backend, local, trial_task
-from dpbench.trial import Epoch, Trial
+from dpbench.observations import Epoch
+from dpbench.trial import Trial
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 LIBC = platform.libc_ver()

@@ -146,8 +146,8 @@ def test_a_bad_axis_of_a_search_is_named(axes: dict[str, Any], message: str) -> 
 
 @pytest.mark.parametrize("name", ["noise_multiplier", "learning_rate", "momentum", "epochs"])
 def test_a_range_without_a_search_says_what_to_do(name: str) -> None:
-    from dpbench.execution import grid
+    from dpbench.execution import grid_trials
 
     axes = SMALL | {name: Range(1, 2) if name != "momentum" else Range(0.1, 0.9)}
     with pytest.raises(BadInput, match=rf"{name} to be values, not the range .* --search N how"):
-        grid.trials([Grid(**axes)], "digits")
+        grid_trials.trials([Grid(**axes)], "digits")

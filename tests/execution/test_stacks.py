@@ -15,9 +15,10 @@ from dpbench.datasets import Data, loading
 from dpbench.engines.stacked import _convolved, _patches
 from dpbench.errors import BadInput, TrainingError
 from dpbench.execution import backend, estimate, local, stacks, trial_task
+from dpbench.observations import Epoch
 from dpbench.store import schema
 from dpbench.training import loop
-from dpbench.trial import Epoch, Trial
+from dpbench.trial import Trial
 
 # Relative of losses, absolute of accuracies, after two epochs: rounding, and which of two equal
 # pixels a max-pooling takes, have grown by then. After five steps, weights differ by 1e-4 at most.

@@ -10,7 +10,7 @@ from factories import ROOT
 
 from dpbench import cli, datasets, flag_names, sweep
 from dpbench.errors import BadInput
-from dpbench.execution import grid, sweep_file
+from dpbench.execution import grid, grid_trials, sweep_file
 
 SMALL = "noise_multiplier = 1\nmax_grad_norm = 1\nbatch_size = 64\nepochs = 1\nbaseline = false\n"
 
@@ -128,7 +128,7 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["10%", "0.1", 0.1, "144", 144])
 def test_held_out_examples_are_a_number_or_a_share(value: Any) -> None:
-    trials = grid.trials(
+    trials = grid_trials.trials(
         [grid.grid({"validation_examples": value, "epochs": 1, "noise_multiplier": 1})], "digits"
     )
     assert {trial.validation_examples for trial in trials} == {144}
@@ -187,7 +187,7 @@ def test_more_trials_at_a_time_than_cores_are_warned_of(
 def test_the_first_recipe_of_readme_fits_the_dataset_that_stands_in() -> None:
     """It held out 5,000 examples of the 1,437 that digits have."""
     page = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
-    (recipe,) = (line for line in page.splitlines() if "dpbench sweep" in line and "--val" in line)
+    recipe = next(each for each in page.splitlines() if "dpbench sweep" in each and "--val" in each)
     given = sweep._parser("x").parse_args(recipe.split()[2:])
     flags = {name: getattr(given, name) for name in grid.AXES if name != "model"}  # built-in ones
     asked = grid.grid({name: value for name, value in flags.items() if value is not None})

@@ -26,8 +26,9 @@ from dpbench.execution import (
     trial_task,
 )
 from dpbench.measurement import environment
+from dpbench.observations import StepTiming
 from dpbench.reporting import store_report
-from dpbench.trial import StepTiming, Workload
+from dpbench.trial import Workload
 
 
 class Timer(local.LocalBackend):

@@ -10,7 +10,7 @@ import pytest
 
 from dpbench import store, sweep
 from dpbench.datasets import user_data
-from dpbench.execution import grid, sweep_file
+from dpbench.execution import grid_trials, sweep_file
 from dpbench.store import history
 
 FILE = """
@@ -159,7 +159,7 @@ def test_a_sweep_file_names_files_relative_to_itself(folder: Path, tmp_path: Pat
     )
     file = sweep_file.read(below / "s.toml")
     data = user_data.introduce(str(file.settings["dataset"]), folder)
-    trials = grid.trials(file.grids({}), data.code.name)
+    trials = grid_trials.trials(file.grids({}), data.code.name)
     assert sorted(trial.model for trial in trials) == [
         *("mlp", "other.py:make(width=16)", "other.py:make(width=32)")
     ]

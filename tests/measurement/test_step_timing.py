@@ -13,7 +13,7 @@ from dpbench import engines
 from dpbench.datasets import Data
 from dpbench.engines.protocol import Engine
 from dpbench.measurement import step_timing
-from dpbench.trial import StepTiming
+from dpbench.observations import StepTiming
 
 
 def ratio(timings: list[StepTiming]) -> float:

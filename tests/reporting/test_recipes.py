@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dpbench.analysis.answers import Accuracy, Best, Setting
-from dpbench.execution import grid, sweep_file
+from dpbench.execution import grid_trials, sweep_file
 from dpbench.reporting import recipes
 
 
@@ -108,7 +108,7 @@ def test_the_sweep_file_asks_for_the_setting() -> None:
     text = recipes.sweep_file(best(), dataset="digits", validation_examples=100)
     read = sweep_file.parse(text)
     assert read.settings == {"dataset": "digits"}
-    (asked,) = [trial for trial in grid.trials(read.grids({}), "digits") if trial.private]
+    (asked,) = [trial for trial in grid_trials.trials(read.grids({}), "digits") if trial.private]
     chosen = best().setting
     same = ("model", "engine", "noise_multiplier", "max_grad_norm", "batch_size", "momentum")
     for name in (*same, "learning_rate", "optimizer", "clipping", "sampling", "epochs"):

@@ -20,10 +20,11 @@ import writer
 from factories import ROOT, TESTS, WHERE, make_trial, rows
 
 from dpbench import compact, store
+from dpbench.observations import Epoch
 from dpbench.store import claims, compaction
 from dpbench.store import schema as schemas
 from dpbench.store.schema import table
-from dpbench.trial import Epoch, Trial
+from dpbench.trial import Trial
 
 FEW = 20  # trials in a file, in these tests
 

@@ -18,10 +18,10 @@ from factories import WHERE, make_trial, mostly_slow, rows
 
 from dpbench import report, store
 from dpbench.errors import BadInput
+from dpbench.observations import Environment, Epoch, StepTiming
 from dpbench.reporting import store_report
 from dpbench.store import files, history
 from dpbench.store.schema import table
-from dpbench.trial import Environment, Epoch, StepTiming
 
 
 def test_pandas_alone_reads_a_tidy_frame(tmp_path: Path) -> None:

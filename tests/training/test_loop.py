@@ -15,9 +15,10 @@ from dpbench import engines
 from dpbench.datasets import Data, loading
 from dpbench.engines.protocol import Engine
 from dpbench.errors import TrainingError
+from dpbench.observations import Epoch
 from dpbench.privacy import accounting, sampling
 from dpbench.training import loop
-from dpbench.trial import Epoch, Trial
+from dpbench.trial import Trial
 
 
 def results(trial: Trial, dataset: Data, **knobs: int) -> list[Epoch]:

@@ -125,7 +125,7 @@ def trials(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
 
     A status is `ok` where the last epoch is there with a test accuracy, or with a test loss of the
     user's own loss where targets are no classes; NO_ACCURACY where it is there without;
-    one of `trial.FAILURES`, or `missing`.
+    one of `observations.FAILURES`, or `missing`.
     """
     statuses = ["status_before", "status_after"]
     if before.empty and after.empty:  # which pandas cannot merge

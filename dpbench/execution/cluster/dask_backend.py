@@ -22,8 +22,9 @@ from dpbench.execution.cluster.messages import first_line, whole
 from dpbench.execution.cluster.submission import Killed, Submission
 from dpbench.execution.schedule import Claims, Row, Unclaimed, by_trial
 from dpbench.execution.stacks import Stack
+from dpbench.observations import PASSING_FAILURES, Epoch
 from dpbench.store.claims import Claim
-from dpbench.trial import PASSING_FAILURES, Epoch, Trial, Workload
+from dpbench.trial import Trial, Workload
 
 if TYPE_CHECKING:
     from distributed import Client, Future

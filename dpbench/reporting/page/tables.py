@@ -8,8 +8,8 @@ import pandas as pd
 
 from dpbench.analysis import arm_means, trial_rows
 from dpbench.analysis.answers import Best
+from dpbench.observations import Environment
 from dpbench.reporting import quantities
-from dpbench.trial import Environment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

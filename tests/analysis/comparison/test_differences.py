@@ -11,7 +11,7 @@ from scipy.stats import ttest_1samp
 from dpbench import store
 from dpbench.analysis import trial_rows
 from dpbench.analysis.comparison import differences
-from dpbench.trial import FAILURES, Epoch, Status
+from dpbench.observations import FAILURES, Epoch, Status
 
 
 def test_the_interval_is_that_of_the_seed_paired_difference() -> None:

@@ -26,7 +26,7 @@ from dpbench import sweep as sweep_command
 from dpbench.errors import BadInput
 from dpbench.execution import backend, cluster, timing_task
 from dpbench.execution.cluster import remote_calls
-from dpbench.trial import TIMED_UNDER
+from dpbench.observations import TIMED_UNDER
 
 SEEDS = ("--seeds", "0", "1", "2", "3", "4")
 QUICK = ("--epochs", "2", "--no-timing")
