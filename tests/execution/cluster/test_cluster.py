@@ -393,16 +393,16 @@ def test_who_does_not_answer_is_passed_over(
 ) -> None:
     monkeypatch.setattr("dpbench.execution.cluster.dask_workers.ANSWER_SECONDS", 4)
     processes.scheduler()
-    stalled = processes.worker()
+    stalled, late = processes.worker(), processes.worker()
     requirements = remote_calls.Requirements(dataset="digits", versions=None)
     with cluster.connected(cluster.Address(scheduler_file=processes.file)) as client:
-        client.wait_for_workers(1, timeout=START_SECONDS)
+        client.wait_for_workers(2, timeout=START_SECONDS)
         place = cluster.DaskBackend(client, workers_of(tmp_path), requirements)
-        stalled.send_signal(signal.SIGSTOP)
+        for each in (stalled, late):
+            each.send_signal(signal.SIGSTOP)
         with pytest.raises(BadInput, match="that answer, and none does"):
             place.check()
-        processes.worker()
-        client.wait_for_workers(2, timeout=START_SECONDS)
+        late.send_signal(signal.SIGCONT)
         monkeypatch.setattr("dpbench.execution.cluster.dask_workers.ANSWER_SECONDS", 20)
         place.check()
         assert "Passed over, for they do not answer: tcp://" in capsys.readouterr().err
