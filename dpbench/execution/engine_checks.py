@@ -78,14 +78,15 @@ def right(names: Sequence[str], workload: Workload, data_root: Path) -> list[str
     """The engines that are right for a user's model; all of them where all is built in.
 
     Raises:
-        BadInput: None is; the reason is that of the first.
+        BadInput: No private one is; the reason is that of the first.
     """
     if not workload.of_user:
         return list(names)
     checked = _preflight(workload, data_root)
     found = [name for name in names if checked.refusal(_trial(workload, name, "flat")) is None]
-    if not found:
-        refuse_timed(names, workload, data_root)
+    private = [name for name in names if name in engines.private_names()]
+    if not set(private) & set(found):
+        refuse_timed(private, workload, data_root)
     return found
 
 

@@ -113,7 +113,7 @@ def test_gates_pass_and_their_figures_carry_versions_threads_and_ratios(
         assert info["ratio"] <= info["limit"]
 
 
-@pytest.mark.slow  # runs `pytest bench`; the rules of gates are tested below
+@pytest.mark.long  # it times, so .ci/run runs it alone; the rules of gates are tested below
 def test_each_gate_fails_by_what_is_planted(tmp_path: Path) -> None:
     """A step that costs twice, memory lost, an epsilon off, a slow store, an idle engine."""
     done = bench("bench", "-k", " or ".join(GATES), plugin=PLANTED, folder=tmp_path)
