@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from dp_accounting import rdp
 from dp_accounting.dp_event import RepeatAndSelectDpEvent
+from factories import ROOT, mostly_slow
 from scipy.stats import logser
 
 from dpbench.errors import BadInput
@@ -214,3 +215,19 @@ def test_noise_on_scores_costs_nothing_more() -> None:
 def test_the_worst_runs_are_those_that_no_other_dominates() -> None:
     runs = [run(1.0, steps=100), run(1.0, steps=50), run(2.0, steps=200), run(2.0, steps=90)]
     assert selection.worst([*runs, *runs]) == [runs[0], runs[2]]
+
+
+@pytest.mark.parametrize("mean", mostly_slow([5, 10, 20, 50, 100, 300], lambda mean: mean == 20))
+def test_a_run_may_spend_what_the_readme_says(mean: int) -> None:
+    readme = (ROOT / "dpbench" / "privacy" / "README.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in readme.splitlines() if line.startswith("|")]
+    means = next(row for row in rows if row[0] == "of epsilon 3, mean number of runs")
+    schedule = (256 / 60_000, 2_340)
+    for distribution in SHAPES:
+        said = next(row for row in rows if row[0].startswith(f"`{distribution}`"))
+        count = RunCount(distribution=distribution, mean=mean)
+        noise = selection.noise_multipliers_for(3, [schedule], count, delta=1e-5)[schedule]
+        one = accounting.spent(
+            noise_multiplier=noise, sample_rate=schedule[0], steps=schedule[1], delta=1e-5
+        )
+        assert f"{one.epsilon:.2f}" == said[means.index(str(mean))]
