@@ -88,13 +88,12 @@ def _sentence(
 ) -> str:
     epochs = sorted({trial.epochs for trial in trials})
     length = f"{epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else "".join(map(str, epochs))
-    labels = {each.group: each.label for each in running}
-    of_group = [
-        f"{sum(each.group == group for each in going_on)} of "
-        f"{sum(each.group == group for each in running)} {label}"
-        for group, label in labels.items()
+    of_label = [
+        f"{sum(each.label == label for each in going_on)} of "
+        f"{sum(each.label == label for each in running)} {label}"
+        for label in dict.fromkeys(each.label for each in running)
     ]
-    detail = f" ({', '.join(of_group)})" if len(of_group) > 1 else ""
+    detail = f" ({', '.join(of_label)})" if len(of_label) > 1 else ""
     verb = "goes" if len(going_on) == 1 else "go"
     return (
         f"Early stopping: {len(going_on)} of {strings.counted(len(running), 'setting')} "

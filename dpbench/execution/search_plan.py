@@ -128,9 +128,9 @@ def plan(
     drawn = [searched_grid.settings(each, evenly) for each in every]
     candidates = [
         candidate
-        for index, of_grid in enumerate(drawn)
+        for of_grid in drawn
         for setting in of_grid
-        for candidate in searched_grid.candidates(setting, dataset, index=index, fastest=fastest)
+        for candidate in searched_grid.candidates(setting, dataset, fastest=fastest)
     ]
     of_baselines = [searched_grid.baselines(each) for each in every]
     found = SearchPlan(

@@ -21,10 +21,11 @@ class Candidate:
     """A setting at one target: what is compared with others.
 
     Attributes:
-        group: Equal for candidates that are compared: the grid, the target, the model's function
-            and the sampling.
+        group: Equal for candidates that early stopping compares: the target, the model's function,
+            the sampling and the batch size's power of two. A large batch takes few steps in a short
+            training, so that it looks worse than a small one that it overtakes later.
         target: Of the group: the epsilon or the noise multiplier that it is tried at.
-        label: The group, for the user.
+        label: The target, the model and the sampling, for the user.
         trials: The setting's private ones: of each seed, and of each engine that is named.
     """
 
@@ -101,24 +102,25 @@ def settings(grid: Grid, count: int) -> list[Grid]:
 
 
 def candidates(
-    grid: Grid, dataset: str, *, index: int = 0, fastest: Callable[[Trial], str]
+    grid: Grid, dataset: str, *, fastest: Callable[[Trial], str]
 ) -> list[Candidate]:
     """The setting at each of its targets.
 
     Args:
         grid: Of one setting.
         dataset: Its name.
-        index: Of the grid that was searched, among several.
         fastest: As of `grid_trials.trials`.
     """
     parts = [*(grid.model or ()), *(each for each in grid.sampling if each != "poisson")]
     found = []
     for target, label, each in at_each_target(grid):
         trials = grid_trials.trials([each], dataset, fastest=fastest)
-        group = (index, target, grid.model, grid.sampling)
+        if not trials:
+            continue
+        group = (target, grid.model, grid.sampling, trials[0].batch_size.bit_length())
         shown = " ".join([*map(user_code.shown, parts), label])
         found.append(Candidate(group=group, target=target, label=shown, trials=tuple(trials)))
-    return [each for each in found if each.trials]
+    return found
 
 
 def at_each_target(grid: Grid) -> list[tuple[float, str, Grid]]:

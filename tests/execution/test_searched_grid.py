@@ -43,7 +43,7 @@ def test_each_setting_runs_at_every_target_and_seed() -> None:
         4, {"learning_rate": Range(0.1, 16, log=True), "seed": [0, 1], "noise_multiplier": [1, 3]}
     )
     assert found.settings == 4
-    assert [each.group[1] for each in found.candidates] == [1.0, 3.0] * 4
+    assert [each.target for each in found.candidates] == [1.0, 3.0] * 4
     assert all([trial.seed for trial in each.trials] == [0, 1] for each in found.candidates)
     rates = [each.trials[0].learning_rate for each in found.candidates]
     assert rates == [0.442, 0.442, 5.59, 5.59, 1.57, 1.57, 0.124, 0.124]
@@ -67,6 +67,12 @@ def test_each_grid_has_settings_of_its_own() -> None:
     rates = {"learning_rate": Range(0.1, 16, log=True)}
     found = planned(2, rates, rates | {"batch_size": 128})
     assert [each.trials[0].batch_size for each in found.candidates] == [64, 64, 128, 128]
+
+
+def test_early_stopping_compares_settings_of_like_batch_sizes() -> None:
+    rates = {"learning_rate": Range(0.1, 16, log=True)}
+    found = planned(2, *({**rates, "batch_size": size} for size in (64, 100, 128)))
+    assert [each.group for each in found.candidates[:4]] == [found.candidates[0].group] * 4
     assert len({each.group for each in found.candidates}) == 2
 
 
