@@ -35,6 +35,7 @@ SWEEP = (
 ).split()
 
 
+@pytest.mark.slow  # below, nothing is imported that only POSIX has, and what stands in is tested
 def test_a_sweep_runs_without_what_only_posix_has(tmp_path: Path) -> None:
     """Driver and workers have no fcntl, resource, SIGHUP, SIGUSR1, signal masks or renameat2."""
     done = subprocess.run(
