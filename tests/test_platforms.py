@@ -18,7 +18,7 @@ from dpbench.errors import BadInput
 from dpbench.execution.resources import Resources
 from dpbench.measurement import devices
 from dpbench.store import claims
-from dpbench.training import loop
+from dpbench.training import evaluation, loop
 
 PACKAGE = Path(dpbench.__file__).parent
 POSIX_ONLY = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "termios", "tty"}
@@ -154,8 +154,8 @@ def test_metal_is_waited_for_and_has_no_float64(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append("mps"))
     loop.synchronise("mps")
     assert waited == ["mps"]
-    assert loop.sum_type(torch.device("mps")) is torch.float32
-    assert loop.sum_type(torch.device("cpu")) is torch.float64
+    assert evaluation.sum_type(torch.device("mps")) is torch.float32
+    assert evaluation.sum_type(torch.device("cpu")) is torch.float64
 
 
 def test_a_gpu_is_refused_by_its_usual_name_with_a_hint() -> None:
