@@ -131,10 +131,13 @@ def _answered(
     answer_at: Sequence[float],
     searches: Sequence[PrivateSearch],
 ) -> Findings:
-    """What the trials answer. Runs of a private search do not: its best run is its only answer."""
+    """What the trials answer. Runs of a private search do not: its best run is its only answer.
+
+    Timings alone answer nothing.
+    """
     ids = {trial_id for search in searches for trial_id in search.trial_ids}
     others = trials[~trials["trial_id"].isin(ids)]
-    if len(trial_rows.private(others)) or not ids:
+    if len(trial_rows.private(others)) or not (ids or trials.empty):
         return findings.findings(read, others, sweeps, answer_at)
     return replace(findings.findings(read, trials, sweeps, answer_at), answers=(), notes=())
 
