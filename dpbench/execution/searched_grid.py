@@ -101,9 +101,7 @@ def settings(grid: Grid, count: int) -> list[Grid]:
     return found
 
 
-def candidates(
-    grid: Grid, dataset: str, *, fastest: Callable[[Trial], str]
-) -> list[Candidate]:
+def candidates(grid: Grid, dataset: str, *, fastest: Callable[[Trial], str]) -> list[Candidate]:
     """The setting at each of its targets.
 
     Args:
