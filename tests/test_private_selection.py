@@ -41,6 +41,8 @@ def test_a_total_epsilon_is_drawn_once_and_stated(
     before = drawn(tmp_path)
     assert json.loads(before)["ended"]
     monkeypatch.setattr(run_count, "draw", lambda *_: 7)
+    assert " trials, 0 failed, " in first.stderr
+    assert "best" not in first.stderr  # nobody is to stop, or to choose, by what is shown
     again = here.sweep(*TINY, "--json", cwd=tmp_path)
     assert "2 of them done before: 0 to run" in again.stderr
     assert drawn(tmp_path) == before

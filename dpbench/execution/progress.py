@@ -30,6 +30,7 @@ class Progress:
         left: The work that is left; None for the work less what is done. More where workers will
             have nothing to do.
         beside: How many items are worked on at a time.
+        stage: Of work that is done in several stages, which one this is.
         answer_at: Epsilons whose best accuracy so far is shown.
         quiet: Whether to show nothing at all.
     """
@@ -44,12 +45,14 @@ class Progress:
         part: str = "epochs",
         left: Callable[[], float] | None = None,
         beside: int = 1,
+        stage: str = "",
         answer_at: Sequence[float] = (),
         quiet: bool = False,
     ) -> None:
         self._quiet = quiet or not count
         self._count, self._parts, self._work = count, parts, work
         self._what, self._part, self._answer_at = what, part, sorted(answer_at)
+        self._stage = f"{stage}: " if stage else ""
         self._done = self._failed = self._parts_done = 0
         self._work_done = 0.0
         self._left, self._beside = left or self._undone, beside
@@ -169,7 +172,8 @@ class Progress:
         percent = f"{100 * self._parts_done // max(1, self._parts)} %"
         left = self._time()
         forms = (
-            f"{items}{parts}({percent}){left} ",
+            f"{self._stage}{items}{parts}({percent}){left} ",
+            f"{self._stage}{parts}({percent}){left} ",
             f"{parts}({percent}){left} ",
         )
         return next((form for form in forms if len(form) <= columns), f"{percent}{left} ")

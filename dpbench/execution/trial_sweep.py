@@ -24,6 +24,7 @@ def run_trials(
     *,
     answer_at: Sequence[float] = (),
     repeating: bool = False,
+    stage: str = "",
     quiet: bool,
 ) -> None:
     """Runs the trials that are missing, each written as it ends.
@@ -35,6 +36,7 @@ def run_trials(
         retry_failed: See `plan.missing`.
         answer_at: Epsilons whose best accuracy so far is shown.
         repeating: Whether they repeat shorter ones on purpose: it is not said.
+        stage: Which part of a search these are, such as a rung.
         quiet: Whether to print nothing.
     """
     states = store.states(out, store.set_aside)
@@ -45,7 +47,8 @@ def run_trials(
     cost = {trial.trial_id: estimate.training_seconds(trial, measured) for trial in todo}
     if not quiet:
         console.say(
-            f"{len(trials)} trials on {trials[0].dataset}"
+            (f"{stage[0].upper()}{stage[1:]}: " if stage else "")
+            + f"{strings.counted(len(trials), 'trial')} on {trials[0].dataset}"
             + (f", {done} of them done before" if done else "")
             + (f", {failed} failed before (--retry-failed tries them again)" if failed else "")
             + f": {len(todo)} to run, {backend}; results in {out}"
@@ -60,6 +63,7 @@ def run_trials(
             sum(trial.epochs for trial in todo),
             sum(cost.values()),
             left=left.along_the_longest,
+            stage=stage,
             beside=min(backend.places, max(1, len(todo))),
             answer_at=answer_at,
             quiet=quiet,

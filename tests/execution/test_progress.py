@@ -80,7 +80,7 @@ class Sweep:
         )
 
     def epoch(self, seed: int, at: float) -> str:
-        """The time that is left once the trial has ended an epoch at that second; empty if unsaid."""
+        """The time that is left once the trial has ended an epoch then; empty if unsaid."""
         self._now[0] = 1000.0 + at
         trial = self.trials[seed]
         self._ended[trial] += 1
