@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dpbench.auditing.finding import Finding
 
 
-_COLUMNS = 80  # of a terminal
+_COLUMNS = 79  # of a terminal
 
 
 def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m dpbench.audit") -> int:
@@ -71,7 +71,7 @@ def _parser(prog: str) -> cli.Parser:
         common=_COMMON,
         details="\n".join(
             [
-                str(__doc__).partition("\n\n")[2],
+                str(__doc__).partition("\n\n")[2].strip() + "\n",
                 "Lower bounds on epsilon, by column:",
                 *_explained(),
             ]
