@@ -39,10 +39,7 @@ def versions(table: changes.Table, columns: int) -> str:
     same = [f"{what} {before}" for what, before, _, mark in rows if not mark]
     changed = [row for row in rows if row[-1]]
     said = textwrap.fill(f"The same on both sides: {', '.join(same)}.", columns) if same else ""
-    named = [
-        f"{what} changed:\n  before: {before}\n  after: {after}"
-        for what, before, after, _ in changed
-    ]
+    named = [f"{what}\n  before: {before}\n  after: {after}" for what, before, after, _ in changed]
     return "\n".join(filter(None, [said, *named]))
 
 

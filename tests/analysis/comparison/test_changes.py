@@ -106,7 +106,7 @@ def test_versions_fit_a_narrow_terminal() -> None:
     assert comparison_text.versions(table, 80).splitlines() == [
         "The same on both sides: dataset digits, device_name AMD EPYC (family 25, model",
         "17, stepping 1).",
-        "torch_version changed:",
+        "torch_version",
         "  before: 2.14.1",
         "  after: 2.15.0",
     ]
