@@ -9,7 +9,7 @@ import here
 import pytest
 
 import dpbench
-from dpbench import store
+from dpbench import results, store
 from dpbench.execution import provenance, trial_task
 from dpbench.execution.backend import Workers
 from dpbench.execution.schedule import Row
@@ -41,6 +41,7 @@ def test_a_total_epsilon_is_drawn_once_and_stated(
     before = drawn(tmp_path)
     assert json.loads(before)["ended"]
     monkeypatch.setattr(run_count, "draw", lambda *_: 7)
+    assert "is drawn once, from the geometric distribution with mean 3; the" in first.stderr
     assert " trials, 0 failed, " in first.stderr
     assert "best" not in first.stderr  # nobody is to stop, or to choose, by what is shown
     again = here.sweep(*TINY, "--json", cwd=tmp_path)
@@ -49,6 +50,9 @@ def test_a_total_epsilon_is_drawn_once_and_stated(
     said = json.loads(again.stdout)["private_selection"]
     assert said["statement"] in first.stdout
     assert "drawn once from the geometric distribution with mean 3" in said["statement"]
+    listed = here.run(results.main, "list", "results/digits-sweep", cwd=tmp_path).stdout
+    assert {line.split()[-2] for line in listed.splitlines()[3:-1]} == {"drawn"}
+    assert max(map(len, listed.splitlines())) <= 80
     page = (tmp_path / "results" / "digits-sweep" / "report.html").read_text()
     assert "Private selection" in page
     assert '<table id="answers">' not in page  # its runs are no answers: the best one is

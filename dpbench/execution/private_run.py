@@ -152,8 +152,8 @@ def _best(out: Path, search: private_searches.PrivateSearch) -> "PrivateBest":
 def sentence(asked: private_request.Request, search: private_searches.PrivateSearch) -> str:
     """What the search draws and spends, for the terminal."""
     return (
-        f"Private selection: the number of runs is drawn from {asked.count} (distribution:mean), "
-        f"once; the whole search spends epsilon {guarantee.rounded_up(search.epsilon)} at delta "
+        f"Private selection: the number of runs is drawn once, from the {asked.count.in_words}; "
+        f"the whole search spends epsilon {guarantee.rounded_up(search.epsilon)} at delta "
         f"{guarantee.short(search.delta)}. "
         f"Runs are scored on {search.held_out:,} held-out examples."
     )

@@ -44,6 +44,12 @@ class RunCount:
         return f"{self.distribution}:{self.mean:g}"
 
     @property
+    def in_words(self) -> str:
+        """For a sentence: geometric distribution with mean 20."""
+        name = "Poisson" if self.distribution == "poisson" else self.distribution
+        return f"{name} distribution with mean {self.mean:g}"
+
+    @property
     def gamma(self) -> float:
         """Of the truncated negative binomial, in (0, 1], at most the one with that mean.
 

@@ -18,6 +18,7 @@ _SHORT = {  # a table of 80 columns has no room for the whole names
     "validation_examples": "held out",
 }
 _LINE = 80  # characters
+_MOST_SEEDS = 12  # characters
 _ALWAYS = ("noise_multiplier", "max_grad_norm", "batch_size", "learning_rate", "epochs")
 
 
@@ -52,6 +53,8 @@ def _outcome(arm: "pd.Series[object]") -> list[str]:
     accuracy = pd.to_numeric(arm["test_accuracy"])
     seeds = [str(each) for each in arm["seeds"]]
     shown = ",".join(seeds) if len(seeds) <= 3 else f"{seeds[0]}..{seeds[-1]}"
+    if len(shown) > _MOST_SEEDS:  # of a private search, whose seeds are drawn from 2**53
+        shown = f"{len(seeds)} drawn"
     return [
         _shown(arm["epsilon"]),
         "-" if pd.isna(accuracy) else f"{100 * accuracy:.2f} %",

@@ -37,7 +37,9 @@ def as_text(written: "Written") -> str:
         for part in _parts(answers):
             head, _, rest = part.partition("\n")
             tables += [console.bold(head), rest]
-    first = [written.facts, *written.warnings, text.baseline(written.baseline)]
+    first = [written.facts, *written.warnings]
+    if written.answers or not written.private:  # a private search trains no baseline
+        first.append(text.baseline(written.baseline))
     others = (
         f" (of {strings.counted(written.others, 'other trial')}, too)" if written.others else ""
     )

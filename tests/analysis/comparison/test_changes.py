@@ -101,7 +101,7 @@ def test_versions_fit_a_narrow_terminal() -> None:
         ("torch_version", "2.14.1", "2.15.0", "changed"),
         ("device_name", *["AMD EPYC (family 25, model 17, stepping 1)"] * 2, ""),
     ]
-    table = ("", "before", "after", ""), rows
+    table: changes.Table = (("", "before", "after", ""), list(rows))
     assert comparison_text.versions(table, 120) == strings.table(*table)
     assert comparison_text.versions(table, 80).splitlines() == [
         "The same on both sides: dataset digits, device_name AMD EPYC (family 25, model",
