@@ -96,8 +96,10 @@ def run(
             "train them again, with other noise, is not covered. Restore them, or name another "
             "folder with --out for a new search; its epsilon adds."
         )
+    # The progress shows no accuracy: who stops, or publishes another run, by what it shows, makes
+    # a choice that the bound does not cover. The score decides, once all runs have ended.
     result = sweep_run.run_planned(
-        replace(plan, trials=trials, private=None),
+        replace(plan, trials=trials, private=None, answer_at=()),
         resources,
         record,
         retry_failed=False if search.ended else retry_failed,

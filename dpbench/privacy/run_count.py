@@ -82,6 +82,19 @@ def parsed(text: str) -> RunCount:
     return RunCount(distribution=distribution if colon else DEFAULT, mean=number)  # type: ignore[arg-type]  # checked there
 
 
+def quantile(count: RunCount, probability: float) -> int:
+    """The smallest number of runs that is not exceeded with that probability, in (0, 1)."""
+    from scipy import stats
+
+    if count.distribution == "poisson":
+        return int(stats.poisson.ppf(probability, count.mean))
+    if count.mean == 1:
+        return 1
+    if count.distribution == "geometric":
+        return int(stats.geom.ppf(probability, 1 / count.mean))
+    return int(stats.logser.ppf(probability, 1 - count.gamma))
+
+
 def draw(count: RunCount, random: "np.random.Generator") -> int:
     """A number of runs.
 
