@@ -1,6 +1,7 @@
 """The gates' command line, and the check that none has disappeared."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,6 @@ import torch
 
 from bench import gates, sweeps
 from dpbench import datasets
-from dpbench.datasets import Data, loading
 
 HERE = Path(__file__).parent
 _GONE = pytest.StashKey[list[str]]()
@@ -16,6 +16,11 @@ _GONE = pytest.StashKey[list[str]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--short", action="store_true", help="gates: fewer pairs in the first look")
+    parser.addoption(
+        "--measured",
+        action="store_true",
+        help="gates: print what steps cost beside what is expected",
+    )
 
 
 @pytest.hookimpl(trylast=True)  # after -m and --deselect
@@ -32,6 +37,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     gone = terminalreporter.config.stash.get(_GONE, [])
     for key in gone:
         terminalreporter.write_line(f"GATE DISAPPEARED {key}: no test claims it", red=True)
+    if terminalreporter.config.option.measured:
+        for key, measured in _measured(terminalreporter):
+            terminalreporter.write_line(f"{key}: {measured}")
+
+
+def _measured(terminalreporter: pytest.TerminalReporter) -> Iterator[tuple[str, str]]:
+    """The names of the limits that steps were held to, and what was measured."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            found = dict(getattr(report, "user_properties", ()))
+            if report.when == "call" and "measured" in found:
+                yield report.nodeid.partition("[")[2].rstrip("]"), found["measured"]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -42,11 +59,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def digits() -> Data:
-    return loading.load("digits", Path("unused"), "cpu")
 
 
 @pytest.fixture(scope="session")

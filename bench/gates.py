@@ -14,15 +14,17 @@ import pytest
 
 from dpbench import engines, models
 from dpbench.analysis import step_overhead
-from dpbench.datasets import Data
+from dpbench.datasets import Data, loading
 from dpbench.measurement import environment, step_timing
-from dpbench.trial import Workload
+from dpbench.trial import DEFAULT_MODEL, Workload
 
 LIMITS: Mapping[str, Any] = tomllib.loads(
     (Path(__file__).parent / "limits.toml").read_text(encoding="utf-8")
 )
 HEADROOM = float(LIMITS["headroom"])
-BY_BATCH_SIZE = ("overhead", "memory", "steps")  # tables of tables
+NOT_LIMITS = ("headroom", "ungated")
+BY_MODEL = ("overhead", "memory")  # model -> engine -> batch size -> number
+BY_BATCH_SIZE = ("steps",)  # name -> batch size -> number
 PHYSICAL_BATCH_SIZE = 256  # as the sweep's
 FIRST_LOOK, SHORT_LOOK, LONGER = 9, 5, 3
 
@@ -38,32 +40,33 @@ class Look:
 
 
 def keys() -> Iterator[str]:
-    """The name of every limit: `overhead.fused.64`, `sweep.efficiency`, ..."""
-    for table, entries in LIMITS.items():
-        if table == "headroom":
-            continue
-        for name, entry in entries.items():
-            if table in BY_BATCH_SIZE:
-                yield from (f"{table}.{name}.{batch_size}" for batch_size in entry)
-            else:
-                yield f"{table}.{name}"
+    """The name of every limit: `overhead.mlp.bookkeeping.64`, `sweep.efficiency`, ..."""
+    for table in LIMITS:
+        if table not in NOT_LIMITS:
+            yield from (key for key, *_ in _entries(table))
 
 
 def cases(table: str) -> list[Any]:
     """A pytest parameter for each limit of a table; the marker claims it.
 
-    A parameter is (name, batch size, expected) in tables by batch size, else (name, entry).
+    A parameter is (model, engine, batch size, expected) in tables by model, (name, batch size,
+    expected) in those by batch size, else (name, entry).
     """
-    found = []
+    return [_case(key, *case) for key, *case in _entries(table)]
+
+
+def _entries(table: str) -> Iterator[tuple[Any, ...]]:
+    """Each limit's key, and the case."""
     for name, entry in LIMITS[table].items():
-        if table in BY_BATCH_SIZE:
-            found += [
-                _case(f"{table}.{name}.{size}", name, int(size), expected)
-                for size, expected in entry.items()
-            ]
+        if table in BY_MODEL:
+            for engine, sizes in entry.items():
+                for size, expected in sizes.items():
+                    yield f"{table}.{name}.{engine}.{size}", name, engine, int(size), expected
+        elif table in BY_BATCH_SIZE:
+            for size, expected in entry.items():
+                yield f"{table}.{name}.{size}", name, int(size), expected
         else:
-            found.append(_case(f"{table}.{name}", name, entry))
-    return found
+            yield f"{table}.{name}", name, entry
 
 
 def _case(key: str, *case: Any) -> Any:
@@ -76,15 +79,25 @@ def look_twice(look: Callable[[int], Look], limit: float, pairs: int) -> Look:
     return first if first.ratio <= limit else look(LONGER * pairs)
 
 
-def workload(batch_size: int) -> Workload:
-    """What engines are timed on: the tutorial's CNN and the digits."""
-    return Workload(dataset="digits", model="tutorial-cnn", batch_size=batch_size)
+def workload(model: str, batch_size: int) -> Workload:
+    """What engines are timed on: the model and the digits, for models of tokens as tokens."""
+    tokens = models.spec(model).layers is None
+    dataset = "digits-tokens" if tokens else "digits"
+    return Workload(dataset=dataset, model=model, batch_size=batch_size)
 
 
-def overhead(engine: str, batch_size: int, dataset: Data, pairs: int) -> Look:
-    """The engine's step against the non-private one."""
+def overhead(engine: str, task: Workload, pairs: int) -> Look:
+    """The engine's step against the non-private one, by this process' processor time.
+
+    At one thread that is the wall time of an idle machine, and other processes move it less.
+    """
     timings = step_timing.measure(
-        engine, workload(batch_size), dataset, pairs=pairs, physical_batch_size=PHYSICAL_BATCH_SIZE
+        engine,
+        task,
+        data(task),
+        pairs=pairs,
+        physical_batch_size=PHYSICAL_BATCH_SIZE,
+        clock=time.process_time,
     )
     rows = pd.DataFrame([asdict(timing) for timing in timings]).assign(device="cpu")
     (row,) = step_overhead.overhead(rows).to_dict("records")
@@ -94,6 +107,11 @@ def overhead(engine: str, batch_size: int, dataset: Data, pairs: int) -> Look:
         high=row["overhead_ratio_high"],
         pairs=pairs,
     )
+
+
+def data(task: Workload) -> Data:
+    """The task's examples, which come with scikit-learn."""
+    return loading.load(task.dataset, Path("unused"), "cpu")
 
 
 def against(ours: Callable[[], object], plain: Callable[[], object], pairs: int) -> Look:
@@ -110,11 +128,11 @@ def against(ours: Callable[[], object], plain: Callable[[], object], pairs: int)
     return Look(ratio=statistics.median(ratios), low=min(ratios), high=max(ratios), pairs=pairs)
 
 
-def where(engine: str = "fused") -> dict[str, Any]:
+def where(engine: str = "fused", model: str = DEFAULT_MODEL) -> dict[str, Any]:
     """Versions, hardware and threads, for `benchmark.extra_info`."""
-    model = models.build("tutorial-cnn", "mnist", seed=0, device="cpu")
-    trial = engines.timing_trial(engine, workload(64))
-    implementation = engines.implementation(trial, model)
+    trial = engines.timing_trial(engine, workload(model, 64))
+    built = models.build(model, trial.dataset, seed=0, device="cpu")
+    implementation = engines.implementation(trial, built)
     row = asdict(
         environment.describe(
             implementation=implementation.name,

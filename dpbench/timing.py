@@ -53,7 +53,7 @@ def _timing(given: argparse.Namespace, typed: Sequence[str]) -> int:
         print(strings.json_text(schema_version=store.SCHEMA_VERSION, rows=summary))
     else:
         if len(times.rows):
-            print(timing_table.as_text(times.rows, plan.task.dataset))
+            print(timing_table.as_text(times.rows))
         print(f'raw times: pandas.read_parquet("{plan.out}/timings")')
         written = store_report.write_report(plan.out)
         if written is not None:

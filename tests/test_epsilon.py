@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from dpbench import epsilon
-from dpbench.privacy import accounting, guarantee, selection
+from dpbench.privacy import accountants, accounting, guarantee, selection
 from dpbench.privacy.run_count import RunCount
 
 MNIST = "--examples 60000 --batch-size 256 --epochs 10"
@@ -63,7 +63,7 @@ def test_a_target_is_solved_and_said_to_hold_for_this_run_only(
 def test_shuffled_batches_have_their_own_bound(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run("--sampling shuffle --epochs 10 --noise-multiplier 4", capsys)
     assert code == 0
-    exact = accounting.gaussian_epsilon(10**0.5 / 4, 1e-5)
+    exact = accountants.gaussian_epsilon(10**0.5 / 4, 1e-5)
     assert f"epsilon = {exact:.3f}"[:-1] in out
     assert "whose gradient is replaced by zero" in out
     assert "No amplification by sampling is claimed." in out

@@ -18,7 +18,7 @@ from dpbench.errors import BadInput
 from dpbench.execution.resources import Resources
 from dpbench.measurement import devices
 from dpbench.store import claims
-from dpbench.training import loop
+from dpbench.training import evaluation, loop
 
 PACKAGE = Path(dpbench.__file__).parent
 POSIX_ONLY = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "termios", "tty"}
@@ -35,6 +35,7 @@ SWEEP = (
 ).split()
 
 
+@pytest.mark.slow  # below, nothing is imported that only POSIX has, and what stands in is tested
 def test_a_sweep_runs_without_what_only_posix_has(tmp_path: Path) -> None:
     """Driver and workers have no fcntl, resource, SIGHUP, SIGUSR1, signal masks or renameat2."""
     done = subprocess.run(
@@ -153,8 +154,8 @@ def test_metal_is_waited_for_and_has_no_float64(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append("mps"))
     loop.synchronise("mps")
     assert waited == ["mps"]
-    assert loop.sum_type(torch.device("mps")) is torch.float32
-    assert loop.sum_type(torch.device("cpu")) is torch.float64
+    assert evaluation.sum_type(torch.device("mps")) is torch.float32
+    assert evaluation.sum_type(torch.device("cpu")) is torch.float64
 
 
 def test_a_gpu_is_refused_by_its_usual_name_with_a_hint() -> None:

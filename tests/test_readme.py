@@ -264,7 +264,7 @@ def test_the_steps_of_the_readme_are_those_measured(timings: pd.DataFrame) -> No
 
 def test_the_timings_are_printed_as_they_were_measured(timings: pd.DataFrame) -> None:
     at = timings[timings["batch_size"] == 256]
-    lines = timing_table.as_text(at, "mnist").splitlines()
+    lines = timing_table.as_text(at).splitlines()
     assert len(lines) > 10
     page = read("dpbench", "measurement")
     assert [line for line in lines if line not in page] == []
@@ -272,7 +272,7 @@ def test_the_timings_are_printed_as_they_were_measured(timings: pd.DataFrame) ->
 
 def test_what_the_tutorials_reader_pays_is_what_was_measured(timings: pd.DataFrame) -> None:
     page = flat(read("dpbench", "measurement"))
-    for line in timing_table.as_text(timings, "mnist").splitlines():
+    for line in timing_table.as_text(timings).splitlines():
         if line.startswith("opacus-as-shipped takes"):
             assert line.rstrip(".") in page
 

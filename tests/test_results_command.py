@@ -109,7 +109,13 @@ def test_nothing_is_dropped_without_settings_or_without_yes(
     assert {path: path.read_bytes() for path in (full / "trials").iterdir()} == before
 
 
-@pytest.mark.parametrize("compacted", [False, True], ids=["a file each", "in a part"])
+@pytest.mark.parametrize(
+    "compacted",
+    [
+        pytest.param(False, id="a file each", marks=pytest.mark.slow),  # as in a part, and simpler
+        pytest.param(True, id="in a part"),
+    ],
+)
 def test_what_is_dropped_is_gone_and_nothing_waits_for_it(
     compacted: bool, full: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

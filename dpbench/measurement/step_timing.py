@@ -56,6 +56,7 @@ def measure(
     *,
     pairs: int = PAIRS,
     physical_batch_size: int | None = None,
+    clock: Clock = time.perf_counter,
 ) -> list[StepTiming]:
     """One `StepTiming` a pair, on the data's device, at this process' number of threads.
 
@@ -71,6 +72,7 @@ def measure(
         data: The workload's dataset, in memory.
         pairs: How many.
         physical_batch_size: Most examples in one forward pass; None for whole batches.
+        clock: As of `alternated`.
 
     Raises:
         BadInput: A tutorial's arm is asked for on a GPU or with another model than its own.
@@ -81,6 +83,7 @@ def measure(
         lambda steps: make(NON_PRIVATE, steps=steps),
         device=data.device,
         pairs=pairs,
+        clock=clock,
     )
     return [
         StepTiming(

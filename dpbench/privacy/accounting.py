@@ -1,6 +1,6 @@
 """A trial's mechanism -> the epsilon that it spends at delta.
 
-A mechanism is an inert `DpEvent` of Google's dp_accounting; the accountants here interpret it.
+A mechanism is an inert `DpEvent` of Google's dp_accounting; `accountants` interpret it.
 DP-SGD with Poisson batches is the Poisson-subsampled Gaussian mechanism, composed over steps:
 every example joins a batch independently with probability sample_rate, and neighbours differ by
 adding or removing one example. With shuffled batches it is the Gaussian mechanism, composed over
@@ -9,43 +9,22 @@ epochs, and neighbours differ by one example whose gradient is replaced by zero.
 No torch. `prv` holds Opacus' own accountant.
 """
 
-import logging
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 # dp_accounting is imported where it computes: that takes 0.8 s, and most reports need it not
+from dpbench.privacy import accountants
 from dpbench.trial import Trial
 
 if TYPE_CHECKING:
     import pandas as pd
     from dp_accounting import DpEvent
 
-# Opacus' default orders, and four larger ones, without which the bound is loose below epsilon 0.4.
-RDP_ORDERS = (
-    *(1 + tenth / 10 for tenth in range(1, 100)),
-    *(float(order) for order in range(12, 64)),
-    *(128.0, 256.0, 512.0, 1024.0),
-)
-FEW_RDP_ORDERS = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 64.0, 256.0, 1024.0)
-_RDP_ROUNDING = 1e-13  # of a step's divergence; it matters where noise hides a step almost wholly
-
-# The width of PLD's grid, so that rounding up to the grid adds about 1e-4 of epsilon: a part of the
-# standard deviation of a step's privacy loss, and where a few steps carry most of the loss, which
-# is where epsilon is large, at most the larger of a constant and a part of epsilon.
-_INTERVAL_OF_DEVIATION = 0.05
-_WIDEST_INTERVAL, _WIDEST_INTERVAL_OF_EPSILON = 1e-3, 2e-5
-_WIDEST_INTERVAL_OF_ALL = 32.0
-PLD_LEAST_NOISE = 0.01  # below, epsilon is in the thousands and the grid has no good width
-
 VERSION = version("dp-accounting")
-_PLD_ROUNDING = 10 * 2.0**-52  # of PLD's delta, for each step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,8 +213,8 @@ def by_one_accountant(trials: "pd.DataFrame") -> "pd.DataFrame":
 
 def rdp_bound(*, noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:
     """At least `spent(...).epsilon`, in milliseconds: Renyi divergences at a few orders."""
-    one = rdp_of_a_step(noise_multiplier, sample_rate, FEW_RDP_ORDERS)
-    return rdp_epsilon(one * steps, delta, FEW_RDP_ORDERS)
+    one = accountants.rdp_of_a_step(noise_multiplier, sample_rate, accountants.FEW_RDP_ORDERS)
+    return accountants.rdp_epsilon(one * steps, delta, accountants.FEW_RDP_ORDERS)
 
 
 def estimate(*, noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:
@@ -244,7 +223,7 @@ def estimate(*, noise_multiplier: float, sample_rate: float, steps: int, delta: 
     bound = rdp_bound(
         noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, delta=delta
     )
-    by_pld, _ = _pld_epsilon(*asked, bound, widen=8 if bound < 100 else 1)
+    by_pld, _ = accountants.pld_epsilon(*asked, bound, widen=8 if bound < 100 else 1)
     return bound if by_pld is None else min(bound, by_pld)
 
 
@@ -259,15 +238,15 @@ def _account_poisson(noise: float, sample_rate: float, steps: int, delta: float)
             epsilon_rdp=no_bound,
             epsilon_gdp=no_bound,
         )
-    by_rdp = rdp_epsilon(rdp_of_a_step(noise, sample_rate) * steps, delta)
-    by_pld, note = _pld_epsilon(noise, sample_rate, steps, delta, by_rdp)
+    by_rdp = accountants.rdp_epsilon(accountants.rdp_of_a_step(noise, sample_rate) * steps, delta)
+    by_pld, note = accountants.pld_epsilon(noise, sample_rate, steps, delta, by_rdp)
     pld_is_smaller = by_pld is not None and by_pld <= by_rdp
     return Spent(
         epsilon=by_pld if by_pld is not None and pld_is_smaller else by_rdp,
         accountant="pld" if pld_is_smaller else "rdp",
         epsilon_pld=by_pld,
         epsilon_rdp=by_rdp,
-        epsilon_gdp=_gdp_epsilon(noise, sample_rate, steps, delta),
+        epsilon_gdp=accountants.gdp_epsilon(noise, sample_rate, steps, delta),
         note=note,
     )
 
@@ -279,104 +258,7 @@ def _account_gaussian(noise: float, count: int, delta: float) -> Spent:
     Dong, Roth and Su 2022, "Gaussian Differential Privacy", corollary 3.3. Its epsilon is exact
     (Balle and Wang 2018, theorem 8).
     """
-    epsilon = gaussian_epsilon(math.sqrt(count) / noise, delta) if noise > 0 else math.inf
-    return Spent(epsilon=epsilon, accountant="gaussian")
-
-
-def gaussian_epsilon(mu: float, delta: float) -> float:
-    """Epsilon at delta of a Gaussian mechanism of sensitivity mu and noise 1, at least 0.
-
-    The root of delta = Phi(mu/2 - eps/mu) - exp(eps) Phi(-mu/2 - eps/mu), which falls with epsilon.
-    """
-    from scipy.optimize import brentq
-    from scipy.special import log_ndtr
-
-    def log_excess(epsilon: float) -> float:
-        first = log_ndtr(mu / 2 - epsilon / mu)
-        second = epsilon + log_ndtr(-mu / 2 - epsilon / mu)
-        if second >= first:  # by rounding, where delta is below 1e-16 of either
-            return -math.inf
-        return float(first + math.log1p(-math.exp(second - first))) - math.log(delta)
-
-    if log_excess(0.0) <= 0:
-        return 0.0
-    high = 1.0
-    while log_excess(high) > 0:
-        high *= 2
-    root = float(brentq(lambda e: max(log_excess(e), -1e3), 0.0, high, xtol=1e-12, rtol=1e-14))
-    return root * (1 + 1e-12) + 1e-12  # on the side of more epsilon
-
-
-@cache
-def rdp_of_a_step(noise: float, sample_rate: float, orders: tuple[float, ...] = RDP_ORDERS) -> Any:
-    """Renyi divergences, float64 [orders]: slow, and the same for every epoch."""
-    from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, rdp
-
-    accountant = rdp.RdpAccountant(orders)
-    with _quiet():
-        accountant.compose(PoissonSampledDpEvent(sample_rate, GaussianDpEvent(noise)))
-    return np.maximum(accountant.rdp, 0.0) + _RDP_ROUNDING
-
-
-def rdp_epsilon(divergences: Any, delta: float, orders: tuple[float, ...] = RDP_ORDERS) -> float:
-    """The least epsilon over the orders, at least 0."""
-    from dp_accounting import rdp
-
-    with _quiet():
-        epsilon, _ = rdp.compute_epsilon(orders, divergences, delta)
-    return max(0.0, float(epsilon))
-
-
-def _pld_epsilon(
-    noise: float, sample_rate: float, steps: int, delta: float, by_rdp: float, *, widen: int = 1
-) -> tuple[float | None, str | None]:
-    """(epsilon, None), or (None, why there is none).
-
-    Rounding in the composition changes delta by at most about `_PLD_ROUNDING` a step, found by
-    Gaussian mechanisms, whose epsilon is known; delta is reduced by as much.
-    """
-    if noise < PLD_LEAST_NOISE:
-        return None, f"pld: not computed for noise multipliers below {PLD_LEAST_NOISE:g}"
-    rounding = steps * _PLD_ROUNDING
-    if rounding > delta / 2:
-        return None, f"pld: not exact enough for delta {delta:g} after {steps} steps"
-    interval = widen * _pld_interval(noise, sample_rate, by_rdp)
-    composed = _pld_of_a_step(noise, sample_rate, interval).self_compose(steps)
-    return max(0.0, float(composed.get_epsilon_for_delta(delta - rounding))), None
-
-
-def _pld_interval(noise: float, sample_rate: float, by_rdp: float) -> float:
-    """The width of PLD's grid; a power of two, so that an arm's epochs share a step's loss."""
-    deviation = sample_rate * math.sqrt(math.expm1(min(noise**-2, 50.0)))
-    widest = max(_WIDEST_INTERVAL, _WIDEST_INTERVAL_OF_EPSILON * by_rdp)
-    interval = min(_INTERVAL_OF_DEVIATION * deviation, widest, _WIDEST_INTERVAL_OF_ALL)
-    return float(2.0 ** math.floor(math.log2(interval)))
-
-
-@lru_cache(maxsize=16)  # megabytes each
-def _pld_of_a_step(noise: float, sample_rate: float, interval: float) -> Any:
-    """The privacy loss distribution of one step, of adding and of removing an example."""
-    from dp_accounting.pld import privacy_loss_distribution
-
-    return privacy_loss_distribution.from_gaussian_mechanism(
-        noise, sampling_prob=sample_rate, value_discretization_interval=interval
+    epsilon = (
+        accountants.gaussian_epsilon(math.sqrt(count) / noise, delta) if noise > 0 else math.inf
     )
-
-
-def _gdp_epsilon(noise: float, sample_rate: float, steps: int, delta: float) -> float | None:
-    """Bu et al. 2020, "Deep Learning with Gaussian Differential Privacy", corollary 5.4."""
-    if noise**-2 > 500:
-        return None
-    return gaussian_epsilon(sample_rate * math.sqrt(steps * math.expm1(noise**-2)), delta)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences dp_accounting's messages on orders that it skips: the bound holds without them."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+    return Spent(epsilon=epsilon, accountant="gaussian")

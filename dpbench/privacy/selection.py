@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dpbench.errors import BadInput
-from dpbench.privacy import accounting, calibration
+from dpbench.privacy import accountants, calibration
 from dpbench.privacy.run_count import RunCount
 
 _SHAPES = {"geometric": 1.0, "logarithmic": 0.0}  # eta of the truncated negative binomial
@@ -68,7 +68,7 @@ def score_noise(runs: Collection[Run]) -> float:
     Args:
         runs: As of `epsilon`.
     """
-    orders = np.array(accounting.RDP_ORDERS)
+    orders = np.array(accountants.RDP_ORDERS)
     least = float(np.max(np.sqrt(orders / (2 * _divergences(runs)))))
     return math.ceil(least * 100 + 1e-9) / 100
 
@@ -128,9 +128,9 @@ def _noise_multiplier_for(
 ) -> float:
     sample_rate, steps = schedule
 
-    def spends(noise: float, orders: tuple[float, ...] = accounting.RDP_ORDERS) -> float:
-        one = accounting.rdp_of_a_step(noise, sample_rate, orders) * steps
-        return accounting.rdp_epsilon(divergences_of_best(one, count, orders), delta, orders)
+    def spends(noise: float, orders: tuple[float, ...] = accountants.RDP_ORDERS) -> float:
+        one = accountants.rdp_of_a_step(noise, sample_rate, orders) * steps
+        return accountants.rdp_epsilon(divergences_of_best(one, count, orders), delta, orders)
 
     low, high = calibration.LEAST_SOLVED_NOISE, calibration.MOST_SOLVED_NOISE
     if (least := spends(high)) > target:
@@ -139,7 +139,7 @@ def _noise_multiplier_for(
             f"average can reach: noise multiplier {high:,.0f} still spends {least:.2g}. Give a "
             "larger epsilon or a smaller mean."
         )
-    few = accounting.FEW_RDP_ORDERS  # a bound that is a little above, in a tenth of the time
+    few = accountants.FEW_RDP_ORDERS  # a bound that is a little above, in a tenth of the time
     above = _root(lambda noise: spends(noise, few), target, low, high)
     noise = _root(spends, target, max(low, 0.7 * above), above)
     scale: int = 10**calibration.NOISE_DIGITS
@@ -175,7 +175,7 @@ def _divergences(runs: Collection[Run]) -> Any:
     """Of a run that draws one of the runs at random, at most; float64 [orders]."""
     return np.max(
         [
-            accounting.rdp_of_a_step(run.noise_multiplier, run.sample_rate) * run.steps
+            accountants.rdp_of_a_step(run.noise_multiplier, run.sample_rate) * run.steps
             for run in worst(runs)
         ],
         axis=0,
@@ -183,7 +183,7 @@ def _divergences(runs: Collection[Run]) -> Any:
 
 
 def divergences_of_best(
-    one: Any, count: RunCount, orders: tuple[float, ...] = accounting.RDP_ORDERS
+    one: Any, count: RunCount, orders: tuple[float, ...] = accountants.RDP_ORDERS
 ) -> Any:
     """Bounds on the Renyi divergences of the best run; float64 [orders].
 
@@ -202,7 +202,7 @@ def divergences_of_best(
 
 
 def _epsilon(one: Any, count: RunCount, delta: float) -> float:
-    return accounting.rdp_epsilon(divergences_of_best(one, count), delta)
+    return accountants.rdp_epsilon(divergences_of_best(one, count), delta)
 
 
 def _deltas(one: Any, orders: Any) -> Any:

@@ -13,12 +13,11 @@ _ORDER = (*engines.names(), *TUTORIAL_ARMS)
 _HEADER = ("engine", "ratio", "interval", "examples/s", "spread", "memory", "pairs")
 
 
-def as_text(frame: pd.DataFrame, dataset: str) -> str:
+def as_text(frame: pd.DataFrame) -> str:
     """The table of timings for a terminal, and sentences on what it cannot say.
 
     Args:
-        frame: Rows of `store.read_timings`, of one machine.
-        dataset: They were measured on.
+        frame: Rows of `store.read_timings`, of one machine, dataset and model.
     """
     where = frame.iloc[0]
     summary = step_overhead.overhead(frame).sort_values(
@@ -26,8 +25,9 @@ def as_text(frame: pd.DataFrame, dataset: str) -> str:
         key=lambda column: column.map(_ORDER.index) if column.name == "engine" else column,
     )
     lines = [
-        f"{dataset}, {where['device_name']}, {where['threads']} thread(s), torch "
-        f"{where['torch_version']}, opacus {where['opacus_version']}",
+        f"{where['model']} on {where['dataset']}, {where['device_name']}, "
+        f"{where['threads']} thread(s), torch {where['torch_version']}, "
+        f"opacus {where['opacus_version']}",
         f"time of a step over the {NON_PRIVATE} step's:",
     ]
     for (device, batch_size), rows in summary.groupby(["device", "batch_size"], sort=False):

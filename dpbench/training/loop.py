@@ -3,30 +3,24 @@
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
-from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dpbench import engines, losses, models
 from dpbench.datasets import Data
-from dpbench.engines.chunks import in_evaluation
 from dpbench.errors import BadInput, TrainingError
 from dpbench.observations import Epoch, NoiseDerivation
 from dpbench.privacy import sampling
-from dpbench.training import metrics
-from dpbench.training.metrics import Evaluation, Metric
+from dpbench.training import evaluation
 from dpbench.trial import Trial
-
-EVALUATION_BATCH = 1_000  # test examples in one forward pass
 
 
 def train(trial: Trial, data: Data, *, physical_batch_size: int | None = None) -> Iterator[Epoch]:
@@ -215,7 +209,7 @@ def _evaluated(trial: Trial, counted: Epoch, model: nn.Module, data: Data) -> Ep
     """
     loss = None if trial.loss is None else losses.of(trial)
     own = models.spec(trial.model).metrics()
-    look = partial(evaluate, model, prepare=data.prepared, loss=loss, own=own)
+    look = partial(evaluation.evaluate, model, prepare=data.prepared, loss=loss, own=own)
     seen = {"test": look(*data.test)}
     if data.validation is not None:
         seen["validation"] = look(*data.validation)
@@ -231,58 +225,12 @@ def _evaluated(trial: Trial, counted: Epoch, model: nn.Module, data: Data) -> Ep
     return replace(counted, **columns)
 
 
-def evaluate(
-    model: nn.Module,
-    inputs: Tensor,
-    targets: Tensor,
-    *,
-    prepare: Callable[[Tensor], Tensor],
-    loss: losses.Loss | None = None,
-    own: Mapping[str, Metric] = MappingProxyType({}),
-) -> Evaluation:
-    """What the model is worth on all of the examples.
-
-    The loss is cross entropy in nats, or the user's; then targets need not be classes, and what is
-    of classes is None.
-
-    Args:
-        model: Prepared inputs [B, ...] -> logits [B, classes], or what the user's loss takes.
-        inputs: Raw, [M, ...].
-        targets: Classes, int64 [M], or what the user's loss takes.
-        prepare: As `Data.prepare`.
-        loss: The user's; None for cross entropy.
-        own: The model's own metrics, (outputs, targets) -> a number.
-    """
-    total = torch.zeros(1, dtype=sum_type(targets.device), device=targets.device)
-    outputs_of, kept = engines.forward(model), list[Tensor]()
-    with torch.no_grad(), in_evaluation(model):
-        for part, part_targets in zip(
-            inputs.split(EVALUATION_BATCH), targets.split(EVALUATION_BATCH), strict=True
-        ):
-            outputs = outputs_of(prepare(part))  # [B, classes]
-            if loss is None:
-                total += F.cross_entropy(outputs, part_targets, reduction="sum")
-            else:
-                total += loss(outputs, part_targets).sum()
-            if loss is None or own:
-                kept.append(outputs)
-        everything = torch.cat(kept) if kept else None
-        found = {} if loss or everything is None else metrics.of_classes(everything, targets)
-        named = None if everything is None else metrics.own(own, everything, targets)
-    return Evaluation(loss=float(total) / len(targets), metrics=named, **found)
-
-
-def sum_type(device: torch.device) -> torch.dtype:
-    """The widest type that sums on the device can have: Metal has no float64."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
 @contextmanager
 def at_full_speed() -> Iterator[None]:
     """Flushes denormal floats to zero, in this thread and not in PyTorch's other ones.
 
-    They slow a processor down
-    many times, and the softmax outputs of a trial whose weights explode are full of them.
+    They slow a processor down many times, and the softmax outputs of a trial whose weights explode
+    are full of them.
     """
     before = bool(torch.full((), 1e-20) * 1e-20 == 0)
     torch.set_flush_denormal(True)

@@ -1,11 +1,14 @@
 """The gates fail when they must: each by something planted, in a run of its own."""
 
+import copy
 import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 from factories import ROOT
 
 from bench import conftest, gates, test_steps
+from dpbench.trial import DEFAULT_MODEL
 
 PLANTED = """
 import time
@@ -63,8 +67,10 @@ files.write = often
 grad_sample.GradSample.step = lambda self, images, labels: images.new_ones(())
 """
 GATES = (
-    "overhead.fused.64",
-    "memory.fused.64",
+    "overhead.tutorial-cnn.fused.64",
+    "memory.tutorial-cnn.fused.64",
+    "overhead.mlp.bookkeeping.64",
+    "memory.mlp.bookkeeping.256",
     "epsilon.opacus-tests",
     "test_write_trial",
     "test_accuracy_on_digits",
@@ -93,7 +99,7 @@ def bench(
 @pytest.mark.parametrize(
     ("gates", "timed"),
     [
-        pytest.param(GATES, 2, id="all", marks=pytest.mark.long),  # CI runs `pytest bench`, too
+        pytest.param(GATES, 3, id="all", marks=pytest.mark.long),  # CI runs `pytest bench`, too
         pytest.param(("test_write_trial",), 1, id="one", marks=pytest.mark.slow),
     ],
 )
@@ -122,7 +128,7 @@ def test_each_gate_fails_by_what_is_planted(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def copy(tmp_path: Path) -> Path:
+def copied(tmp_path: Path) -> Path:
     """A folder with the gates and what configures them, to be spoilt."""
     shutil.copytree(ROOT / "bench", tmp_path / "bench")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
@@ -130,8 +136,8 @@ def copy(tmp_path: Path) -> Path:
 
 
 @pytest.mark.long  # `pytest bench`, which CI runs, fails where one is missing
-def test_all_gates_are_here(copy: Path) -> None:
-    done = bench("bench", "--collect-only", folder=copy, cwd=copy)
+def test_all_gates_are_here(copied: Path) -> None:
+    done = bench("bench", "--collect-only", folder=copied, cwd=copied)
     assert done.returncode == 0, done.stdout
 
 
@@ -141,7 +147,7 @@ def test_a_gate_without_a_test_is_named_and_fails() -> None:
     said = io.StringIO()
     reporter = SimpleNamespace(config=gone, write_line=lambda line, **_: print(line, file=said))
     conftest.pytest_terminal_summary(reporter)  # type: ignore[arg-type]
-    assert "GATE DISAPPEARED memory.fused.64: no test claims it" in said.getvalue()
+    assert "GATE DISAPPEARED memory.tutorial-cnn.fused.64: no test claims it" in said.getvalue()
     assert said.getvalue().count("\n") == len(list(gates.keys()))
     session = SimpleNamespace(config=gone, exitstatus=0)
     conftest.pytest_sessionfinish(session)  # type: ignore[arg-type]
@@ -158,30 +164,69 @@ def test_part_of_the_gates_may_be_asked_for() -> None:
 def collected(argument: str, *, items: list[pytest.Item]) -> Any:
     """A configuration of `pytest argument`, after these tests are collected."""
     config = SimpleNamespace(
-        args=[str(ROOT / argument)], option=SimpleNamespace(keyword=""), stash=pytest.Stash()
+        args=[str(ROOT / argument)],
+        option=SimpleNamespace(keyword="", measured=False),
+        stash=pytest.Stash(),
     )
     conftest.pytest_collection_modifyitems(config, items)  # type: ignore[arg-type]
     return config
 
 
 @pytest.mark.slow  # above, no test claims any gate
-def test_a_gate_that_has_disappeared_fails(copy: Path) -> None:
+def test_a_gate_that_has_disappeared_fails(copied: Path) -> None:
     """One with its file, and one that a mark leaves out."""
-    (copy / "bench" / "test_harness.py").unlink()
-    steps = copy / "bench" / "test_steps.py"
+    (copied / "bench" / "test_harness.py").unlink()
+    steps = copied / "bench" / "test_steps.py"
     text = steps.read_text(encoding="utf-8")
     text = text.replace("def test_memory", "@pytest.mark.slow\ndef test_memory")
     steps.write_text(text, encoding="utf-8")
-    done = bench("bench", "--collect-only", folder=copy, cwd=copy)
+    done = bench("bench", "--collect-only", folder=copied, cwd=copied)
     assert done.returncode == 1, done.stdout
-    assert "GATE DISAPPEARED memory.fused.64" in done.stdout
+    assert "GATE DISAPPEARED memory.tutorial-cnn.fused.64" in done.stdout
     assert "GATE DISAPPEARED sweep.efficiency" in done.stdout
 
 
 @pytest.mark.parametrize("table", ["overhead", "memory"])
 def test_an_engine_without_its_limit_fails(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
     test_steps.test_every_private_engine_has_its_limits()
-    spoilt = {name: entry for name, entry in gates.LIMITS[table].items() if name != "fused"}
-    monkeypatch.setattr(gates, "LIMITS", {**gates.LIMITS, table: spoilt})
+    without(monkeypatch, table, DEFAULT_MODEL, "fused")
     with pytest.raises(AssertionError):
         test_steps.test_every_private_engine_has_its_limits()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [("overhead", "mlp"), ("memory", "tanh-cnn", "fused"), ("ungated", "logistic")],
+    ids=".".join,
+)
+def test_a_model_without_its_limit_fails(
+    path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test_steps.test_every_model_has_its_limits_or_says_why_not()
+    without(monkeypatch, *path)
+    with pytest.raises(AssertionError):
+        test_steps.test_every_model_has_its_limits_or_says_why_not()
+
+
+def without(monkeypatch: pytest.MonkeyPatch, *path: str) -> None:
+    """The limits but for the one at this path."""
+    spoilt = copy.deepcopy(dict(gates.LIMITS))
+    *above, last = path
+    del reduce(getitem, above, spoilt)[last]
+    monkeypatch.setattr(gates, "LIMITS", spoilt)
+
+
+def test_what_steps_cost_is_printed_beside_what_is_expected() -> None:
+    said = io.StringIO()
+    report = SimpleNamespace(
+        when="call",
+        nodeid="bench/test_steps.py::test_overhead[overhead.mlp.bookkeeping.64]",
+        user_properties=[("measured", "1.98 of 2.1")],
+    )
+    reporter = SimpleNamespace(
+        stats={"failed": [report], "passed": [SimpleNamespace(when="call", user_properties=[])]},
+        config=SimpleNamespace(stash=pytest.Stash(), option=SimpleNamespace(measured=True)),
+        write_line=lambda line, **_: print(line, file=said),
+    )
+    conftest.pytest_terminal_summary(reporter)  # type: ignore[arg-type]
+    assert said.getvalue() == "overhead.mlp.bookkeeping.64: 1.98 of 2.1\n"

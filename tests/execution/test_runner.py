@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from factories import make_trial
+from factories import make_trial, mostly_slow
 
 from dpbench.execution import backend, local, trial_task
 from dpbench.observations import Epoch
@@ -93,7 +93,7 @@ def test_a_trial_lost_on_a_gpu_is_a_row_where_there_is_none() -> None:
     assert (row["status"], row["device"]) == ("failed", "cuda:0")
 
 
-@pytest.mark.parametrize("stack", [1, 2])
+@pytest.mark.parametrize("stack", mostly_slow([1, 2], lambda stack: stack == 1))
 def test_a_trial_of_an_unknown_model_is_a_failure_with_its_name(stack: int, run: Run) -> None:
     asked = [make_trial("fused", model="resnet-50", seed=1, learning_rate=x) for x in (0.1, 0.2)]
     how = backend.Workers(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import here
 import pandas as pd
@@ -160,11 +161,19 @@ def test_a_sweep_of_stacks_gives_each_trial_its_rows() -> None:
     assert stacked["test_loss"] == pytest.approx(alone["test_loss"].iloc[-1], rel=LOSS_TOLERANCE)
 
 
-@pytest.mark.parametrize("said", [True, False], ids=["as written", "before it was written"])
-def test_a_stacks_time_is_shared_out_among_its_trials(said: bool, tmp_path: Path) -> None:
-    """By rows that hold the column, and by those of before."""
+@pytest.fixture(scope="module")
+def stacked() -> tuple[list[Trial], list[dict[str, Any]]]:
+    """Trials that ran as one stack, and their rows."""
     trials = [trial for trial in arms(epochs=3) if trial.engine == "fused"]
-    rows = list(trial_task.run_stack(tuple(trials), workers(64), concurrent=0))
+    return trials, list(trial_task.run_stack(tuple(trials), workers(64), concurrent=0))
+
+
+@pytest.mark.parametrize("said", [True, False], ids=["as written", "before it was written"])
+def test_a_stacks_time_is_shared_out_among_its_trials(
+    said: bool, stacked: tuple[list[Trial], list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    """By rows that hold the column, and by those of before."""
+    trials, rows = stacked
     assert {row["stacked_trials"] for row in rows} == {len(trials)}
     store.create(tmp_path)
     for trial in trials:

@@ -94,6 +94,7 @@ def test_the_baseline_against_itself_costs_one(digits: Data) -> None:
     )
 
 
+@pytest.mark.slow  # above, the ratio of an engine to itself is 1; gates see a slow engine
 def test_an_engine_made_twice_as_slow_is_seen(
     digits: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from factories import ROOT, mostly_slow
 
 from dpbench import store
 from dpbench.errors import BadInput
-from dpbench.privacy import accounting, prv
+from dpbench.privacy import accountants, accounting, prv
 from dpbench.privacy.accounting import account, shuffled_event, spent
 from dpbench.privacy.calibration import noise_multiplier_for
 from dpbench.privacy.selection import Run, epsilon_of_best
@@ -75,8 +75,8 @@ def test_the_conversion_of_old_gives_the_published_epsilons(
     noise: float, rate: float, steps: int, published: float, recomputed: float
 ) -> None:
     """The same divergences by Mironov 2017, proposition 3: rdp - log(delta) / (order - 1)."""
-    divergences = accounting.rdp_of_a_step(noise, rate) * steps
-    old = min(divergences - math.log(1e-5) / (np.array(accounting.RDP_ORDERS) - 1))
+    divergences = accountants.rdp_of_a_step(noise, rate) * steps
+    old = min(divergences - math.log(1e-5) / (np.array(accountants.RDP_ORDERS) - 1))
     assert old == pytest.approx(recomputed, abs=6e-4)
     assert round(old, 2) == pytest.approx(published, abs=0.0051)
     at = spent(noise_multiplier=noise, sample_rate=rate, steps=steps, delta=1e-5)

@@ -11,7 +11,7 @@ from factories import ROOT, mostly_slow
 from scipy.stats import logser
 
 from dpbench.errors import BadInput
-from dpbench.privacy import accounting, run_count, selection
+from dpbench.privacy import accountants, accounting, run_count, selection
 from dpbench.privacy.run_count import Distribution, RunCount
 from dpbench.privacy.selection import Run, epsilon_of_best
 
@@ -143,7 +143,7 @@ def test_the_bound_holds_for_a_search_whose_divergence_is_known(distribution: Di
     good, bad = 0.02, 0.01  # probability that a run scores 1, on either neighbour
     p, q = (float(1 - np.mean((1 - each) ** drawn)) for each in (good, bad))
 
-    orders = np.array(accounting.RDP_ORDERS)
+    orders = np.array(accountants.RDP_ORDERS)
     one = np.maximum(renyi(good, bad, orders), renyi(bad, good, orders))
     exact = np.maximum(renyi(p, q, orders), renyi(q, p, orders))
     bound = selection.divergences_of_best(one, count)
@@ -208,7 +208,7 @@ def test_noise_on_scores_costs_nothing_more() -> None:
     training = selection._divergences(runs)
     spends = {}
     for each in (noise, 0.9 * noise):
-        accountant = rdp.RdpAccountant(accounting.RDP_ORDERS)
+        accountant = rdp.RdpAccountant(accountants.RDP_ORDERS)
         accountant.compose(dp_accounting.GaussianDpEvent(each))
         spends[each] = np.asarray(accountant.rdp)
     assert (spends[noise] <= training).all()

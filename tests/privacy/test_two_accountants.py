@@ -17,8 +17,8 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from dpbench.privacy import prv
+from dpbench.privacy.accountants import RDP_ORDERS
 from dpbench.privacy.accounting import (
-    RDP_ORDERS,
     account,
     shuffled_event,
     spent,

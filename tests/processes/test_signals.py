@@ -57,6 +57,7 @@ def test_ctrl_c_of_a_terminal_while_workers_start_is_one_line(
     assert gone(family)
 
 
+@pytest.mark.slow  # test_survival kills drivers while they sweep
 def test_a_driver_that_dies_while_it_measures_memory_leaves_no_process() -> None:
     driver = subprocess.Popen([sys.executable, "-c", MEASURE])
     known = psutil.Process(driver.pid)

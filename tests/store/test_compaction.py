@@ -91,6 +91,7 @@ def test_two_writers_at_once_lose_and_duplicate_nothing(tmp_path: Path) -> None:
     assert not frame.duplicated(["trial_id", "epoch"]).any()
 
 
+@pytest.mark.slow  # below, a compaction is killed, and two writers write at once
 def test_a_writer_killed_at_any_moment_loses_nothing(tmp_path: Path) -> None:
     rng = random.Random(0)  # noqa: S311
     counter = tmp_path / "count-a"

@@ -17,7 +17,7 @@ from dpbench.engines.protocol import Engine
 from dpbench.errors import TrainingError
 from dpbench.observations import Epoch
 from dpbench.privacy import accounting, sampling
-from dpbench.training import loop
+from dpbench.training import evaluation, loop
 from dpbench.trial import Trial
 
 
@@ -279,7 +279,7 @@ def test_evaluation_is_over_the_whole_test_set() -> None:
 
     labels = torch.tensor([3] * 1_500 + [4] * 1_000)  # more than one part
     images = torch.zeros(2_500, 1, 28, 28, dtype=torch.uint8)
-    seen = loop.evaluate(Sure(), images, labels, prepare=torch.Tensor.float)
+    seen = evaluation.evaluate(Sure(), images, labels, prepare=torch.Tensor.float)
     assert seen.accuracy == 0.6
     assert seen.balanced_accuracy == 0.5
     log_sum = torch.logsumexp(torch.tensor([2.0] + [0.0] * 9), 0).item()
@@ -308,6 +308,6 @@ def test_evaluation_drops_nothing_and_leaves_each_layer_in_its_mode() -> None:
     inputs, targets = torch.randn(40, 6), torch.arange(40) % 3
     model = nn.Sequential(nn.Linear(6, 3), nn.Dropout(0.5), nn.BatchNorm1d(3).eval())
     plain = nn.Sequential(model[0], model[2])
-    found = loop.evaluate(model, inputs, targets, prepare=lambda each: each)
-    assert found == loop.evaluate(plain, inputs, targets, prepare=lambda each: each)
+    found = evaluation.evaluate(model, inputs, targets, prepare=lambda each: each)
+    assert found == evaluation.evaluate(plain, inputs, targets, prepare=lambda each: each)
     assert [layer.training for layer in model] == [True, True, False]

@@ -6,7 +6,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import nn
 
 from dpbench.errors import BadInput
-from dpbench.training import loop, metrics
+from dpbench.training import evaluation, metrics
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -37,7 +37,7 @@ def test_evaluation_has_the_models_own_metrics() -> None:
 
     inputs, targets = torch.rand(2_500, 3), torch.randint(0, 3, (2_500,))
     own = {"most": most, "never": lambda *_: float("nan")}
-    seen = loop.evaluate(nn.Identity(), inputs, targets, prepare=torch.Tensor.float, own=own)
+    seen = evaluation.evaluate(nn.Identity(), inputs, targets, prepare=torch.Tensor.float, own=own)
     assert seen.metrics is not None
     assert json.loads(seen.metrics) == {"most": pytest.approx(float(inputs.max())), "never": None}
     with pytest.raises(BadInput, match="Expected metric many to return a number, not Tensor"):
@@ -46,7 +46,7 @@ def test_evaluation_has_the_models_own_metrics() -> None:
 
 def test_targets_that_are_numbers_have_a_loss_and_no_accuracy() -> None:
     inputs = torch.rand(20, 1)
-    seen = loop.evaluate(
+    seen = evaluation.evaluate(
         nn.Identity(),
         inputs,
         inputs + 2,

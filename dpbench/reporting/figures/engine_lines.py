@@ -1,15 +1,19 @@
 """What figures of timings share: a style for each engine, columns of panels, axes."""
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from dpbench import engines
 from dpbench.analysis import step_overhead
 from dpbench.reporting.figures import parts
 from dpbench.trial import NON_PRIVATE, TUTORIAL_ARMS
+
+_CHARACTER_POINTS = 6.5  # wide, one of size 10, but for a row of capitals
 
 _NAMES = (*engines.names(), *TUTORIAL_ARMS)
 _COLUMNS: dict[str, list[str]] = {}
@@ -57,9 +61,12 @@ def axes(panel: Axes, position: Mapping[int, int]) -> None:
     panel.set_xlim(-0.5, len(position) - 0.5)
 
 
-def where(timings: pd.DataFrame) -> str:
-    """The title of the x axis: dataset and hardware."""
-    return f"batch size\n({parts.names(timings['dataset'])}, {hardware(timings)})"
+def name_where(figure: Figure, timings: pd.DataFrame) -> None:
+    """Writes model, dataset and hardware below the panels, in lines as wide as the figure."""
+    task = f"{parts.names(timings['model'])} on {parts.names(timings['dataset'])}"
+    width = int(figure.get_figwidth() * 72 / _CHARACTER_POINTS)
+    lines = textwrap.wrap(f"{task}, {hardware(timings)}", width)
+    figure.supxlabel("\n".join(lines), fontsize=10)
 
 
 def hardware(timings: pd.DataFrame) -> str:

@@ -52,7 +52,7 @@ def draw(frames: TimingFrames, summary: pd.DataFrame) -> Figure:
             _draw_baseline(ratio, speed, summary, position)
             for panel in (ratio, speed):
                 engine_lines.axes(panel, position)
-            speed.set_xlabel(engine_lines.where(timings))
+            speed.set_xlabel("batch size")
         if summary["overhead_ratio"].max() > MOST_ON_LINEAR_AXIS:
             _log_axis(panels[0])
         else:
@@ -60,6 +60,7 @@ def draw(frames: TimingFrames, summary: pd.DataFrame) -> Figure:
         panels[0].set_ylabel("time of a step / non-private step")
         _log_axis(panels[len(groups)])
         panels[len(groups)].set_ylabel("examples per second")
+        engine_lines.name_where(figure, timings)
         parts.name_lines(figure, panels)
     return figure
 

@@ -37,9 +37,10 @@ def draw(frames: TimingFrames, summary: pd.DataFrame) -> Figure:
                     **engine_lines.STYLES[engine],
                 )
             engine_lines.axes(panel, position)
-            panel.set_xlabel(engine_lines.where(timings))
+            panel.set_xlabel("batch size")
         panels[0].set_ylim(bottom=0)
         panels[0].set_ylabel("memory of a step (MiB)")
+        engine_lines.name_where(figure, timings)
         parts.name_lines(figure, panels)
     return figure
 

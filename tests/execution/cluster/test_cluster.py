@@ -79,6 +79,7 @@ def files(out: Path) -> int:
     return len(list((out / "trials").glob("*.parquet")))
 
 
+@pytest.mark.slow  # below, a worker goes; test_failures has poisonous trials on this machine
 def test_a_worker_dies_another_joins_and_a_poisonous_trial_is_recorded(
     processes: Processes, tmp_path: Path
 ) -> None:

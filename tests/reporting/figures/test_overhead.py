@@ -31,7 +31,7 @@ def test_every_pair_is_a_dot_and_there_is_a_line_at_one() -> None:
     )
     assert ([0.0, 1.0], [1.0, 1.0]) in lines(ratio)
     assert ([0.0], pytest.approx([2.3])) in lines(ratio)
-    assert "a processor, 1 thread" in speed.get_xlabel()
+    assert drawn.get_supxlabel() == "tutorial-cnn on digits, a processor, 1 thread"
     assert ([0.0], pytest.approx([6400.0])) in lines(speed)
 
 
@@ -45,6 +45,24 @@ def test_ratios_far_apart_are_drawn_on_a_log_axis() -> None:
     far = pd.concat([rows([1.1] * 3).assign(engine="bookkeeping"), rows([20.0] * 3)])
     assert draw("overhead", far).axes[0].get_yscale() == "log"
     assert draw("overhead", rows([5.0] * 3)).axes[0].get_yscale() == "linear"
+
+
+@pytest.mark.parametrize("name", ["overhead", "step_memory"])
+def test_where_it_was_timed_is_named_once_and_within_the_figure(name: str) -> None:
+    """A user's model and a processor with a long name, in two columns of panels."""
+    of_user = rows([1, 2, 3]).assign(
+        model="classifier.py:make(width=16)",
+        dataset="measurements.py:load",
+        device_name="AMD EPYC (family 25, model 17, stepping 1) with a longer name than most",
+    )
+    drawn = draw(name, pd.concat([of_user, of_user.assign(engine="bookkeeping")]))
+    drawn.draw_without_rendering()
+    (text,) = [each for each in drawn.texts if "stepping" in each.get_text()]
+    assert "classifier.py:make(width=16) on measurements.py:load" in text.get_text()
+    box, whole = text.get_window_extent(), drawn.bbox
+    assert whole.x0 <= box.x0
+    assert box.x1 <= whole.x1
+    assert "stepping" not in "".join(panel.get_xlabel() for panel in drawn.axes)
 
 
 def test_memory_is_a_figure_of_its_own() -> None:
