@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from dpbench.auditing.finding import Finding
 
 
+_COLUMNS = 79  # of a terminal
+
+
 def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m dpbench.audit") -> int:
     """Runs the command; returns its exit code."""
     try:
@@ -68,7 +71,7 @@ def _parser(prog: str) -> cli.Parser:
         common=_COMMON,
         details="\n".join(
             [
-                str(__doc__).partition("\n\n")[2],
+                str(__doc__).partition("\n\n")[2].strip() + "\n",
                 "Lower bounds on epsilon, by column:",
                 *_explained(),
             ]
@@ -138,7 +141,7 @@ def _explained() -> list[str]:
     return [
         line
         for text in (*texts, f"Verdict: {VERDICT}", f"Threat model: {THREAT_MODEL}")
-        for line in textwrap.wrap(text, strings.LINE_CHARACTERS, subsequent_indent="  ")
+        for line in textwrap.wrap(text, _COLUMNS, subsequent_indent="  ")
     ]
 
 
@@ -168,7 +171,7 @@ def _audit(given: argparse.Namespace) -> int:
 
     torch.set_num_threads(1)  # as in a sweep; more are no faster, and slow beside other work
     if not given.json:
-        print(_HEADER)
+        print(_title(claims[0]), _HEADER, sep="\n")
     findings = []
     for claim in claims:
         findings.append(audit(replace(claim, device=device)))
@@ -185,17 +188,23 @@ def _audit(given: argparse.Namespace) -> int:
 
 
 _HEADER = (
-    f"{'engine':17} {'claimed epsilon':>15} {'by noise':>9} {'by guesses':>11} "
-    f"{'any mechanism':>14} {'confidence':>11} {'canaries':>9} {'right/guessed':>14}  verdict"
+    f"{'engine':16} {'claimed':>7} {'noise':>5} {'guesses':>7} {'any':>5} {'right':>8}  verdict"
 )
+
+
+def _title(claim: Claim) -> str:
+    """What the columns are of, in a line."""
+    return (
+        f"Epsilon claimed, and at least, with {100 * claim.confidence:.3g} % confidence; "
+        f"{claim.canaries * claim.runs:,} canaries:"
+    )
 
 
 def _line(claim: Claim, finding: "Finding") -> str:
     return (
-        f"{claim.engine:17} {finding.claimed:15.2f} {finding.noise_bound:9.2f} "
-        f"{finding.family_bound:11.2f} {finding.any_bound:14.2f} "
-        f"{100 * claim.confidence:9.3g} % {finding.canaries:9,} "
-        f"{f'{finding.right}/{finding.made}':>14}  {finding.verdict}"
+        f"{claim.engine:16} {finding.claimed:7.2f} {finding.noise_bound:5.2f} "
+        f"{finding.family_bound:7.2f} {finding.any_bound:5.2f} "
+        f"{f'{finding.right}/{finding.made}':>8}  {finding.verdict}"
     )
 
 

@@ -230,7 +230,7 @@ class Parser(argparse.ArgumentParser):
             formatter.add_arguments(group._group_actions)
             formatter.end_section()
         formatter.add_text("\n".join(self._example_lines()))
-        formatter.add_text(details)
+        formatter.add_text("\n\n".join(map(_filled, details.split("\n\n"))))
         formatter.add_text(textwrap.fill(f"exit codes: {self._exit_codes}", _LINE))
         if self._details and not details:
             formatter.add_text(self._pointer())
@@ -270,6 +270,27 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         if silent or "default" in text:
             return text
         return f"{text} (default: %(default)s)"
+
+
+def _filled(paragraph: str) -> str:
+    """A paragraph, or one with items that begin with a dash, in lines of a terminal."""
+    lines = paragraph.splitlines()
+    if max(map(len, lines), default=0) <= _LINE:
+        return paragraph
+    items: list[list[str]] = []
+    for line in lines:
+        after_item = items and items[-1][0].startswith("- ") and not line.startswith(" ")
+        if not items or after_item or line.startswith("- "):
+            items.append([])
+        items[-1].append(line)
+    return "\n".join(
+        textwrap.fill(
+            " ".join(" ".join(item).split()),
+            _LINE,
+            subsequent_indent="  " if item[0].startswith("- ") else "",
+        )
+        for item in items
+    )
 
 
 def _metavar(action: argparse.Action) -> str:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import textwrap
 from contextlib import suppress
 
 
@@ -22,3 +23,10 @@ def bold(text: str) -> str:
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
         return text
     return f"\x1b[1m{text}\x1b[0m"
+
+
+def wrapped(text: str) -> str:
+    """The text between words in lines of the terminal; one line where stdout is no terminal."""
+    if not sys.stdout.isatty():
+        return text
+    return textwrap.fill(text, columns(), break_long_words=False, break_on_hyphens=False)

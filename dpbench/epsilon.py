@@ -40,7 +40,7 @@ def _parser(prog: str) -> cli.Parser:
             "--examples 60000 --batch-size 256 --epochs 10 --noise 1.1",
             "--examples 60000 --batch-size 256 --epochs 10 --epsilon 1,3,8",
             "--sample-rate 0.01 --steps 10000 --noise log:1:8:4",
-            "--examples 60000 --batch-size 256 --epochs 10 --search 20 --total-epsilon 3",
+            "--sample-rate 0.01 --steps 1000 --search 20 --total-epsilon 3",
         ),
     )
     run = parser.add_argument_group("the run")

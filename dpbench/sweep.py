@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from dpbench.execution.sweep_plan import SweepPlan, plan_sweep
 from dpbench.processes import signals
 
 if TYPE_CHECKING:
+    from dpbench.execution.private_request import Request
     from dpbench.store.history import Sweep
 
 
@@ -102,10 +104,7 @@ def _private(
     assert plan.private is not None
     private_run.refuse(retry_failed=given.retry_failed, trial_timeout=resources.trial_timeout)
     if given.dry_run:
-        from dpbench.execution import private_price
-
-        print(private_text.planned(private_price.priced(plan.private), as_json=given.json))
-        return 0
+        return _private_dry_run(plan, plan.private, resources, given)
     found = private_run.run(
         plan,
         resources,
@@ -118,6 +117,35 @@ def _private(
     for line in found.unfinished:
         console.say(line)
     return cli.EXIT_FAILED_TRIALS if found.unfinished else 0
+
+
+def _private_dry_run(
+    plan: SweepPlan, asked: "Request", resources: Resources, given: argparse.Namespace
+) -> int:
+    """Prints what the search would spend, and the time that it will take; draws nothing."""
+    from dpbench.execution import engine_checks, private_estimate, private_price
+    from dpbench.execution.resources import open_backend
+    from dpbench.execution.user_work import UserWork
+    from dpbench.measurement import devices
+    from dpbench.reporting import private_text
+
+    priced = private_price.priced(asked)
+    fastest = partial(engine_checks.fastest_right, data_root=plan.data_root)
+    trials = private_estimate.sample(asked, priced, fastest=fastest)
+    with open_backend(
+        resources,
+        dataset=plan.dataset,
+        data_root=plan.data_root,
+        user=UserWork.of(trials),
+        resolve=devices.planned,
+    ) as backend:
+        takes = private_estimate.estimated(asked, trials, backend, plan.out)
+    if not given.quiet:
+        for line in resources.warnings:
+            console.say(f"Warning: {line}")
+    said = private_text.planned_json if given.json else private_text.planned
+    print(said(priced, takes))
+    return 0
 
 
 def _plan(given: argparse.Namespace, file: SweepFile) -> SweepPlan:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dpbench import __main__, cli, flag_names, sweep
+from dpbench import __main__, cli, command_parser, flag_names, sweep
 from dpbench.execution import grid
 
 COMMANDS = list(__main__.COMMANDS)
@@ -155,7 +155,7 @@ def test_help_has_examples_and_every_flag_its_default(
     known = parser(name)
     shown, whole = known.format_help(), known.format_help_all()
     assert len(shown.splitlines()) <= 48
-    assert max(len(line) for line in shown.splitlines() if not line.startswith("  dpbench")) <= 80
+    assert max(map(len, [*shown.splitlines(), *whole.splitlines()])) <= 80
     assert f"\n  dpbench {name} " in shown.split("examples:")[1]
     assert "\nexit codes: 0 " in whole
     for action in known._actions:
@@ -166,6 +166,17 @@ def test_help_has_examples_and_every_flag_its_default(
             told = action.default is not None or "default" in text
             told = told or "instead" in text or "(or --" in text
             assert told, f"{action.option_strings[0]} does not say what holds without it"
+
+
+def test_explanations_keep_their_lists_in_lines_of_a_terminal() -> None:
+    item = "- " + "word " * 30
+    said = f"It {'may ' * 30}be:\n{item}\n  and more\n{item}\nAnd then."
+    lines = command_parser._filled(said).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.startswith("- ") for line in lines) == 2
+    assert lines[-1] == "And then."
+    assert " ".join(lines).split() == said.split()
+    assert command_parser._filled("short\nlines") == "short\nlines"
 
 
 def test_examples_of_the_help_parse_and_plan() -> None:

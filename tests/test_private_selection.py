@@ -9,7 +9,7 @@ import here
 import pytest
 
 import dpbench
-from dpbench import store
+from dpbench import results, store
 from dpbench.execution import provenance, trial_task
 from dpbench.execution.backend import Workers
 from dpbench.execution.schedule import Row
@@ -41,12 +41,18 @@ def test_a_total_epsilon_is_drawn_once_and_stated(
     before = drawn(tmp_path)
     assert json.loads(before)["ended"]
     monkeypatch.setattr(run_count, "draw", lambda *_: 7)
+    assert "is drawn once, from the geometric distribution with mean 3; the" in first.stderr
+    assert " trials, 0 failed, " in first.stderr
+    assert "best" not in first.stderr  # nobody is to stop, or to choose, by what is shown
     again = here.sweep(*TINY, "--json", cwd=tmp_path)
     assert "2 of them done before: 0 to run" in again.stderr
     assert drawn(tmp_path) == before
     said = json.loads(again.stdout)["private_selection"]
     assert said["statement"] in first.stdout
     assert "drawn once from the geometric distribution with mean 3" in said["statement"]
+    listed = here.run(results.main, "list", "results/digits-sweep", cwd=tmp_path).stdout
+    assert {line.split()[-2] for line in listed.splitlines()[3:-1]} == {"drawn"}
+    assert max(map(len, listed.splitlines())) <= 80
     page = (tmp_path / "results" / "digits-sweep" / "report.html").read_text()
     assert "Private selection" in page
     assert '<table id="answers">' not in page  # its runs are no answers: the best one is
@@ -93,11 +99,25 @@ def test_nothing_is_trained_where_the_number_drawn_is_0(
 
 def test_a_dry_run_draws_nothing(tmp_path: Path) -> None:
     found = here.sweep(*TINY, "--private-scores", "--dry-run", "--json", cwd=tmp_path)
-    planned = json.loads(found.stdout)["private_selection"]
+    said = json.loads(found.stdout)
+    planned = said["private_selection"]
     assert 2.95 < planned["epsilon"] <= 3
     assert planned["score_noise"] > 1
+    assert 10 < said["seconds"] < said["seconds_in_99_of_100_draws"] < 60
+    assert said["runs_in_99_of_100_draws"] == 12  # 1 - (2 / 3) ** 12 = 0.992
     assert not (tmp_path / "results").exists()
-    assert "noise multiplier" in here.sweep(*TINY, "--dry-run", cwd=tmp_path).stdout
+    text = here.sweep(*TINY, "--dry-run", cwd=tmp_path).stdout
+    assert "noise multiplier" in text
+    assert "on average, 1 at a time, on cpu; in 99 of 100 draws there are at most 12 runs" in text
+
+
+def test_a_dry_run_tells_nothing_of_a_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = here.sweep(*TINY, "--dry-run", cwd=tmp_path)
+    monkeypatch.setattr(run_count, "draw", lambda *_: 0)
+    here.sweep(*TINY, "--private-selection", "poisson", cwd=tmp_path)
+    here.sweep(*TINY, cwd=tmp_path)
+    assert len(list((tmp_path / "results" / "digits-sweep" / "private_searches").iterdir())) == 2
+    assert here.sweep(*TINY, "--dry-run", cwd=tmp_path).stdout == before.stdout
 
 
 def test_python_returns_the_best_beside_the_rows(

@@ -105,7 +105,7 @@ def test_the_figures_that_readmes_show_are_there() -> None:
     assert [path for path in shown if not path.is_file()] == []
 
 
-@pytest.mark.parametrize("name", ["opacus-table", "mnist-tuning", "mnist-grid"])
+@pytest.mark.parametrize("name", ["opacus-table", "mnist-tuning", "mnist"])
 def test_a_store_is_the_whole_of_its_sweep_file(name: str) -> None:
     root = ROOT / "results" / name
     asked = grid_trials.trials(sweep_file.read(root / "sweep.toml").grids({}), "mnist")
@@ -121,12 +121,13 @@ def test_the_learning_rates_of_mnist_are_those_that_the_tuning_gives(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert mnist_grid.main() == 0
-    sweep = ROOT / "results" / "mnist-grid" / "sweep.toml"
-    assert capsys.readouterr().out == sweep.read_text(encoding="utf-8")
+    assert capsys.readouterr().out == (ROOT / "results" / "mnist" / "sweep.toml").read_text(
+        encoding="utf-8"
+    )
 
 
-def test_the_grid_counts_its_tuning_in_what_choosing_costs() -> None:
-    root = ROOT / "results" / "mnist-grid"
+def test_mnist_counts_its_tuning_in_what_choosing_costs() -> None:
+    root = ROOT / "results" / "mnist"
     tuned, unread = findings.tuning(root, store.read_trials(root), history.read(root))
     assert unread == []
     assert set(tuned["trial_id"]) == store.finished(ROOT / "results" / "mnist-tuning")

@@ -8,7 +8,7 @@ from pathlib import Path
 import here
 import pytest
 import stores
-from factories import make_trial
+from factories import make_trial, rows
 
 from dpbench import cli, report, results, store
 from dpbench.store import history
@@ -43,6 +43,19 @@ def test_arms_are_listed_with_what_differs(full: Path, capsys: pytest.CaptureFix
     assert all(len(line) <= 80 for line in shown.splitlines()[:-1])
     (failed,) = (row for row in rows if row.split()[1] == "7")
     assert failed.split()[-1] == "1"
+
+
+def test_the_engine_of_baselines_is_no_column(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = stores.one_trial(tmp_path / "one")
+    baseline = make_trial("non-private")
+    store.write_trial(root, rows(baseline))
+    shown = said("list", root, capsys)
+    assert "engine non-private and opacus-hooks" in shown
+    assert "engine" not in shown.splitlines()[2].split()
+    store.write_trial(root, rows(make_trial("bookkeeping")))
+    assert "engine" in " ".join(said("list", root, capsys).splitlines()[1:])
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def ids(folder: Path) -> set[str]:
 def test_a_search_is_extended_and_answered(tmp_path: Path) -> None:
     first = here.sweep(*TINY, "--epochs", "1", "--search", "2", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
-    assert "Search: 2 settings of 2 drawn, 2 trials, and 2 non-private ones." in first.stderr
+    assert "Search: 2 settings drawn: 2 trials and 2 non-private baselines." in first.stderr
     before = ids(tmp_path)
     more = here.sweep(*TINY, "--epochs", "1", "--search", "4", "--json", cwd=tmp_path)
     assert "6 trials on digits, 4 of them done before: 2 to run" in more.stderr
@@ -42,7 +42,7 @@ def test_a_sweep_file_holds_a_search(tmp_path: Path, capsys: pytest.CaptureFixtu
     )
     assert sweep.main([str(path), "--dry-run", "--device", "cpu", "--json"]) == 0
     said = capsys.readouterr()
-    assert "Search: 3 settings of 3 drawn, 6 trials at 2 targets" in said.err
+    assert "Search: 3 settings drawn, each at 2 targets: 6 trials and 3 non-private" in said.err
     trials: list[dict[str, Any]] = json.loads(said.out)["trials"]
     private = [each for each in trials if each["noise_multiplier"]]
     assert len(private) == 6
@@ -55,7 +55,9 @@ def test_early_stopping_keeps_the_best_and_is_resumed(tmp_path: Path) -> None:
     asked = [*TINY, *"--answer-at 50 --epochs 4 --search 5 --seeds 0 1 --early-stop".split()]
     stopped = here.sweep(*asked, "--json", cwd=tmp_path)
     assert stopped.returncode == 0, stopped.stderr
-    assert "After 1 of 4 epochs one in 4 goes on, by validation." in stopped.stderr
+    assert "After 1 of 4 epochs one in 4 goes on, by validation among" in stopped.stderr
+    assert "Rung 1 of 2: 14 trials on digits" in stopped.stderr
+    assert "[rung 2 of 2: 4/4 trials, 0 failed, 16/16 epochs (100 %), took" in stopped.stderr
     assert "Early stopping: 2 of 5 settings go on to 4 epochs." in stopped.stderr
     assert "start anew" not in stopped.stderr
     rows = pd.read_parquet(tmp_path / "results" / "digits-sweep" / "trials")

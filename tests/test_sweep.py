@@ -204,6 +204,24 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("seeds", "shown"), [(10, 20), (11, 19), (90, 19)])
+def test_a_dry_run_fits_a_screen(
+    seeds: int, shown: int, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    asked = "--dataset digits --noise 1 --clip 1 --batch-size 64 --lr 0.1 --epochs 1".split()
+    asked += ["--dry-run", "--no-timing", "--out", str(tmp_path / "out"), "--seeds"]
+    assert sweep.main([*asked, *map(str, range(seeds))]) == 0
+    head, *lines, last = capsys.readouterr().out.splitlines()
+    trials = [line for line in lines if " seed " in line]
+    assert head.startswith("  epsilon  epochs  trial")
+    assert len(trials) == shown
+    assert trials[0].endswith("seed 0")
+    assert trials[-1].endswith(f"seed {seeds - 1}")
+    assert last.startswith(f"{2 * seeds} trials, {2 * seeds} to run into")
+    gaps = [line for line in lines if line not in trials]
+    assert [line.split()[2] for line in gaps] == [str(2 * seeds - shown)] * (seeds > 10)
+
+
 BAD = {
     "negative noise": ("--noise-multiplier -1", "noise_multiplier=-1.0 >= 0"),
     "zero clip": ("--max-grad-norm 0", "max_grad_norm=0.0 > 0"),

@@ -16,6 +16,9 @@ from dpbench.execution.timing_task import processes_of
 from dpbench.privacy import accounting
 from dpbench.trial import Trial, Workload
 
+MOST_LINES = 20  # of trials; of more the first and the last are shown, and all by --json
+_LAST = 8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -112,20 +115,28 @@ def plan(
 
 
 def text(planned: Plan) -> str:
-    """The plan as lines: one a trial, and what they come to."""
+    """The plan as lines: one for each trial, as far as they fit a screen, and what they come to."""
     running = {trial.trial_id for trial in planned.todo}
-    lines = [f"{'epsilon':>9}  {'epochs':>6}  trial ({planned.trials[0].dataset})"]
+    of_trials = []
     for trial, spent, state in zip(planned.trials, planned.epsilons, planned.states, strict=True):
         epsilon = "-" if spent is None else f"{spent:.4g}"
         done = "" if trial.trial_id in running else f"  ({'done' if state == 'ok' else state})"
-        lines.append(f"{epsilon:>9}  {trial.epochs:>6}  {trial}{done}")
+        of_trials.append(f"{epsilon:>9}  {trial.epochs:>6}  {trial}{done}")
+    if len(of_trials) > MOST_LINES:
+        hidden = len(of_trials) - MOST_LINES + 1
+        gap = f"{'...':>9}  {'...':>6}  {hidden:,} more, which --json lists"
+        of_trials[MOST_LINES - 1 - _LAST : -_LAST] = [gap]
+    lines = [
+        f"{'epsilon':>9}  {'epochs':>6}  trial ({planned.trials[0].dataset})",
+        *of_trials,
+    ]
     lines += [
         f"and then at most {strings.counted(len(trials), 'trial')} of up to "
         f"{strings.counted(max(trial.epochs for trial in trials), 'epoch')}"
         for trials in planned.going_on
     ]
     lines.append(
-        f"{strings.counted(len(planned.trials), 'trial')}, {len(planned.todo)} to run into "
+        f"{strings.counted(len(planned.trials), 'trial')}, {len(planned.todo):,} to run into "
         f"{planned.out}, and {strings.counted(len(planned.timings), 'timing')}: about "
         f"{duration(planned.seconds)}, {planned.place}"
     )

@@ -96,8 +96,10 @@ def run(
             "train them again, with other noise, is not covered. Restore them, or name another "
             "folder with --out for a new search; its epsilon adds."
         )
+    # The progress shows no accuracy: who stops, or publishes another run, by what it shows, makes
+    # a choice that the bound does not cover. The score decides, once all runs have ended.
     result = sweep_run.run_planned(
-        replace(plan, trials=trials, private=None),
+        replace(plan, trials=trials, private=None, answer_at=()),
         resources,
         record,
         retry_failed=False if search.ended else retry_failed,
@@ -150,8 +152,8 @@ def _best(out: Path, search: private_searches.PrivateSearch) -> "PrivateBest":
 def sentence(asked: private_request.Request, search: private_searches.PrivateSearch) -> str:
     """What the search draws and spends, for the terminal."""
     return (
-        f"Private selection: the number of runs is drawn from {asked.count} (distribution:mean), "
-        f"once; the whole search spends epsilon {guarantee.rounded_up(search.epsilon)} at delta "
+        f"Private selection: the number of runs is drawn once, from the {asked.count.in_words}; "
+        f"the whole search spends epsilon {guarantee.rounded_up(search.epsilon)} at delta "
         f"{guarantee.short(search.delta)}. "
         f"Runs are scored on {search.held_out:,} held-out examples."
     )

@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
@@ -27,6 +27,10 @@ class Progress:
         work: What they all cost, in any one unit; the time left is judged by it.
         what: The items' name.
         part: The parts' name.
+        left: The work that is left; None for the work less what is done. More where workers will
+            have nothing to do.
+        beside: How many items are worked on at a time.
+        stage: Of work that is done in several stages, which one this is.
         answer_at: Epsilons whose best accuracy so far is shown.
         quiet: Whether to show nothing at all.
     """
@@ -39,14 +43,23 @@ class Progress:
         *,
         what: str = "trials",
         part: str = "epochs",
+        left: Callable[[], float] | None = None,
+        beside: int = 1,
+        stage: str = "",
         answer_at: Sequence[float] = (),
         quiet: bool = False,
     ) -> None:
         self._quiet = quiet or not count
         self._count, self._parts, self._work = count, parts, work
         self._what, self._part, self._answer_at = what, part, sorted(answer_at)
+        self._stage = f"{stage}: " if stage else ""
         self._done = self._failed = self._parts_done = 0
         self._work_done = 0.0
+        self._left, self._beside = left or self._undone, beside
+        self._before = self._after = (
+            0  # times that parts were done: until the clock runs, and since
+        )
+        self._clock = (0.0, 0.0)  # when it began to run, and the work that was done then
         self._best: dict[float | None, float] = {}  # by epsilon; None for the non-private trials
         self._failure = ""
         self._start = self._said_at = time.monotonic()
@@ -79,24 +92,49 @@ class Progress:
             self._below.close()
             self._bar.close()
 
-    def advance(self, parts: int, *, work: float) -> None:
-        """Counts parts that are done of an item that has not ended yet."""
-        self._parts_done += parts
-        self._work_done += work
+    def advance(self, parts: int, *, work: float, begins: bool = False) -> None:
+        """Counts parts that are done of an item that has not ended yet.
+
+        Args:
+            parts: How many.
+            work: That they cost.
+            begins: Whether they are the item's first of several.
+        """
+        self._count_parts(parts, work, begins=begins)
         self._show()
 
     def done(self, line: str, *, parts: int, work: float, failed: bool) -> None:
-        """Counts an item that has ended, and its remaining parts; `line` says how it ended."""
+        """Counts an item that has ended, and its remaining parts; `line` says how it ended.
+
+        The remaining parts of one that has failed were not done: no time was taken for them.
+        """
         self._done += 1
         self._failed += failed
-        self._parts_done += parts
-        self._work_done += work
         if failed:
+            self._parts_done += parts
+            self._work -= work
             self._failure = line
+        else:
+            self._count_parts(parts, work)
         if failed and self._bar is not None:
             with _terminal():
                 self._bar.write(line, file=sys.stderr)
         self._show()
+
+    def _count_parts(self, parts: int, work: float, *, begins: bool = False) -> None:
+        """Counts them; starts the clock after each worker's first, which hold its start."""
+        self._parts_done += parts
+        self._work_done += work
+        if not work:
+            return
+        if not self._after and (begins or self._before < self._beside):
+            self._before += 1
+            self._clock = (time.monotonic(), self._work_done)
+        else:
+            self._after += 1
+
+    def _undone(self) -> float:
+        return max(0.0, self._work - self._work_done)
 
     def reached(self, accuracy: float, epsilon: float | None) -> None:
         """Notes an accuracy, and the epsilon spent for it; None of a non-private trial."""
@@ -123,6 +161,7 @@ class Progress:
             return
         self._said_at = time.monotonic()
         after = [self._bests(), *([f"failed: {self._failure}"] if self._failure else [])]
+        self._failure = ""  # it is said once
         console.say(f"[{self._counts().strip()}] {'; '.join(filter(None, after))}".strip())
 
     def _counts(self, columns: int = 1000) -> str:
@@ -131,16 +170,24 @@ class Progress:
         items = f"{self._done:,}/{self._count:,} {self._what}{failed}, "
         parts = f"{self._parts_done:,}/{self._parts:,} {self._part} "
         percent = f"{100 * self._parts_done // max(1, self._parts)} %"
-        left = ""
-        if self._work_done > 0:
-            elapsed = time.monotonic() - self._start
-            seconds = elapsed * max(0.0, self._work - self._work_done) / self._work_done
-            left = f", {duration(seconds)} left"
+        left = self._time()
         forms = (
-            f"{items}{parts}({percent}){left} ",
+            f"{self._stage}{items}{parts}({percent}){left} ",
+            f"{self._stage}{parts}({percent}){left} ",
             f"{parts}({percent}){left} ",
         )
         return next((form for form in forms if len(form) <= columns), f"{percent}{left} ")
+
+    def _time(self) -> str:
+        """That is left, once there is a basis for it; at the end that it took."""
+        now = time.monotonic()
+        if self._parts_done >= self._parts and self._done >= self._count:
+            return f", took {duration(now - self._start)}"
+        since, before = self._clock
+        if self._after < max(1, self._before) or self._work_done <= before:
+            return ""
+        seconds = (now - since) * self._left() / (self._work_done - before)
+        return f", {duration(seconds)} left"
 
     def _bests(self) -> str:
         """The best accuracy so far: non-private, and within each epsilon."""

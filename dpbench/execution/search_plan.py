@@ -24,6 +24,7 @@ class SearchPlan:
 
     Attributes:
         count: Settings that are drawn of each grid.
+        grids: How many there are.
         settings: Distinct ones among them, of all grids.
         candidates: Each of these at each of its targets.
         baselines: Non-private trials that run beside them.
@@ -32,6 +33,7 @@ class SearchPlan:
     """
 
     count: int
+    grids: int
     settings: int
     candidates: tuple[Candidate, ...]
     baselines: tuple[Trial, ...]
@@ -65,30 +67,54 @@ class SearchPlan:
     @property
     def sentence(self) -> str:
         """What is drawn, for the terminal."""
-        targets = len({each.target for each in self.candidates})
-        stops = ""
-        if self.eta is not None:
-            epochs = [
-                halving.rung_epochs(self._most_epochs, self.eta, rung, self.rungs)
-                for rung in range(self.rungs)
-            ]
-            stops = (
-                f" After {' and '.join(map(str, epochs[:-1]))} of {epochs[-1]} epochs one in "
-                f"{self.eta} goes on, by validation."
-            )
         if self.studies:
+            labels = list(dict.fromkeys(each.label for each in self.studies))
             return (
                 f"Search: {strings.counted(self.count, 'setting')} "
-                f"{' and '.join(dict.fromkeys(each.label for each in self.studies))}, the first "
-                f"{min(self.count, surface.STARTUP)} drawn evenly and the others asked of Optuna, "
-                f"and {strings.counted(len(self.baselines), 'non-private trial')}."
+                f"{'each ' if len(labels) > 1 else ''}{' and '.join(labels)}, the first "
+                f"{min(self.count, surface.STARTUP)} drawn evenly and the others asked of Optuna"
+                f"{self._beside}."
             )
+        drawn = strings.counted(self.count, "setting")
+        of_each = f" from each of {self.grids} grids" if self.grids > 1 else ""
+        distinct = ""
+        if self.settings < self.count * self.grids:
+            distinct = f", {self.settings:,} of them distinct"
+        runs = strings.counted(len(self.trials) - len(self.baselines), "trial")
         return (
-            f"Search: {strings.counted(self.settings, 'setting')} of {self.count} drawn"
-            f"{' of each grid' if self.settings > self.count else ''}, "
-            f"{strings.counted(len(self.trials) - len(self.baselines), 'trial')}"
-            f"{f' at {targets} targets' if targets > 1 else ''}, "
-            f"and {strings.counted(len(self.baselines), 'non-private one')}.{stops}"
+            f"Search: {drawn} drawn{of_each}{distinct}{self._targets}: {runs}{self._beside}."
+            f"{self._stops}"
+        )
+
+    @property
+    def _beside(self) -> str:
+        if not self.baselines:
+            return ""
+        return f" and {strings.counted(len(self.baselines), 'non-private baseline')}"
+
+    @property
+    def _targets(self) -> str:
+        """At how many targets each setting is tried, where there are several."""
+        targets = len({each.target for each in self.candidates})
+        if targets < 2:
+            return ""
+        if len(self.candidates) == self.settings * targets:
+            return f", each at {targets} targets"
+        return ", each at the targets of its grid"
+
+    @property
+    def _stops(self) -> str:
+        """When settings are compared, and how many go on."""
+        if self.eta is None:
+            return ""
+        epochs = [
+            halving.rung_epochs(self._most_epochs, self.eta, rung, self.rungs)
+            for rung in range(self.rungs)
+        ]
+        return (
+            f" After {' and '.join(map(str, epochs[:-1]))} of {epochs[-1]} epochs one in "
+            f"{self.eta} goes on, by validation among settings of the same target and like batch "
+            "sizes."
         )
 
 
@@ -135,6 +161,7 @@ def plan(
     of_baselines = [searched_grid.baselines(each) for each in every]
     found = SearchPlan(
         count=count,
+        grids=len(every),
         settings=sum(map(len, drawn)),
         candidates=tuple(candidates),
         baselines=tuple(grid_trials.baselines(of_baselines, dataset, fastest=fastest)),

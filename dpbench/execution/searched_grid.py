@@ -93,12 +93,8 @@ def settings(grid: Grid, count: int) -> list[Grid]:
     """
     searched = space(grid)
     points: Sequence[Sequence[float]] = sobol.points(len(searched), count) if searched else [[]]
-    found: list[Grid] = []
-    for point in points:
-        setting = at(grid, searched.at(point))
-        if setting not in found:
-            found.append(setting)
-    return found
+    drawn = (at(grid, searched.at(point)) for point in points)
+    return list({repr(setting): setting for setting in drawn}.values())
 
 
 def candidates(grid: Grid, dataset: str, *, fastest: Callable[[Trial], str]) -> list[Candidate]:

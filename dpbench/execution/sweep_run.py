@@ -1,5 +1,6 @@
 """Runs what is missing of a planned sweep: trials, confirmations, timings; writes the report."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -129,9 +130,12 @@ def _run_search(
         run_missing(plan.trials)
         return list(plan.trials), record
 
+    rungs = itertools.count(1)
+
     def run_batch(trials: Sequence[Trial]) -> None:
         record_all(trials)
-        run_missing(trials, repeating=True)
+        stage = f"rung {next(rungs)} of {search.rungs}" if search.eta is not None else ""
+        run_missing(trials, repeating=True, stage=stage)
 
     def record_all(trials: Sequence[Trial]) -> None:
         nonlocal record

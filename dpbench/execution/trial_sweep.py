@@ -11,6 +11,7 @@ from dpbench.execution.accounting_thread import Accounting, accounting_thread
 from dpbench.execution.backend import Backend
 from dpbench.execution.progress import Progress
 from dpbench.execution.schedule import Row
+from dpbench.execution.work_left import WorkLeft
 from dpbench.store import claims
 from dpbench.trial import Trial
 
@@ -23,6 +24,7 @@ def run_trials(
     *,
     answer_at: Sequence[float] = (),
     repeating: bool = False,
+    stage: str = "",
     quiet: bool,
 ) -> None:
     """Runs the trials that are missing, each written as it ends.
@@ -34,6 +36,7 @@ def run_trials(
         retry_failed: See `plan.missing`.
         answer_at: Epsilons whose best accuracy so far is shown.
         repeating: Whether they repeat shorter ones on purpose: it is not said.
+        stage: Which part of a search these are, such as a rung.
         quiet: Whether to print nothing.
     """
     states = store.states(out, store.set_aside)
@@ -44,7 +47,8 @@ def run_trials(
     cost = {trial.trial_id: estimate.training_seconds(trial, measured) for trial in todo}
     if not quiet:
         console.say(
-            f"{len(trials)} trials on {trials[0].dataset}"
+            (f"{stage[0].upper()}{stage[1:]}: " if stage else "")
+            + f"{strings.counted(len(trials), 'trial')} on {trials[0].dataset}"
             + (f", {done} of them done before" if done else "")
             + (f", {failed} failed before (--retry-failed tries them again)" if failed else "")
             + f": {len(todo)} to run, {backend}; results in {out}"
@@ -52,21 +56,23 @@ def run_trials(
         if not repeating and (anew := plan.starting_anew(todo, out)):
             console.say(anew)
     longest_first = sorted(todo, key=lambda trial: -cost[trial.trial_id])
+    left = WorkLeft(longest_first, cost)
     with (
         Progress(
             len(todo),
             sum(trial.epochs for trial in todo),
             sum(cost.values()),
+            left=left.along_the_longest,
+            stage=stage,
+            beside=min(backend.places, max(1, len(todo))),
             answer_at=answer_at,
             quiet=quiet,
         ) as progress,
         accounting_thread(longest_first) as accounting,
     ):
-        epochs = _Epochs(todo, cost, accounting, progress)
+        epochs = _Epochs(todo, cost, accounting, progress, left)
         with (
-            claims.Claims(
-                out, states, on_done=lambda trial: epochs.ended(trial, "by another sweep")
-            ) as claims_held,
+            claims.Claims(out, states, on_done=epochs.elsewhere) as claims_held,
             closing(backend.run(longest_first, claims_held, epochs.ended_one)) as results,
         ):
             for trained in results:
@@ -83,6 +89,7 @@ class _Epochs:
         cost: Of each, by its id.
         accounting: Knows their epsilons.
         progress: Shows it.
+        left: Is told how much of each trial is left.
     """
 
     def __init__(
@@ -91,9 +98,11 @@ class _Epochs:
         cost: Mapping[str, float],
         accounting: Accounting,
         progress: Progress,
+        left: WorkLeft,
     ) -> None:
         self._trials = {trial.trial_id: trial for trial in trials}
         self._cost, self._accounting, self._progress = cost, accounting, progress
+        self._left = left
         self._counted = dict.fromkeys(self._trials, 0)
         poisson = any(trial.sampling == "poisson" for trial in trials if trial.private)
         self._sampling = "poisson" if poisson else "shuffle"  # epsilons of both do not compare
@@ -106,21 +115,31 @@ class _Epochs:
             return
         if self._accounting.known(row):
             self._note(trial, self._accounting.rows([row]))
-        self._counted[trial.trial_id] += new
-        self._progress.advance(new, work=new * self._cost[trial.trial_id] / trial.epochs)
+        begins = not self._counted[trial.trial_id] and trial.epochs > new
+        work = self._count(trial, new)
+        self._progress.advance(new, work=work, begins=begins)
 
     def written(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """A trial's rows are written."""
         trial = self._trials[rows[-1]["trial_id"]]
         self._note(trial, rows)
-        self.ended(trial, _outcome(rows[-1]), failed=rows[-1]["status"] != "ok")
-
-    def ended(self, trial: Trial, outcome: str, *, failed: bool = False) -> None:
-        """A trial has ended, here or elsewhere."""
         left = trial.epochs - self._counted[trial.trial_id]
-        self._counted[trial.trial_id] = trial.epochs
-        work = left * self._cost[trial.trial_id] / trial.epochs
-        self._progress.done(f"{trial}: {outcome}", parts=left, work=work, failed=failed)
+        work, failed = self._count(trial, left), rows[-1]["status"] != "ok"
+        line = f"{trial}: {_outcome(rows[-1])}"
+        self._progress.done(line, parts=left, work=work, failed=failed)
+
+    def elsewhere(self, trial: Trial) -> None:
+        """Another sweep has run a trial: that took no time here."""
+        left = trial.epochs - self._counted[trial.trial_id]
+        self._count(trial, left)
+        self._progress.done(f"{trial}: by another sweep", parts=left, work=0.0, failed=False)
+
+    def _count(self, trial: Trial, epochs: int) -> float:
+        """Counts so many epochs of the trial; what they cost."""
+        self._counted[trial.trial_id] += epochs
+        of_epoch = self._cost[trial.trial_id] / trial.epochs
+        self._left.note(trial, (trial.epochs - self._counted[trial.trial_id]) * of_epoch)
+        return epochs * of_epoch
 
     def _note(self, trial: Trial, rows: Sequence[Mapping[str, Any]]) -> None:
         if trial.private and trial.sampling != self._sampling:

@@ -44,6 +44,12 @@ class RunCount:
         return f"{self.distribution}:{self.mean:g}"
 
     @property
+    def in_words(self) -> str:
+        """For a sentence: geometric distribution with mean 20."""
+        name = "Poisson" if self.distribution == "poisson" else self.distribution
+        return f"{name} distribution with mean {self.mean:g}"
+
+    @property
     def gamma(self) -> float:
         """Of the truncated negative binomial, in (0, 1], at most the one with that mean.
 
@@ -80,6 +86,19 @@ def parsed(text: str) -> RunCount:
             f"its mean: 10 or {DEFAULT}:10, of {', '.join(DISTRIBUTIONS)}."
         ) from None
     return RunCount(distribution=distribution if colon else DEFAULT, mean=number)  # type: ignore[arg-type]  # checked there
+
+
+def quantile(count: RunCount, probability: float) -> int:
+    """The smallest number of runs that is not exceeded with that probability, in (0, 1)."""
+    from scipy import stats
+
+    if count.distribution == "poisson":
+        return int(stats.poisson.ppf(probability, count.mean))
+    if count.mean == 1:
+        return 1
+    if count.distribution == "geometric":
+        return int(stats.geom.ppf(probability, 1 / count.mean))
+    return int(stats.logser.ppf(probability, 1 - count.gamma))
 
 
 def draw(count: RunCount, random: "np.random.Generator") -> int:

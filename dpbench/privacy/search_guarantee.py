@@ -52,7 +52,7 @@ def statement(of: SearchGuarantee) -> str:
     sentences = [
         f"The model is the best of a random number of models, each trained by DP-SGD{data} with "
         f"{of.schedules} and noise multiplier {noise}.",
-        f"The number of models was drawn once from the {_distribution(of.count)}, and the settings "
+        f"The number of models was drawn once from the {of.count.in_words}, and the settings "
         "of each at random and with replacement, from a space that was fixed before.",
         _claim(of),
         "The unit of privacy is one example: neighbouring datasets differ "
@@ -64,11 +64,6 @@ def statement(of: SearchGuarantee) -> str:
         "published.",
     ]
     return " ".join(sentences)
-
-
-def _distribution(count: RunCount) -> str:
-    name = "Poisson" if count.distribution == "poisson" else count.distribution
-    return f"{name} distribution with mean {count.mean:g}"
 
 
 def _claim(of: SearchGuarantee) -> str:

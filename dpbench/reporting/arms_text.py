@@ -18,6 +18,7 @@ _SHORT = {  # a table of 80 columns has no room for the whole names
     "validation_examples": "held out",
 }
 _LINE = 80  # characters
+_MOST_SEEDS = 12  # characters
 _ALWAYS = ("noise_multiplier", "max_grad_norm", "batch_size", "learning_rate", "epochs")
 
 
@@ -27,10 +28,11 @@ def table(arms: pd.DataFrame) -> str:
     Args:
         arms: Of `selection.arms`, one or more.
     """
-    varied = [name for name in trial_rows.ARM if arms[name].nunique() > 1]
+    varied = [name for name in trial_rows.ARM if _varies(arms, name)]
     names = [*_ALWAYS, *(name for name in varied if name not in _ALWAYS)]
     same = ", ".join(
-        f"{_SHORT.get(name, name)} {_shown(arms[name].dropna().iloc[0])}"
+        f"{_SHORT.get(name, name)} "
+        + " and ".join(sorted(map(_shown, arms[name].dropna().unique())))
         for name in trial_rows.ARM
         if name not in names and arms[name].notna().any() and not name.endswith("_hash")
     )
@@ -40,10 +42,19 @@ def table(arms: pd.DataFrame) -> str:
     return f"{above}\n{strings.table([*header, 'epsilon', 'accuracy', 'seeds', 'failed'], rows)}"
 
 
+def _varies(arms: pd.DataFrame, name: str) -> bool:
+    """Whether a column is needed. Baselines have an engine of their own, which tells nothing."""
+    if name != "engine":
+        return bool(arms[name].nunique() > 1)
+    return bool(arms.groupby(arms["noise_multiplier"].isna())[name].nunique().max() > 1)
+
+
 def _outcome(arm: "pd.Series[object]") -> list[str]:
     accuracy = pd.to_numeric(arm["test_accuracy"])
     seeds = [str(each) for each in arm["seeds"]]
     shown = ",".join(seeds) if len(seeds) <= 3 else f"{seeds[0]}..{seeds[-1]}"
+    if len(shown) > _MOST_SEEDS:  # of a private search, whose seeds are drawn from 2**53
+        shown = f"{len(seeds)} drawn"
     return [
         _shown(arm["epsilon"]),
         "-" if pd.isna(accuracy) else f"{100 * accuracy:.2f} %",
@@ -55,7 +66,7 @@ def _outcome(arm: "pd.Series[object]") -> list[str]:
 def _shown(value: object) -> str:
     if pd.isna(value):
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}".replace("e-0", "e-") if isinstance(value, float) else str(value)
 
 
 def details(arms: pd.DataFrame, trials: pd.DataFrame, root: Path) -> Iterator[str]:
@@ -92,4 +103,5 @@ def _trial(rows: pd.DataFrame, root: Path) -> str:
     started = pd.Timestamp(last["started_at"]).strftime("%Y-%m-%d %H:%M")
     own = root / "trials" / f"{last['trial_id']}.parquet"
     where = own if own.exists() else root / "trials"
-    return f"  {begun}\n    {last['device_name'] or last['device']}, {started} UTC, in {where}"
+    device = last["device_name"] or last["device"]
+    return f"  {begun}\n    {device}, {started} UTC\n    {where}"

@@ -1,5 +1,6 @@
 """A comparison of two stores as text for a terminal, and as JSON."""
 
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def as_text(found: Comparison, why: str) -> str:
     parts, columns = [coverage.summary(found.checks)], console.columns()
     if (found.versions[["before", "after"]] == "").all().any():  # one side is empty
         return parts[0]
-    parts.append(strings.table(*changes.versions_table(found.versions), columns))
+    parts.append(versions(changes.versions_table(found.versions), columns))
     ended = found.trials[found.trials["status_before"] != found.trials["status_after"]]
     for (was, now), rows in ended.groupby(["status_before", "status_after"]):
         parts.append(f"{len(rows)} of {len(found.trials)} trials: {was} before, {now} after")
@@ -27,6 +28,19 @@ def as_text(found: Comparison, why: str) -> str:
     if found.comparable:
         parts.append(why)
     return "\n\n".join(filter(None, parts))
+
+
+def versions(table: changes.Table, columns: int) -> str:
+    """Versions and hardware of both sides; in a narrow terminal what is the same is a sentence."""
+    header, rows = table
+    whole = strings.table(header, rows)
+    if max(map(len, whole.splitlines())) <= columns:
+        return whole
+    same = [f"{what} {before}" for what, before, _, mark in rows if not mark]
+    changed = [row for row in rows if row[-1]]
+    said = textwrap.fill(f"The same on both sides: {', '.join(same)}.", columns) if same else ""
+    named = [f"{what}\n  before: {before}\n  after: {after}" for what, before, after, _ in changed]
+    return "\n".join(filter(None, [said, *named]))
 
 
 def as_json(found: Comparison, verdict: Verdict, *, allow_missing: bool) -> str:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from dpbench import strings
+from dpbench import console, strings
 from dpbench.privacy import guarantee
 
 if TYPE_CHECKING:
@@ -40,7 +40,14 @@ def as_text(found: Found) -> str:
     best = found.best
     page = [f"page: {found.page}"] if found.page else []
     return "\n".join(
-        [*map(strings.printable, lines(best)), "", best.statement, "", KEEP_PRIVATE, *page]
+        [
+            *(console.wrapped(strings.printable(line)) for line in lines(best)),
+            "",
+            console.wrapped(best.statement),
+            "",
+            console.wrapped(KEEP_PRIVATE),
+            *page,
+        ]
     )
 
 
@@ -105,20 +112,52 @@ def as_json(found: Found) -> str:
     )
 
 
-def planned(search: "PrivateSearch", *, as_json: bool) -> str:
-    """What a search would spend, before it is drawn."""
-    if as_json:
-        values = {name: getattr(search, name) for name in _PLANNED}
-        return strings.json_text(schema_version=JSON_VERSION, private_selection=values)
+class Estimated(Protocol):
+    """How long a private search takes."""
+
+    @property
+    def runs_at_most(self) -> int:
+        """In 99 of 100 draws."""
+
+    @property
+    def seconds(self) -> float:
+        """On average."""
+
+    @property
+    def seconds_at_most(self) -> float:
+        """With so many runs."""
+
+    @property
+    def sentence(self) -> str:
+        """For the terminal."""
+
+
+def planned_json(search: "PrivateSearch", takes: Estimated) -> str:
+    """What a search would spend and how long it takes, before it is drawn, as one JSON object."""
+    return strings.json_text(
+        schema_version=JSON_VERSION,
+        private_selection={name: getattr(search, name) for name in _PLANNED},
+        seconds=takes.seconds,
+        runs_in_99_of_100_draws=takes.runs_at_most,
+        seconds_in_99_of_100_draws=takes.seconds_at_most,
+    )
+
+
+def planned(search: "PrivateSearch", takes: Estimated) -> str:
+    """What a search would spend and how long it takes, before it is drawn."""
     rows = [(f"{size:,}", f"{epochs}", f"{noise:g}") for size, epochs, noise in search.noises] or [
         ("any", "any", f"{search.noise_multipliers[0]:g} or more")
     ]
+    spends = (
+        f"The number of runs will be drawn from the {search.distribution} distribution with "
+        f"mean {search.mean:g}, their settings at random. One run spends at most epsilon "
+        f"{guarantee.rounded_up(search.epsilon_of_run)}, the whole search "
+        f"{guarantee.rounded_up(search.epsilon)} at delta {guarantee.short(search.delta)}."
+    )
     return "\n".join(
         [
             strings.table(("batch size", "epochs", "noise multiplier"), rows),
-            f"The number of runs will be drawn from the {search.distribution} distribution with "
-            f"mean {search.mean:g}, their settings at random. One run spends at most epsilon "
-            f"{guarantee.rounded_up(search.epsilon_of_run)}, the whole search "
-            f"{guarantee.rounded_up(search.epsilon)} at delta {guarantee.short(search.delta)}.",
+            console.wrapped(spends),
+            console.wrapped(takes.sentence),
         ]
     )

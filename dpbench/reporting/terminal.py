@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from dpbench import console, strings
+from dpbench import console, strings, user_code
 from dpbench.analysis import trial_rows
 from dpbench.analysis.answers import Answer, Best
 from dpbench.privacy import guarantee
 from dpbench.reporting import private_text, text
+from dpbench.trial import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from dpbench.reporting.store_report import Written
@@ -20,18 +21,9 @@ if TYPE_CHECKING:
 JSON_VERSION = 2
 FAILURES_SHOWN = 30
 _INDENT = "    "
-_HEADER = (
-    "epsilon",
-    "spent",
-    "accuracy %",
-    "points lost",
-    "step",
-    "noise",
-    "clip",
-    "batch",
-    "lr",
-    "epochs",
-)
+_REACHED = ("epsilon", "spent", "accuracy %", "points lost", "step")
+_SETTING = ("noise", "clip", "batch", "lr", "epochs")
+_UNUSUAL = {"model": DEFAULT_MODEL, "optimizer": "sgd", "momentum": 0.0, "clipping": "flat"}
 
 
 def as_text(written: "Written") -> str:
@@ -39,24 +31,30 @@ def as_text(written: "Written") -> str:
     groups = by_sampling(written.answers)
     tables = []
     for title, answers in groups:
-        head, _, rest = table(answers).partition("\n")
         shuffled = any(answer.sampling == "shuffle" for answer in answers)
         titled = len(groups) > 1 or shuffled
-        tables += [*([title] if titled else []), console.bold(head), rest]
-    first = [written.facts, *written.warnings, text.baseline(written.baseline)]
+        tables += [title] if titled else []
+        for part in _parts(answers):
+            head, _, rest = part.partition("\n")
+            tables += [console.bold(head), rest]
+    first = [written.facts, *written.warnings]
+    if written.answers or not written.private:  # a private search trains no baseline
+        first.append(text.baseline(written.baseline))
     others = (
         f" (of {strings.counted(written.others, 'other trial')}, too)" if written.others else ""
     )
+    last = [
+        *text.weak(written.answers, written.baseline),
+        *written.notes,
+        *private_text.several(written.private),
+    ]
     return "\n".join(
-        [
-            *map(strings.printable, first),
-            *tables,
-            *map(strings.printable, (*text.weak(written.answers, written.baseline),)),
-            *map(strings.printable, written.notes),
-            *map(strings.printable, private_text.several(written.private)),
-            f"page: {written.page}{others}",
-        ]
+        [*map(_sentence, first), *tables, *map(_sentence, last), f"page: {written.page}{others}"]
     )
+
+
+def _sentence(said: str) -> str:
+    return console.wrapped(strings.printable(said))
 
 
 def as_json(written: "Written") -> str:
@@ -67,12 +65,33 @@ def as_json(written: "Written") -> str:
 
 
 def table(answers: Sequence[Answer]) -> str:
-    """The answers as a small table for a terminal."""
+    """The answers as a small table for a terminal; two where it is too narrow for one."""
+    return "\n".join(_parts(answers))
+
+
+def _parts(answers: Sequence[Answer]) -> list[str]:
+    """What is reached beside its settings or, in a narrow terminal, above them."""
     given = [answer.best for answer in answers if answer.best is not None]
-    header = list(_HEADER)
+    reached = list(_REACHED)
     if given and all(math.isnan(best.accuracy.mean) for best in given):  # targets are no classes
-        header[header.index("accuracy %")] = f"test {given[0].metric}"
-    return strings.table(header, [_row(answer) for answer in answers], console.columns())
+        reached[reached.index("accuracy %")] = f"test {given[0].metric}"
+    unusual = [
+        name
+        for name, usual in _UNUSUAL.items()
+        if any(getattr(best.setting, name) != usual for best in given)
+    ]
+    settings = [*_SETTING, *unusual]
+    left = [_reached(answer) for answer in answers]
+    right = [_setting(answer, unusual) for answer in answers]
+    rows = [(*one, *other) for one, other in zip(left, right, strict=True)]
+    whole = strings.table([*reached, *settings], rows)
+    if max(map(len, whole.splitlines())) <= console.columns():
+        return [whole]
+    named = [(one[0], *other) for one, other in zip(left, right, strict=True)]
+    return [
+        strings.table(reached, left, console.columns()),
+        strings.table([reached[0], *settings], named, console.columns()),
+    ]
 
 
 def by_sampling(answers: Sequence[Answer]) -> list[tuple[str, list[Answer]]]:
@@ -88,22 +107,37 @@ def by_sampling(answers: Sequence[Answer]) -> list[tuple[str, list[Answer]]]:
     ]
 
 
-def _row(answer: Answer) -> tuple[str, ...]:
-    best = answer.best
+def _reached(answer: Answer) -> tuple[str, ...]:
+    best, within = answer.best, f"{answer.epsilon_at_most:g}"
     if best is None:
-        return (f"{answer.epsilon_at_most:g}", "-", "no trial", *["-"] * (len(_HEADER) - 3))
-    chosen = best.setting
+        return (within, "-", "no trial", *["-"] * (len(_REACHED) - 3))
     return (
-        f"{answer.epsilon_at_most:g}",
+        within,
         guarantee.rounded_up(best.epsilon, 3),
         _accuracy_cell(best),
         _lost_cell(best),
         f"{best.step_times[0].ratio:.2f} x" if best.step_times else "-",
+    )
+
+
+def _setting(answer: Answer, unusual: Sequence[str]) -> tuple[str, ...]:
+    """Of the best setting what is always shown, and what is not the default of any answer's."""
+    if answer.best is None:
+        return tuple("-" for _ in (*_SETTING, *unusual))
+    chosen = answer.best.setting
+    also = {
+        "model": user_code.shown(chosen.model),
+        "optimizer": chosen.optimizer,
+        "momentum": f"{chosen.momentum:g}",
+        "clipping": chosen.clipping,
+    }
+    return (
         f"{chosen.noise_multiplier:.4g}",
         f"{chosen.max_grad_norm:g}",
         f"{chosen.batch_size}",
         f"{chosen.learning_rate:g}",
         f"{chosen.epochs}",
+        *(also[name] for name in unusual),
     )
 
 

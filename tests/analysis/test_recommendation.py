@@ -212,7 +212,8 @@ def losing(*losses: float) -> Answer:
     return at_three(frame(*measured))
 
 
-def test_a_gain_over_the_baseline_is_never_told_as_a_loss() -> None:
+def test_a_gain_over_the_baseline_is_never_told_as_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
     for losses, verdict, said, cell in (
         ((-0.03,), "not-told-apart", "setting by one seed (3.00 points more accurate)", "no clear"),
         ((0.01, 0.02, -0.01), "not-told-apart", "setting (0.67 points (-3.13 to 4.46) less", "no"),
@@ -379,6 +380,36 @@ def test_the_table_is_aligned_and_of_the_same_answers() -> None:
     assert table[2].split()[:8] == ["3", "2.5", "91.00", "±", "2.48", "4.00", "±", "2.48"]
     assert max(map(len, table)) <= 80
     assert len(table) == 4
+
+
+def test_a_narrow_terminal_has_what_is_reached_above_its_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    timed = timings([2.0, 2.1, 2.2])
+    trials = rows(3)
+    trials.loc[trials["noise_multiplier"].notna(), "learning_rate"] = 0.03125
+    answers = recommendation.answers(trials, timed)
+    monkeypatch.setenv("COLUMNS", "100")
+    wide = terminal.table(answers).splitlines()
+    monkeypatch.setenv("COLUMNS", "80")
+    above, beneath = (terminal.table(answers).splitlines()[at] for at in (slice(4), slice(4, 8)))
+    assert 80 < max(map(len, wide)) <= 100
+    assert max(map(len, [*above, *beneath])) <= 80
+    assert above[0].split() == ["epsilon", "spent", "accuracy", "%", "points", "lost", "step"]
+    for whole, reached, setting in zip(wide, above, beneath, strict=True):
+        assert whole.split() == [*reached.split(), *setting.split()[1:]]
+        assert reached.split()[0] == setting.split()[0]
+
+
+def test_the_table_names_what_is_not_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    trials = rows(1)
+    private = trials["noise_multiplier"].notna()
+    trials.loc[private, ["model", "optimizer"]] = ["folder/mine.py:make", "adam"]
+    head, *answers = terminal.table(recommendation.answers(trials, NO_TIMINGS)).splitlines()
+    assert head.split()[-3:] == ["epochs", "model", "optimizer"]
+    assert answers[0].split()[-2:] == ["-", "-"]
+    assert answers[-1].split()[-2:] == ["mine.py:make", "adam"]
 
 
 def test_where_targets_are_no_classes_the_loss_stands_for_the_accuracy() -> None:

@@ -60,13 +60,35 @@ def test_a_search_goes_on_from_a_smaller_one() -> None:
 def test_settings_that_are_drawn_twice_count_once() -> None:
     found = planned(16, {"batch_size": [64, 128], "max_grad_norm": [0.5, 1]})
     assert found.settings == 4
-    assert "4 settings of 16 drawn, 4 trials" in found.sentence
+    assert "16 settings drawn, 4 of them distinct: 4 trials" in found.sentence
 
 
 def test_each_grid_has_settings_of_its_own() -> None:
     rates = {"learning_rate": Range(0.1, 16, log=True)}
     found = planned(2, rates, rates | {"batch_size": 128})
     assert [each.trials[0].batch_size for each in found.candidates] == [64, 64, 128, 128]
+
+
+def test_the_sentence_says_what_is_drawn_of_several_grids() -> None:
+    rates = {"learning_rate": Range(0.1, 16, log=True)}
+    noises = [rates | {"noise_multiplier": noise, "baseline": False} for noise in ([1, 2], [4])]
+    assert planned(8, *noises).sentence == (
+        "Search: 8 settings drawn from each of 2 grids, each at the targets of its grid: 24 trials."
+    )
+    sizes = {"batch_size": [64, 128], "noise_multiplier": [1, 2]}
+    assert planned(8, rates | sizes, sizes).sentence == (
+        "Search: 8 settings drawn from each of 2 grids, 10 of them distinct, each at 2 targets: "
+        "20 trials and 3 non-private baselines."
+    )
+
+
+def test_no_setting_is_compared_with_every_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That would take a minute of 16,000 settings."""
+    grid = Grid(**SMALL | {"learning_rate": Range(0.1, 16, log=True), "max_grad_norm": [1, 2]})
+    with monkeypatch.context() as patched:
+        patched.setattr(Grid, "__eq__", lambda *_: pytest.fail("settings are compared"))
+        found = searched_grid.settings(grid, 512)
+    assert 256 < len({repr(each) for each in found}) == len(found)
 
 
 def test_early_stopping_compares_settings_of_like_batch_sizes() -> None:

@@ -214,7 +214,7 @@ def test_a_timing_that_fails_is_recorded_and_tried_again(
     assert line == f"The timing of {why}"
     (said,) = capsys.readouterr().err.splitlines()
     processes = f"{2 * timing_task.TIMED_PROCESSES}/{2 * timing_task.TIMED_PROCESSES}"
-    assert said.startswith(f"[2/2 timings, 1 failed, {processes} processes (100 %), 0 s left]")
+    assert said.startswith(f"[2/2 timings, 1 failed, {processes} processes (100 %), took ")
     assert said.endswith(f"failed: {why}")
     assert set(store.read_timings(tmp_path)["engine"]) == {"fused"}  # no ratio is read off it
     (row,) = store.failed_timings(tmp_path).to_dict("records")

@@ -129,6 +129,9 @@ def test_runs_are_drawn_from_their_distribution(distribution: Distribution) -> N
     assert drawn.mean() == pytest.approx(6.0, abs=5 * drawn.std() / 200)
     assert (drawn == 0).mean() == pytest.approx(none, abs=0.002)
     assert (drawn == 1).mean() == pytest.approx(one, abs=0.012)
+    most = run_count.quantile(count, 0.99)
+    assert (drawn <= most).mean() >= 0.99 - 0.002
+    assert (drawn <= most - 1).mean() < 0.99 + 0.002
 
 
 @pytest.mark.parametrize("distribution", SHAPES)

@@ -6,6 +6,7 @@ from factories import BEFORE, arm, moved
 
 from dpbench import strings
 from dpbench.analysis.comparison import changes, differences
+from dpbench.reporting import comparison_text
 
 
 def test_a_regression_is_said_in_words_and_marked_in_its_table() -> None:
@@ -92,3 +93,20 @@ def test_the_worst_of_many_are_the_means_the_regressions_and_the_largest_falls()
     assert changes.worst(frame, 5) is frame
     growth = pd.DataFrame({"growth": [1.0, 3.0, 2.0], "regression": [True, False, False]})
     assert changes.worst(growth, 2).index.tolist() == [0, 1]
+
+
+def test_versions_fit_a_narrow_terminal() -> None:
+    rows = [
+        ("dataset", "digits", "digits", ""),
+        ("torch_version", "2.14.1", "2.15.0", "changed"),
+        ("device_name", *["AMD EPYC (family 25, model 17, stepping 1)"] * 2, ""),
+    ]
+    table: changes.Table = (("", "before", "after", ""), list(rows))
+    assert comparison_text.versions(table, 120) == strings.table(*table)
+    assert comparison_text.versions(table, 80).splitlines() == [
+        "The same on both sides: dataset digits, device_name AMD EPYC (family 25, model",
+        "17, stepping 1).",
+        "torch_version",
+        "  before: 2.14.1",
+        "  after: 2.15.0",
+    ]
