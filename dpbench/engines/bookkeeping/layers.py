@@ -148,10 +148,17 @@ def _norm(layer: nn.Module, normalised: Tensor, back: Tensor, axes: tuple[int, .
 
 
 def _group_norm(call: Call, back: Tensor) -> ByName:
+    """Of the sums of back inputs and of back, of each channel."""
     layer, (given,) = call.layer, call.inputs
     assert isinstance(layer, nn.GroupNorm)
-    normalised = F.group_norm(given, layer.num_groups, eps=layer.eps)
-    return _norm(layer, normalised, back, tuple(range(2, given.dim())))
+    examples, channels = given.shape[:2]
+    mean, scale = (each.view(examples, -1, 1) for each in call.statistics)  # [B, groups, 1]
+    shape = (examples, channels, -1)
+    products, sums = (back * given).reshape(shape).sum(2), back.reshape(shape).sum(2)  # [B, C]
+    grouped = (examples, layer.num_groups, -1)
+    weight = (products.view(grouped) - mean * sums.view(grouped)) * scale
+    both = {"weight": weight.view(examples, channels), "bias": sums}
+    return {name: Formed(each) for name, each in both.items() if _trained(layer, name)}
 
 
 def _instance_norm(call: Call, back: Tensor) -> ByName:
