@@ -69,6 +69,15 @@ def test_nothing_at_all_is_exit_code_4_and_no_page(
     assert report.main([str(tmp_path / "nowhere")]) == 2
 
 
+def test_timings_alone_answer_nothing(tmp_path: Path) -> None:
+    root = stores.timings_only(tmp_path / "results")
+    assert report.main([str(root), "--quiet"]) == 0
+    page = (root / "report.html").read_text(encoding="utf-8")
+    assert "Timings only: no trial was trained." in page
+    assert 'id="answers"' not in page
+    assert "there is no answer" not in page
+
+
 def test_the_page_says_it_all_and_loads_nothing(full: Path) -> None:
     page = (full / "report.html").read_text(encoding="utf-8")
     within = (

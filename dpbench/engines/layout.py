@@ -27,8 +27,6 @@ def arrange(model: nn.Module, memory_format: MemoryFormat) -> None:
             # `contiguous` keeps the strides of one channel, in which no convolution sees the format
             weight.data = weight.data.to(memory_format=torch.channels_last)
     for layer in model.modules():
-        if isinstance(layer, nn.Flatten):
-            layer.register_forward_pre_hook(_return_channels_last)
         if type(layer) is nn.Conv2d and memory_format == "mixed":  # of others it copies the hooks
             layer.register_full_backward_pre_hook(_make_contiguous)
 
@@ -65,17 +63,3 @@ def _make_contiguous(layer: nn.Module, _gradients: object) -> None:
     """Changes the layout of the inputs that Opacus has kept of the layer, before it reads them."""
     kept: list[list[Tensor]] = getattr(layer, "activations", [])
     kept[:] = [[each.contiguous() for each in inputs] for inputs in kept]
-
-
-def _return_channels_last(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    """Makes the gradient of Flatten's inputs `channels_last`, as the inputs are.
-
-    Otherwise it is contiguous, and max-pooling copies all that it reads.
-    """
-    (given,) = inputs
-    if given.requires_grad and given.dim() == 4:
-        given.register_hook(_channels_last)
-
-
-def _channels_last(gradient: Tensor) -> Tensor:
-    return gradient.contiguous(memory_format=torch.channels_last)
