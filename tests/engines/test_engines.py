@@ -660,26 +660,3 @@ def test_a_convolution_of_one_channel_computes_in_the_layout() -> None:
     activations = next(model.children())(torch.zeros(2, 1, 28, 28))
     assert activations.is_contiguous(memory_format=torch.channels_last)
     assert not activations.is_contiguous()
-
-
-@pytest.mark.parametrize("engine", ["opacus-hooks", "opacus-functorch", "opacus-ghost"])
-def test_max_pooling_gets_its_gradients_in_the_layout_of_its_outputs(
-    engine: str, digits: Data
-) -> None:
-    """Flatten alone would give it a contiguous one, of which it makes three copies."""
-    layouts = []
-
-    def look(gradient: torch.Tensor) -> None:
-        layouts.append(gradient.is_contiguous(memory_format=torch.channels_last))
-
-    def watch(_layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        if inputs[0].requires_grad:
-            inputs[0].register_hook(look)  # after the engine's own
-
-    model = tutorial_cnn(seed=1, device="cpu")
-    stepper = engines.build(make_trial(engine), model, noise=torch.Generator().manual_seed(2))
-    (flatten,) = (layer for layer in model if isinstance(layer, nn.Flatten))
-    flatten.register_forward_pre_hook(watch)
-    stepper.step(*batch(digits, 50))
-    assert layouts
-    assert all(layouts)
