@@ -131,10 +131,13 @@ def _answered(
     answer_at: Sequence[float],
     searches: Sequence[PrivateSearch],
 ) -> Findings:
-    """What the trials answer. Runs of a private search do not: its best run is its only answer."""
+    """What the trials answer. Runs of a private search do not: its best run is its only answer.
+
+    Timings alone answer nothing.
+    """
     ids = {trial_id for search in searches for trial_id in search.trial_ids}
     others = trials[~trials["trial_id"].isin(ids)]
-    if len(trial_rows.private(others)) or not ids:
+    if len(trial_rows.private(others)) or not (ids or trials.empty):
         return findings.findings(read, others, sweeps, answer_at)
     found = findings.findings(read, trials, sweeps, answer_at)
     # A run's setting may be drawn twice: that leaves no other run out of the figures.

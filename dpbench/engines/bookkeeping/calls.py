@@ -27,8 +27,6 @@ class Call:
         edges: Of the outputs that have a gradient; they stay valid if the outputs are changed.
         shapes: Of these outputs.
         places: Of these outputs, among the tensors that it gives.
-        statistics: Of the inputs, that GroupNorm or LayerNorm has kept: means, and what centred
-            inputs are multiplied by. Empty for other layers.
     """
 
     layer: nn.Module
@@ -39,7 +37,6 @@ class Call:
     edges: tuple[GradientEdge, ...]
     shapes: tuple[torch.Size, ...]
     places: tuple[int, ...]
-    statistics: tuple[Tensor, ...]
 
     def check(self) -> None:
         """Raises BadInput where an input was written over since it was given."""
@@ -122,20 +119,12 @@ class Recorder:
                 tuple(map(get_gradient_edge, graphed)),
                 tuple(each.shape for each in graphed),
                 places,
-                _statistics(graphed[0].grad_fn) if graphed else (),
             )
         )
 
 
 _ONE_HOLE: tuple[Any, ...] = (_HOLE,)
 _ONE_TENSOR = _pytree.tree_structure(((torch.empty(0),), {}))
-
-
-def _statistics(node: Any) -> tuple[Tensor, ...]:
-    if node.name() not in ("NativeGroupNormBackward0", "NativeLayerNormBackward0"):
-        return ()
-    # detached, or they would keep the graph
-    return node._saved_result1.detach(), node._saved_result2.detach()
 
 
 def _tensors(output: Any) -> list[Tensor]:

@@ -239,18 +239,10 @@ def _along_width(
 def _patches(layer: Convolution | Transposed, seen: Tensor, places: Sequence[int]) -> Tensor:
     """A view of what each output sees, channels innermost: [B, G, *places, *kernel, I / G].
 
-    A copy of it copies runs of numbers, of the innermost axes that lie side by side. Where these
-    are few, the images are unfolded along the width in memory first.
+    A copy of it copies runs of numbers, of the innermost axes that lie side by side.
     """
-    examples, channels = seen.shape[:2]
+    examples = len(seen)
     stride, dilation, kernel = layer.stride, layer.dilation, layer.kernel_size
-    if len(places) == 2 and layer.groups == 1 and kernel[1] * channels < LINE:
-        unfolded = _along_width_first(layer, seen, places[1])  # [B, w, H, k, I]
-        example, along, row, within, channel = unfolded.stride()
-        return unfolded.as_strided(
-            (examples, 1, *places, *kernel, channels),
-            (example, 0, stride[0] * row, along, dilation[0] * row, within, channel),
-        )
     grouped: Tensor = seen.view(examples, layer.groups, -1, *seen.shape[2:])
     steps = grouped.stride()[3:]
     return grouped.as_strided(
@@ -262,16 +254,6 @@ def _patches(layer: Convolution | Transposed, seen: Tensor, places: Sequence[int
             grouped.stride(2),
         ),
     )
-
-
-def _along_width_first(layer: Convolution | Transposed, seen: Tensor, width: int) -> Tensor:
-    """[B, I, H, W] -> [B, w, H, k, I] in memory."""
-    examples, channels, rows, _ = seen.shape
-    example, channel, row, column = seen.stride()
-    return seen.as_strided(
-        (examples, width, rows, layer.kernel_size[1], channels),
-        (example, layer.stride[1] * column, row, layer.dilation[1] * column, channel),
-    ).contiguous()
 
 
 def _even(examples: int, example_bytes: int) -> int:

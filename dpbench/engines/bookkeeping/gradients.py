@@ -63,27 +63,6 @@ class Formed:
         return self.whole
 
 
-class Joined:
-    """Whole gradients by several small parameters, side by side: fewer operations than each alone.
-
-    Args:
-        parts: By each parameter.
-    """
-
-    def __init__(self, parts: Sequence[Formed]) -> None:
-        self._shapes = [each.whole.shape[1:] for each in parts]
-        self._rows = torch.cat([each.whole.flatten(1) for each in parts], dim=1)
-
-    def norms(self) -> Tensor:
-        """[B], of all of them together."""
-        return row_norms(self._rows)
-
-    def weighted_sums(self, factors: Tensor) -> list[Tensor]:
-        """As `Gradients.weighted_sum`, of each parameter."""
-        sums = (factors @ self._rows).split([shape.numel() for shape in self._shapes])
-        return [part.view(shape) for part, shape in zip(sums, self._shapes, strict=True)]
-
-
 class OuterProducts:
     """The gradients sum over t of back_t inputs_t^T, of a weight [O, I].
 

@@ -4,7 +4,6 @@
 inputs and parameters (`functions`).
 """
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -20,7 +19,6 @@ from dpbench.engines.bookkeeping.gradients import Formed, Gradients, OuterProduc
 
 ByName = dict[str, Gradients]
 
-PRODUCT_BYTES = 2**19  # on a CPU, of a product that is summed at once
 _Rule = Callable[[Call, Tensor], ByName]
 
 
@@ -150,33 +148,10 @@ def _norm(layer: nn.Module, normalised: Tensor, back: Tensor, axes: tuple[int, .
 
 
 def _group_norm(call: Call, back: Tensor) -> ByName:
-    """Of the sums of back inputs and of back, of each channel."""
     layer, (given,) = call.layer, call.inputs
     assert isinstance(layer, nn.GroupNorm)
-    examples, channels = given.shape[:2]
-    mean, scale = (each.view(examples, -1, 1) for each in call.statistics)  # [B, groups, 1]
-    products, sums = _sums_of_places(back, given)  # [B, C]
-    grouped = (examples, layer.num_groups, -1)
-    weight = (products.view(grouped) - mean * sums.view(grouped)) * scale
-    return _chosen(layer, weight.view(examples, channels), sums)
-
-
-def _sums_of_places(back: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
-    """[B, C, ...] -> the sums over places of back given, and of back, [B, C]; some at a time."""
-    if back.dim() == 2:
-        return back * given, back
-    size = len(back)
-    if back.device.type == "cpu":
-        size = max(1, PRODUCT_BYTES // back[0].nbytes)
-    pairs = zip(back.flatten(2).split(size), given.flatten(2).split(size), strict=True)
-    products = torch.cat([(some * its).sum(2) for some, its in pairs])
-    return products, back.flatten(2).sum(2)
-
-
-def _chosen(layer: nn.Module, weight: Tensor, bias: Tensor) -> ByName:
-    """Of these, [B, ...], those of parameters that are trained."""
-    both = {"weight": weight, "bias": bias}
-    return {name: Formed(each) for name, each in both.items() if _trained(layer, name)}
+    normalised = F.group_norm(given, layer.num_groups, eps=layer.eps)
+    return _norm(layer, normalised, back, tuple(range(2, given.dim())))
 
 
 def _instance_norm(call: Call, back: Tensor) -> ByName:
@@ -187,17 +162,12 @@ def _instance_norm(call: Call, back: Tensor) -> ByName:
 
 
 def _layer_norm(call: Call, back: Tensor) -> ByName:
-    """Of products of matrices: sum over t of scale_t back_t given_t - scale_t mean_t back_t."""
-    layer, (given,) = call.layer, call.inputs
+    layer = call.layer
     assert isinstance(layer, nn.LayerNorm)
-    shape, features = layer.normalized_shape, math.prod(layer.normalized_shape)
-    examples = len(given)
-    rows = back.reshape(examples, -1, features)  # [B, T, d]
-    mean, scale = (each.view(examples, 1, -1) for each in call.statistics)  # [B, 1, T]
-    products = torch.bmm(scale, rows * given.reshape(rows.shape))
-    both = torch.bmm(torch.cat([mean * scale, torch.ones_like(mean)], 1), rows)  # [B, 2, d]
-    weight = products[:, 0] - both[:, 0]
-    return _chosen(layer, weight.view(examples, *shape), both[:, 1].view(examples, *shape))
+    (given,) = call.inputs
+    shape = list(layer.normalized_shape)
+    places = tuple(range(1, given.dim() - len(shape)))
+    return _norm(layer, F.layer_norm(given, shape, eps=layer.eps), back, places)
 
 
 def _rms_norm(call: Call, back: Tensor) -> ByName:

@@ -14,7 +14,7 @@ from dpbench import clipping
 from dpbench.engines.bookkeeping import functions, layers, plan
 from dpbench.engines.bookkeeping.calls import Call, Loss, Recorder
 from dpbench.engines.bookkeeping.convolutions import Kernels
-from dpbench.engines.bookkeeping.gradients import Formed, Gradients, Joined, added_up
+from dpbench.engines.bookkeeping.gradients import Gradients, added_up
 from dpbench.engines.chunks import examples_at_a_time
 from dpbench.engines.protocol import physical_batches
 from dpbench.engines.update import NoisySums, Update, add_up
@@ -23,7 +23,6 @@ from dpbench.losses import cross_entropy
 from dpbench.trial import Trial
 
 _Backs = dict[Call, list[Tensor | None]]
-SMALL = 4096  # numbers in a gradient that is measured and summed together with others
 HELD_BYTES = 9 * 2**19  # of activations at a time, on a CPU
 
 
@@ -99,20 +98,8 @@ class Bookkeeping:
             ]
         loss, found = self._gradients(images, labels)
         with torch.no_grad():
-            small = {
-                place: each
-                for place, each in found.items()
-                if isinstance(each, Formed) and each.whole[0].numel() <= SMALL
-            }
-            joined = Joined(list(small.values())) if small else None
             last = _largest(found)
-            norms = [
-                each.norms()
-                for place, each in found.items()
-                if place != last and place not in small
-            ]
-            if joined is not None:
-                norms.append(joined.norms())
+            norms = [each.norms() for place, each in found.items() if place != last]
             norms = norms or [images.new_zeros(len(labels))]
             together: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)  # [B]
             sums: dict[int, Tensor] = {}
@@ -124,12 +111,10 @@ class Bookkeeping:
                     sums[last] = of_last
             else:
                 factors = self._factors(together)
-            if joined is not None:
-                sums |= zip(small, joined.weighted_sums(factors), strict=True)
             for place, each in found.items():
                 if place in large:
                     each.add_to(large[place], factors)
-                elif place not in small:
+                else:
                     sums[place] = each.weighted_sum(factors)
         return loss, [
             sums[place] if place in sums else torch.zeros_like(each)
