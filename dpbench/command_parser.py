@@ -264,6 +264,10 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     def _format_action_invocation(self, action: argparse.Action) -> str:
         return _invocation(action) if action.option_strings else _metavar(action)
 
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        """Lines that break no name, such as fused-non-private."""
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
     def _get_help_string(self, action: argparse.Action) -> str | None:
         text = re.sub(r"%(?!\()", "%%", action.help or "")  # argparse fills in %(default)s
         silent = action.default in (None, argparse.SUPPRESS, "") or action.nargs == 0

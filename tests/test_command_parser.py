@@ -158,6 +158,7 @@ def test_help_has_examples_and_every_flag_its_default(
     assert max(map(len, [*shown.splitlines(), *whole.splitlines()])) <= 80
     assert f"\n  dpbench {name} " in shown.split("examples:")[1]
     assert "\nexit codes: 0 " in whole
+    assert not re.search(r"\w-\n", whole)  # a name in two parts
     for action in known._actions:
         for flag in action.option_strings:
             assert flag in whole

@@ -3,9 +3,11 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import here
+import pandas as pd
 import pytest
 
 import dpbench
@@ -15,6 +17,7 @@ from dpbench.execution.backend import Workers
 from dpbench.execution.schedule import Row
 from dpbench.observations import Epoch
 from dpbench.privacy import run_count
+from dpbench.search import private_draw
 from dpbench.trial import Trial
 
 TINY = (
@@ -31,10 +34,16 @@ def drawn(folder: Path) -> str:
 def test_a_total_epsilon_is_drawn_once_and_stated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_count, "draw", lambda *_: 2)
+    monkeypatch.setattr(run_count, "draw", lambda *_: 3)
+    twice = [[0.99], [0.99], [0.4]]  # the worse one of the settings
+    monkeypatch.setattr(
+        private_draw,
+        "draw",
+        lambda *given, drawn=private_draw.draw: replace(drawn(*given), points=twice),
+    )
     first = here.sweep(*TINY, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
-    assert "2 trials on digits: 2 to run" in first.stderr
+    assert "3 trials on digits: 3 to run" in first.stderr
     epsilon = re.search(r"whole search spends epsilon ([\d.]+) at delta 1e-5", first.stdout)
     assert epsilon is not None
     assert 2.95 < float(epsilon[1]) <= 3
@@ -45,7 +54,7 @@ def test_a_total_epsilon_is_drawn_once_and_stated(
     assert " trials, 0 failed, " in first.stderr
     assert "best" not in first.stderr  # nobody is to stop, or to choose, by what is shown
     again = here.sweep(*TINY, "--json", cwd=tmp_path)
-    assert "2 of them done before: 0 to run" in again.stderr
+    assert "3 of them done before: 0 to run" in again.stderr
     assert drawn(tmp_path) == before
     said = json.loads(again.stdout)["private_selection"]
     assert said["statement"] in first.stdout
@@ -55,6 +64,9 @@ def test_a_total_epsilon_is_drawn_once_and_stated(
     assert max(map(len, listed.splitlines())) <= 80
     page = (tmp_path / "results" / "digits-sweep" / "report.html").read_text()
     assert "Private selection" in page
+    points = pd.read_csv(tmp_path / "results" / "digits-sweep" / "privacy_accuracy.csv")
+    assert 0.761 in set(points["learning_rate"])
+    assert "in no figure" not in page
     assert '<table id="answers">' not in page  # its runs are no answers: the best one is
     assert said["statement"].replace("'", "&#39;") in page
 

@@ -62,6 +62,7 @@ class Progress:
         self._clock = (0.0, 0.0)  # when it began to run, and the work that was done then
         self._best: dict[float | None, float] = {}  # by epsilon; None for the non-private trials
         self._failure = ""
+        self._said = (-1, -1)  # items and parts that the last line said
         self._start = self._said_at = time.monotonic()
         self._bar: tqdm[Any] | None = None
         self._below: tqdm[Any] | None = None
@@ -86,7 +87,8 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         if self._bar is None or self._below is None:
-            self._say()
+            if self._said != (self._done, self._parts_done):
+                self._say()
             return
         with _terminal():
             self._below.close()
@@ -159,7 +161,7 @@ class Progress:
     def _say(self) -> None:
         if self._quiet:
             return
-        self._said_at = time.monotonic()
+        self._said_at, self._said = time.monotonic(), (self._done, self._parts_done)
         after = [self._bests(), *([f"failed: {self._failure}"] if self._failure else [])]
         self._failure = ""  # it is said once
         console.say(f"[{self._counts().strip()}] {'; '.join(filter(None, after))}".strip())

@@ -19,7 +19,7 @@ from dpbench.analysis import (
 from dpbench.analysis.answers import Answer, Baseline
 from dpbench.analysis.private_best import PrivateBest
 from dpbench.privacy import accounting
-from dpbench.reporting import figure_files, figure_specs, findings, page, recipes
+from dpbench.reporting import answer_caveats, figure_files, figure_specs, findings, page, recipes
 from dpbench.reporting.findings import Findings
 from dpbench.store import history, private_searches
 from dpbench.store.history import Sweep
@@ -139,7 +139,16 @@ def _answered(
     others = trials[~trials["trial_id"].isin(ids)]
     if len(trial_rows.private(others)) or not (ids or trials.empty):
         return findings.findings(read, others, sweeps, answer_at)
-    return replace(findings.findings(read, trials, sweeps, answer_at), answers=(), notes=())
+    found = findings.findings(read, trials, sweeps, answer_at)
+    # A run's setting may be drawn twice: that leaves no other run out of the figures.
+    left_out = set(answer_caveats.of_left_out(trials, found.main))
+    return replace(
+        found,
+        main=comparability.alike(trials),
+        warnings=[each for each in found.warnings if each not in left_out],
+        answers=(),
+        notes=(),
+    )
 
 
 def _private(searches: Sequence[PrivateSearch], every: pd.DataFrame) -> list[PrivateBest]:

@@ -83,7 +83,7 @@ def _covered(
     side: Literal[-1, 1],
 ) -> int:
     """How much of the lines a name on that side of its point covers, in steps along it."""
-    figure = panel.get_figure(root=True)
+    figure = panel.get_figure()
     assert figure is not None
     dots = figure.dpi / 72  # a point
     x, y = panel.transData.transform(at)
