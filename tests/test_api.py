@@ -55,6 +55,7 @@ def test_a_script_without_a_guard_sweeps_once(script: str, tmp_path: Path) -> No
     assert "dpbench.run_sweep(Grid(" in (tmp_path / "mine" / "report.html").read_text()
 
 
+@pytest.mark.slow  # test_sweep shows that the same command again runs what is missing
 def test_a_larger_grid_trains_only_what_is_missing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,15 +23,15 @@ def drawn(between: float, within: float, processes: int) -> list[list[float]]:
 
 
 def test_pairs_of_one_process_miss_what_differs_between_processes() -> None:
-    one, several, _ = script.coverage({"fused": drawn(0.1, 0.01, 600)}, 6)
+    one, several, _ = script.coverage({"fused": drawn(0.1, 0.01, 360)}, 6)
     assert one.covered < 0.2 * one.intervals
     assert several.covered > 0.93 * several.intervals
-    assert (one.intervals, several.intervals) == (600, 100)
+    assert (one.intervals, several.intervals) == (360, 60)
     assert one.width < several.width
 
 
 def test_where_processes_are_alike_both_hold_it() -> None:
-    one, several, _ = script.coverage({"fused": drawn(0.0, 0.05, 600)}, 6)
+    one, several, _ = script.coverage({"fused": drawn(0.0, 0.05, 360)}, 6)
     assert one.covered > 0.93 * one.intervals
     assert several.covered > 0.93 * several.intervals
 

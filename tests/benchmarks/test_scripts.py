@@ -22,7 +22,7 @@ WITHOUT_MNIST = (  # which run anywhere
 # Their shortest form takes five seconds and more. What they compute is tested beside this file and
 # by the gate sweep.efficiency; that they start is tested here. JAX compiles for fifteen seconds.
 LONG = (
-    *("audit_seeds", "efficiency", "false_alarms", "jax_step", "layers_table"),
+    *("audit_seeds", "efficiency", "false_alarms", "jax_step", "layers", "layers_table"),
     *("overhead_coverage", "selection_bias"),
 )
 
