@@ -14,6 +14,7 @@ import here
 import pandas as pd
 import psutil
 import pytest
+from filelock import FileLock
 from interpreters import imports_torch
 
 from dpbench import engines, report, store, sweep
@@ -39,11 +40,20 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def swept(
-    tmp_path_factory: pytest.TempPathFactory,
+    shared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A folder in which a tiny sweep has run without timings, and what it said."""
+    """A folder in which a tiny sweep has run without timings, and what it said.
+
+    It runs once for all of pytest-xdist's processes; each has a copy.
+    """
+    root, said = shared / "swept", shared / "swept.json"
+    with FileLock(f"{root}.lock"):
+        if not said.exists():
+            root.mkdir()
+            said.write_text(json.dumps(vars(run(*UNTIMED, cwd=root))), encoding="utf-8")
     folder = tmp_path_factory.mktemp("sweep")
-    return folder, run(*UNTIMED, cwd=folder)
+    shutil.copytree(root, folder, dirs_exist_ok=True)
+    return folder, subprocess.CompletedProcess(**json.loads(said.read_text(encoding="utf-8")))
 
 
 def test_a_sweep_on_digits_end_to_end(
@@ -131,6 +141,7 @@ def test_a_sweep_over_two_models(tmp_path: Path) -> None:
     assert "[2/2 trials, 0 failed, 2/2 epochs" in done.stderr
 
 
+@pytest.mark.slow  # above, on digits
 def test_a_sweep_on_mnist_end_to_end(mnist_root: Path, tmp_path: Path) -> None:
     done = here.sweep(
         *"--noise-multiplier 1 --max-grad-norm 1 --batch-size 1024 --epochs 1".split(),
