@@ -5,6 +5,7 @@ matrices. What each output sees is copied into the rows of a matrix, strip by st
 that it stays in the cache, and multiplied with the gradients by the outputs.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -135,36 +136,38 @@ class Kernels:
         They are views of `out`'s matrices [B, N] or, without them, of memory that the next will use
         again.
         """
-        examples, groups = len(self._back), self._groups
+        examples, groups, size = len(self._back), self._groups, self._strip
         places = math.prod(self._back.shape[2:])
         outputs, *kernel = self._matrix_shape[1:]
         weights = math.prod(kernel)
-        back = self._back.reshape(examples, groups, outputs, places).flatten(0, 1)
-        # where the kernels see padding it stays 0
-        strip = back.new_zeros(self._strip, *self._strip_shape)
         rows = self._kernel[0] if self._row_step else 1
+        # where the kernels see padding it stays 0
+        strip = self._back.new_zeros(size, *self._strip_shape)
+        copies = [(strip[region], source.split(size)) for region, source in self._copies]
+        if self._row_step:
+            down = self._row_step * strip.stride(1)
+            seen = [
+                strip.as_strided((size, places, weights), (strip.stride(0), weights, 1), row * down)
+                for row in range(rows)
+            ]
+        else:
+            seen = [strip.view(size * groups, places, weights)]
+        backs = self._back.reshape(examples * groups, outputs, places).split(size * groups)
         numbers = groups * outputs * weights
-        memory = out or [back.new_empty(self._strip, numbers) for _ in range(rows)]
-        for start in range(0, examples, self._strip):
-            count = min(self._strip, examples - start)
-            first = start if out else 0
-            matrices = [each[first : first + count] for each in memory]
-            some = back[groups * start : groups * (start + count)]
-            for region, source in self._copies:
-                strip[:count][region].copy_(source[start : start + count])
-            copied = strip[:count]
-            for row, matrix in enumerate(matrices):
-                patches = (
-                    copied.as_strided(
-                        (count, places, weights),
-                        (copied.stride(0), weights, 1),
-                        row * self._row_step * copied.stride(1),
-                    )
-                    if self._row_step
-                    else copied.view(count * groups, places, weights)
-                )
-                torch.bmm(some, patches, out=matrix.view(count * groups, outputs, weights))
-            yield matrices
+        memory = out or [self._back.new_empty(size, numbers) for _ in range(rows)]
+        matrices = list(zip(*(each.split(size) for each in memory), strict=True))
+        for number, back in enumerate(backs):
+            count = len(back) // groups
+            for destination, sources in copies:
+                source = sources[number]
+                (destination if count == size else destination[:count]).copy_(source)
+            some = matrices[number if out else 0]
+            if count < size:
+                some = [each[:count] for each in some]
+                seen = [each[: count * groups] for each in seen]
+            for patches, matrix in zip(seen, some, strict=True):
+                torch.bmm(back, patches, out=matrix.view(len(back), outputs, weights))
+            yield some
 
     def _as_weight(self, sums: Sequence[Tensor]) -> Tensor:
         """Of the weight's shape."""
@@ -207,6 +210,9 @@ def _along_width(
 ) -> tuple[torch.Size, list[tuple[Region, Tensor]]]:
     """What the kernel's rows see: the shape [H', w, k, I] of it, and where which inputs are copied.
 
+    Columns that see no padding by the same taps are copied at once: what an output's taps see lies
+    side by side where they are not dilated, and is one run.
+
     Args:
         layer: One that goes by rows.
         inputs: [B, I, H, W], without padding.
@@ -218,21 +224,34 @@ def _along_width(
     rows = height + down * (tall - 1)
     shape = torch.Size((rows, width, wide, inputs.shape[1]))
     seen = inputs[:, :, : rows - above].permute(0, 2, 3, 1)  # [B, H, W, I]
+    example, row, column, channel = seen.stride()
+
+    def inside(at: int) -> range:
+        """The taps that see no padding, of those of the output's column."""
+        first = at * stride - left  # the column that the first tap sees
+        return range(
+            max(0, math.ceil(-first / along)),
+            min(wide, (seen.shape[2] - 1 - first) // along + 1),
+        )
+
     copies: list[tuple[Region, Tensor]] = []
-    for tap in range(wide):
-        shift = tap * along - left  # from an output's column times the stride to the input's
-        first = max(0, math.ceil(-shift / stride))
-        last = min(width, (inputs.shape[3] - 1 - shift) // stride + 1)
-        if first < last:
-            region = (
-                ...,
-                slice(above, above + seen.shape[1]),
-                slice(first, last),
-                tap,
-                slice(None),
-            )
-            columns = slice(first * stride + shift, (last - 1) * stride + shift + 1, stride)
-            copies.append((region, seen[:, :, columns]))
+    for taps, columns in itertools.groupby(range(width), inside):
+        if not taps:
+            continue
+        first, *others = columns
+        start = first * stride - left + taps.start * along
+        runs = seen[:, :, start:].as_strided(
+            (*seen.shape[:2], 1 + len(others), len(taps), seen.shape[3]),
+            (example, row, stride * column, along * column, channel),
+        )
+        region = (
+            ...,
+            slice(above, above + seen.shape[1]),
+            slice(first, first + len(runs[0, 0])),
+            slice(taps.start, taps.stop),
+            slice(None),
+        )
+        copies.append((region, runs))
     return shape, copies
 
 
