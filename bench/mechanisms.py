@@ -23,7 +23,7 @@ from bench import layers as models
 from dpbench import cli, engines
 from dpbench.engines import chunks, layout, update
 from dpbench.engines.bookkeeping import convolutions, gradients, layers, step
-from dpbench.engines.bookkeeping.gradients import OuterProducts, Rows
+from dpbench.engines.bookkeeping.gradients import Kept, OuterProducts, Rows
 from dpbench.engines.non_private import step as non_private
 from dpbench.measurement import step_timing
 
@@ -99,8 +99,8 @@ def _rules(changed: Mapping[Any, Any]) -> Any:
 def _chosen(by_gram: bool) -> Any:
     usual = OuterProducts.__init__
 
-    def init(self: OuterProducts, inputs: Tensor, back: Tensor) -> None:
-        usual(self, inputs, back)
+    def init(self: OuterProducts, inputs: Tensor, back: Tensor, kept: Kept) -> None:
+        usual(self, inputs, back, kept)
         self._by_gram = by_gram
 
     return mock.patch.object(OuterProducts, "__init__", init)

@@ -130,7 +130,7 @@ class Kernels:
             self._whole = whole
         return self._whole
 
-    def _strips(self, out: list[Tensor] | None) -> Iterator[list[Tensor]]:
+    def _strips(self, out: list[Tensor] | None) -> Iterator[Sequence[Tensor]]:
         """Some examples after the others: the matrices [b, N] that make up their gradients.
 
         They are views of `out`'s matrices [B, N] or, without them, of memory that the next will use
@@ -155,7 +155,9 @@ class Kernels:
         backs = self._back.reshape(examples * groups, outputs, places).split(size * groups)
         numbers = groups * outputs * weights
         memory = out or [self._back.new_empty(size, numbers) for _ in range(rows)]
-        matrices = list(zip(*(each.split(size) for each in memory), strict=True))
+        matrices: list[Sequence[Tensor]] = list(
+            zip(*(each.split(size) for each in memory), strict=True)
+        )
         for number, back in enumerate(backs):
             count = len(back) // groups
             for destination, sources in copies:
