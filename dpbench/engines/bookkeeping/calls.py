@@ -11,6 +11,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils import _pytree
 from torch.utils.hooks import RemovableHandle
 
+from dpbench.engines.bookkeeping.gradients import Kept
 from dpbench.errors import BadInput
 
 
@@ -29,6 +30,7 @@ class Call:
         places: Of these outputs, among the tensors that it gives.
         statistics: Of the inputs, that GroupNorm has kept: means, and what centred inputs are
             multiplied by. Empty for other layers.
+        kept: Memory that the call's gradients may be formed in.
     """
 
     layer: nn.Module
@@ -40,6 +42,7 @@ class Call:
     shapes: tuple[torch.Size, ...]
     places: tuple[int, ...]
     statistics: tuple[Tensor, ...]
+    kept: Kept
 
     def check(self) -> None:
         """Raises BadInput where an input was written over since it was given."""
@@ -76,6 +79,7 @@ class Recorder:
 
     def __init__(self, layers: Iterable[nn.Module]) -> None:
         self.calls: list[Call] = []
+        self._kept: list[Kept] = []  # for each call of a pass
         self._listens = False
         self._hooks: list[RemovableHandle] = [
             layer.register_forward_hook(self._keep, with_kwargs=True) for layer in layers
@@ -112,6 +116,8 @@ class Recorder:
         outputs = [output] if isinstance(output, Tensor) else _tensors(output)
         places = tuple(place for place, each in enumerate(outputs) if each.requires_grad)
         graphed = [outputs[place] for place in places]
+        if len(self._kept) == len(self.calls):
+            self._kept.append(Kept())
         self.calls.append(
             Call(
                 layer,
@@ -123,6 +129,7 @@ class Recorder:
                 tuple(each.shape for each in graphed),
                 places,
                 _statistics(graphed[0].grad_fn) if graphed else (),
+                self._kept[len(self.calls)],
             )
         )
 

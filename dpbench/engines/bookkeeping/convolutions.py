@@ -5,8 +5,10 @@ matrices. What each output sees is copied into the rows of a matrix, strip by st
 that it stays in the cache, and multiplied with the gradients by the outputs.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -63,8 +65,10 @@ class Kernels:
             self._strip_shape, self._copies = patches.shape[1:], [((...,), patches)]
         strip_bytes = math.prod(self._strip_shape) * back.element_size()
         on_cpu = back.device.type == "cpu"
-        self._strip = _even(len(back), strip_bytes) if on_cpu else len(back)
-        self._whole: list[Tensor] | None = None
+        self._examples = back.shape[0]  # len() of a tensor takes a microsecond
+        self._strip = _even(self._examples, strip_bytes) if on_cpu else self._examples
+        self._rows = self._shape[2] if self._row_step else 1  # products that make up a gradient
+        self._whole: Tensor | None = None
 
     @property
     def size(self) -> int:
@@ -77,7 +81,8 @@ class Kernels:
 
     def weighted_sum(self, factors: Tensor) -> Tensor:
         """See `Gradients`."""
-        return self._as_weight([factors @ each for each in self._kept()])
+        each_row = factors.expand(self._rows, 1, self._examples)
+        return self._as_weight(torch.bmm(each_row, self._kept()))
 
     def add_to(self, total: Tensor, factors: Tensor) -> None:
         """See `Gradients`."""
@@ -85,9 +90,7 @@ class Kernels:
 
     def formed(self) -> Tensor:
         """See `Gradients`."""
-        kept = [each.view(len(each), *self._matrix_shape) for each in self._kept()]
-        weight = torch.stack(kept, 3) if self._row_step else kept[0]
-        return _channels_first(weight.flatten(1, 2), self._kernel)
+        return self._as_weights(self._kept())
 
     def clip(self, others: Tensor, factors_of: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """Every example's factor [B], and the weighted sum.
@@ -98,16 +101,18 @@ class Kernels:
             others: [B]: the norms of the gradients by all other parameters.
             factors_of: Norms of whole gradients -> factors.
         """
-        totals: list[Tensor] = []
+        memory = self._matrices(self._strip)
+        total = memory.new_zeros(self._rows, memory.shape[2])
         factors: list[Tensor] = []
         done = 0
-        for matrices in self._strips(None):
-            some = others[done : (done := done + len(matrices[0]))]
-            factors.append(factors_of(torch.hypot(_norms(matrices), some)))
-            totals = totals or [each.new_zeros(each.shape[1]) for each in matrices]
-            for total, each in zip(totals, matrices, strict=True):
-                total.addmv_(each.T, factors[-1])
-        return torch.cat(factors), self._as_weight(totals)
+        for count in self._strips(memory):
+            matrices = memory if count == self._strip else memory[:, :count]
+            factors.append(
+                factors_of(torch.hypot(_norms(matrices), others[done : (done := done + count)]))
+            )
+            for row in range(self._rows):
+                total[row].addmv_(matrices[row].T, factors[-1])
+        return torch.cat(factors), self._as_weight(total)
 
     @property
     def _kernel(self) -> torch.Size:
@@ -119,72 +124,77 @@ class Kernels:
         kernel = self._kernel[1:] if self._row_step else self._kernel
         return (self._groups, self._shape[0] // self._groups, *kernel, self._shape[1])
 
-    def _kept(self) -> list[Tensor]:
+    def _matrices(self, examples: int) -> Tensor:
+        """Memory for so many gradients, [rows, b, N], each row's of a shape of its own."""
+        return self._back.new_empty(self._rows, examples, math.prod(self._matrix_shape))
+
+    def _kept(self) -> Tensor:
         if self._whole is None:
-            count = self._kernel[0] if self._row_step else 1
-            numbers = math.prod(self._matrix_shape)
-            whole = [self._back.new_empty(len(self._back), numbers) for _ in range(count)]
-            for _ in self._strips(whole):
+            self._whole = self._matrices(self._examples)
+            for _ in self._strips(self._whole):
                 pass
-            self._whole = whole
         return self._whole
 
-    def _strips(self, out: list[Tensor] | None) -> Iterator[list[Tensor]]:
-        """Some examples after the others: the matrices [b, N] that make up their gradients.
+    def _strips(self, memory: Tensor) -> Iterator[int]:
+        """Forms the gradients of some examples after the others, and tells of how many.
 
-        They are views of `out`'s matrices [B, N] or, without them, of memory that the next will use
-        again.
+        Args:
+            memory: For all of them, or for a strip's, which the next then overwrites.
         """
-        examples, groups = len(self._back), self._groups
+        groups, size = self._groups, self._strip
         places = math.prod(self._back.shape[2:])
         outputs, *kernel = self._matrix_shape[1:]
         weights = math.prod(kernel)
-        back = self._back.reshape(examples, groups, outputs, places).flatten(0, 1)
+        parts = math.ceil(self._examples / size)
         # where the kernels see padding it stays 0
-        strip = back.new_zeros(self._strip, *self._strip_shape)
-        rows = self._kernel[0] if self._row_step else 1
-        numbers = groups * outputs * weights
-        memory = out or [back.new_empty(self._strip, numbers) for _ in range(rows)]
-        for start in range(0, examples, self._strip):
-            count = min(self._strip, examples - start)
-            first = start if out else 0
-            matrices = [each[first : first + count] for each in memory]
-            some = back[groups * start : groups * (start + count)]
-            for region, source in self._copies:
-                strip[:count][region].copy_(source[start : start + count])
-            copied = strip[:count]
-            for row, matrix in enumerate(matrices):
-                patches = (
-                    copied.as_strided(
-                        (count, places, weights),
-                        (copied.stride(0), weights, 1),
-                        row * self._row_step * copied.stride(1),
-                    )
-                    if self._row_step
-                    else copied.view(count * groups, places, weights)
-                )
-                torch.bmm(some, patches, out=matrix.view(count * groups, outputs, weights))
-            yield matrices
+        strip = self._back.new_zeros(size, *self._strip_shape)
+        copies = [(strip[region], source.chunk(parts)) for region, source in self._copies]
+        seen = self._seen(strip, places, weights)
+        back = self._back.reshape(self._examples * groups, outputs, places)
+        products = memory.view(self._rows, memory.shape[1] * groups, outputs, weights)
+        targets = products.split(size * groups, dim=1)
+        count = size
+        for number, some in enumerate(back.split(size * groups)):
+            target = targets[number] if number < len(targets) else targets[0]
+            if number == parts - 1 and (count := self._examples - number * size) < size:
+                copies = [(each[:count], sources) for each, sources in copies]
+                seen = [each[: count * groups] for each in seen]
+                target = target[:, : count * groups]
+            for destination, sources in copies:
+                destination.copy_(sources[number])
+            for patches, matrix in zip(seen, target.unbind(), strict=True):
+                torch.bmm(some, patches, out=matrix)
+            yield count
 
-    def _as_weight(self, sums: Sequence[Tensor]) -> Tensor:
-        """Of the weight's shape."""
-        parts = [each.view(self._matrix_shape) for each in sums]
-        weight = torch.stack(parts, 2) if self._row_step else parts[0]
-        return _channels_first(weight.flatten(0, 1)[None], self._kernel)[0]
+    def _seen(self, strip: Tensor, places: int, weights: int) -> list[Tensor]:
+        """What is multiplied with the gradients by the outputs, [b G, places, weights] each."""
+        size = strip.shape[0]
+        if not self._row_step:
+            return [strip.view(size * self._groups, places, weights)]
+        example, down = strip.stride()[:2]
+        shape, stride = (size, places, weights), (example, weights, 1)
+        return [
+            strip.as_strided(shape, stride, row * self._row_step * down)
+            for row in range(self._rows)
+        ]
+
+    def _as_weight(self, sums: Tensor) -> Tensor:
+        """A matrix for each row of the kernel, in the weight's shape."""
+        return self._as_weights(sums.view(self._rows, 1, -1))[0]
+
+    def _as_weights(self, matrices: Tensor) -> Tensor:
+        """[rows, b, N] -> [b, O, I, *kernel]."""
+        groups, outputs, *kernel, channels = self._matrix_shape
+        apart = matrices.view(self._rows, -1, groups * outputs, *kernel, channels)
+        by_rows = apart.movedim(0, 2) if self._row_step else apart[0]  # [b, O, *kernel, I]
+        return by_rows.movedim(-1, 2)
 
 
-def _channels_first(weight: Tensor, kernel: Sequence[int]) -> Tensor:
-    """[B, O, *kernel, I] -> [B, O, I, *kernel]."""
-    return weight.view(*weight.shape[:2], *kernel, -1).movedim(-1, 2)
-
-
-def _norms(matrices: Sequence[Tensor]) -> Tensor:
-    """[B], of gradients that several matrices make up."""
-    norms = [row_norms(each) for each in matrices]
-    together: Tensor = (
-        norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms), dim=0)
-    )
-    return together
+def _norms(matrices: Tensor) -> Tensor:
+    """[rows, b, N] -> [b]; both axes at once take six times as long."""
+    by_row = row_norms(matrices)
+    norms: Tensor = by_row[0] if by_row.shape[0] == 1 else torch.linalg.vector_norm(by_row, dim=0)
+    return norms
 
 
 def _by_rows(layer: Convolution | Transposed) -> bool:
@@ -207,6 +217,9 @@ def _along_width(
 ) -> tuple[torch.Size, list[tuple[Region, Tensor]]]:
     """What the kernel's rows see: the shape [H', w, k, I] of it, and where which inputs are copied.
 
+    Columns that see no padding by the same taps are copied at once: what an output's taps see lies
+    side by side where they are not dilated, and is one run.
+
     Args:
         layer: One that goes by rows.
         inputs: [B, I, H, W], without padding.
@@ -218,22 +231,39 @@ def _along_width(
     rows = height + down * (tall - 1)
     shape = torch.Size((rows, width, wide, inputs.shape[1]))
     seen = inputs[:, :, : rows - above].permute(0, 2, 3, 1)  # [B, H, W, I]
+    example, row, column, channel = seen.stride()
+
     copies: list[tuple[Region, Tensor]] = []
-    for tap in range(wide):
-        shift = tap * along - left  # from an output's column times the stride to the input's
-        first = max(0, math.ceil(-shift / stride))
-        last = min(width, (inputs.shape[3] - 1 - shift) // stride + 1)
-        if first < last:
-            region = (
-                ...,
-                slice(above, above + seen.shape[1]),
-                slice(first, last),
-                tap,
-                slice(None),
-            )
-            columns = slice(first * stride + shift, (last - 1) * stride + shift + 1, stride)
-            copies.append((region, seen[:, :, columns]))
+    columns = _columns(width, inputs.shape[3], wide=wide, left=left, stride=stride, along=along)
+    for first, count, taps in columns:
+        start = first * stride - left + taps.start * along
+        runs = seen[:, :, start:].as_strided(
+            (*seen.shape[:2], count, len(taps), seen.shape[3]),
+            (example, row, stride * column, along * column, channel),
+        )
+        region = (
+            ...,
+            slice(above, above + seen.shape[1]),
+            slice(first, first + count),
+            slice(taps.start, taps.stop),
+            slice(None),
+        )
+        copies.append((region, runs))
     return shape, copies
+
+
+@cache
+def _columns(
+    width: int, seen: int, *, wide: int, left: int, stride: int, along: int
+) -> list[tuple[int, int, range]]:
+    """The outputs' columns whose same taps see no padding: the first, how many, and the taps."""
+
+    def inside(at: int) -> range:
+        first = at * stride - left  # the column that the first tap sees
+        return range(max(0, math.ceil(-first / along)), min(wide, (seen - 1 - first) // along + 1))
+
+    groups = ((taps, list(at)) for taps, at in itertools.groupby(range(width), inside) if taps)
+    return [(at[0], len(at), taps) for taps, at in groups]
 
 
 def _patches(layer: Convolution | Transposed, seen: Tensor, places: Sequence[int]) -> Tensor:

@@ -63,6 +63,26 @@ class Formed:
         return self.whole
 
 
+class Kept:
+    """Memory for gradients that are formed, the same from pass to pass.
+
+    On a CPU: the system maps memory of this size anew each time, which takes as long as to form
+    them.
+    """
+
+    def __init__(self) -> None:
+        self._memory: Tensor | None = None
+
+    def matrices(self, shape: tuple[int, int, int], like: Tensor) -> Tensor:
+        """Of this shape, of the other tensor's type and on its device, with any numbers."""
+        if like.device.type != "cpu":
+            return like.new_empty(shape)
+        kept = self._memory
+        if kept is None or len(kept) < shape[0] or kept.shape[1:] != shape[1:]:
+            kept = self._memory = like.new_empty(shape)
+        return kept[: shape[0]]
+
+
 class OuterProducts:
     """The gradients sum over t of back_t inputs_t^T, of a weight [O, I].
 
@@ -73,10 +93,11 @@ class OuterProducts:
     Args:
         inputs: [B, T, I].
         back: [B, T, O].
+        kept: Where whole gradients are formed, if they are.
     """
 
-    def __init__(self, inputs: Tensor, back: Tensor) -> None:
-        self._inputs, self._back = inputs, back
+    def __init__(self, inputs: Tensor, back: Tensor, kept: Kept) -> None:
+        self._inputs, self._back, self._kept = inputs, back, kept
         self._whole: Tensor | None = None
         places, features, outputs = *inputs.shape[1:], back.shape[2]
         self._by_gram = places * (features + outputs) < features * outputs
@@ -87,6 +108,7 @@ class OuterProducts:
         return OuterProducts(
             torch.cat([each._inputs for each in several], dim=1),
             torch.cat([each._back for each in several], dim=1),
+            several[0]._kept,
         )
 
     def norms(self) -> Tensor:
@@ -118,7 +140,9 @@ class OuterProducts:
     def formed(self) -> Tensor:
         """See `Gradients`."""
         if self._whole is None:
-            self._whole = torch.bmm(self._back.mT, self._inputs)
+            shape = (len(self._back), self._back.shape[2], self._inputs.shape[2])
+            self._whole = self._kept.matrices(shape, self._back)
+            torch.bmm(self._back.mT, self._inputs, out=self._whole)
         return self._whole
 
 

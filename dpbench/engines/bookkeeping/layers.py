@@ -83,7 +83,7 @@ def _linear(call: Call, back: Tensor) -> ByName:
     rows = back.reshape(len(back), -1, back.shape[-1])  # [B, T, O]
     found: ByName = {}
     if _trained(layer, "weight"):
-        found["weight"] = OuterProducts(given, rows)
+        found["weight"] = OuterProducts(given, rows, call.kept)
     if _trained(layer, "bias"):
         found["bias"] = Formed(rows[:, 0] if rows.shape[1] == 1 else rows.sum(1))
     return found
