@@ -66,11 +66,11 @@ def test_no_noise_is_zero() -> None:
 def test_every_uniform_number_makes_the_right_normal() -> None:
     """All 2^24 radii, and all 2^24 angles, against float64."""
     exact = np.arange(2**24, dtype=np.float64)
-    radii = (exact + 1).astype(np.float32)
+    radii = exact.astype(np.float32)
     normals.to_radii(radii, *np.empty((2, 2**24), np.int32))
-    np.testing.assert_allclose(radii, np.sqrt(-2 * np.log((exact + 1) / 2**24)), rtol=3e-7)
+    np.testing.assert_allclose(radii, np.sqrt(-2 * np.log(1 - exact / 2**24)), rtol=3e-7)
     across, up = np.ones(2**24, np.float32), exact.astype(np.float32)
-    normals.to_normals(across, up)
+    normals.to_normals(across, up, np.float32(1))
     # 5e-7: PyTorch rounds the angle to float32
     angles = 2 * math.pi / 2**24 * exact
     np.testing.assert_allclose(across, np.cos(angles), rtol=0, atol=5e-7)

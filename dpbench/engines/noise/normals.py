@@ -155,29 +155,28 @@ def _box_muller(out, spread, memory):
     """Of each sixteen uniform numbers the first eight become radii and the others turns."""
     half = out.size // 2
     radii, turns = memory.radii[:half], memory.turns[:half]
+    pairs, of_radii, of_turns = out.view(np.float64), radii.view(np.float64), turns.view(np.float64)
     for block in range(half // 8):
-        both = out[16 * block : 16 * block + 16]
-        radius, turn = radii[8 * block : 8 * block + 8], turns[8 * block : 8 * block + 8]
-        for k in range(8):
-            radius[k] = _float(2**24) - both[k]
-            turn[k] = both[8 + k]
+        for k in range(4):  # two floats at a time
+            of_radii[4 * block + k] = pairs[8 * block + k]
+            of_turns[4 * block + k] = pairs[8 * block + 4 + k]
     to_radii(radii, memory.bits[:half], memory.powers[:half])
-    to_normals(radii, turns)
+    to_normals(radii, turns, spread)
     for block in range(half // 8):
-        both = out[16 * block : 16 * block + 16]
-        radius, turn = radii[8 * block : 8 * block + 8], turns[8 * block : 8 * block + 8]
-        for k in range(8):
-            both[k] = spread * radius[k]
-            both[8 + k] = spread * turn[k]
+        for k in range(4):
+            pairs[8 * block + k] = of_radii[4 * block + k]
+            pairs[8 * block + 4 + k] = of_turns[4 * block + k]
 
 
 @njit(cache=True, fastmath={"contract"})
 def to_radii(numbers, bits, powers):
-    """A number u, from 1 to 2^24, becomes sqrt(-2 log(u / 2^24)).
+    """A number u, from 0 to 2^24 - 1, becomes sqrt(-2 log(1 - u / 2^24)).
 
     The logarithm by the polynomial of the Cephes library (`logf`), in PyTorch's order.
     """
     given, mantissas = numbers.view(np.int32), bits.view(np.float32)
+    for k in range(numbers.size):
+        numbers[k] = _float(2**24) - numbers[k]
     for k in range(numbers.size):
         powers[k] = (given[k] >> 23) - 150  # 2^-24 included
         bits[k] = (given[k] & 0x7FFFFF) | 0x3F000000
@@ -205,10 +204,11 @@ def to_radii(numbers, bits, powers):
 
 
 @njit(cache=True, fastmath={"contract"})
-def to_normals(radii, turns):
-    """A radius r and a number t, from 0 to 2^24, become r cos and r sin of 2 pi t / 2^24.
+def to_normals(radii, turns, spread):
+    """A radius r and a number t, from 0 to 2^24 - 1, become two normals.
 
-    Sine and cosine by the polynomials of the Cephes library (`sinf`, `cosf`), likewise.
+    They are spread r cos(2 pi t / 2^24) and spread r sin(2 pi t / 2^24), with sine and cosine by
+    the polynomials of the Cephes library (`sinf`, `cosf`), likewise.
     """
     for k in range(radii.size):
         x = _float(2 * math.pi) * (turns[k] * _float(2**-24))
@@ -236,8 +236,8 @@ def to_normals(radii, turns):
         across = -across if (eighth == _float(2)) | (eighth == _float(4)) else across
         up = -up if (eighth == _float(4)) | (eighth == _float(6)) else up
         radius = radii[k]
-        radii[k] = radius * across
-        turns[k] = radius * up
+        radii[k] = spread * (radius * across)
+        turns[k] = spread * (radius * up)
 
 
 @njit(cache=True)
