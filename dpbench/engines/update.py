@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dpbench import optimizers
+from dpbench.engines.noise import Noise
 from dpbench.trial import Trial
 
 LARGE = 2**16  # numbers in a parameter whose sums have memory of their own
@@ -81,71 +82,46 @@ def row_norms(part: Tensor) -> Tensor:
     return norms
 
 
-def noisy_mean(
-    parameters: Sequence[nn.Parameter],
-    sums: Sequence[Tensor],
-    trial: Trial,
-    noise: torch.Generator,
-) -> list[Tensor]:
-    """(sum + noise) / batch_size in the parameters' shapes; without noise where the trial has none.
-
-    The noise is Gaussian of standard deviation noise_multiplier x max_grad_norm, drawn parameter by
-    parameter as Opacus draws it, so that one generator gives every engine the same.
+def noisy_mean(sums: Sequence[Tensor], noise: Noise, batch_size: int) -> list[Tensor]:
+    """(sum + noise) / batch_size in the parameters' shapes, of noise that is drawn for this step.
 
     Args:
-        parameters: The model's.
         sums: The batch's (clipped) gradient sums, of the parameters' numbers of elements.
-        trial: Holds batch_size and the privacy parameters.
-        noise: Generator on the parameters' device.
+        noise: Of the parameters.
+        batch_size: The trial's.
     """
-    spread = (trial.noise_multiplier or 0.0) * (trial.max_grad_norm or 0.0)
-    shaped = [part.reshape(each.shape) for each, part in zip(parameters, sums, strict=True)]
-    if not spread:
-        return list(torch._foreach_div(shaped, trial.batch_size))
-    drawn = [
-        torch.normal(0.0, spread, each.shape, generator=noise, device=each.device)
-        for each in parameters
-    ]
-    noisy = torch._foreach_add(shaped, drawn)  # in the sums' layout, on a CPU the weights'
-    torch._foreach_div_(noisy, trial.batch_size)
+    shaped = [part.reshape(each.shape) for each, part in zip(noise.drawn, sums, strict=True)]
+    if not noise.spread:
+        return list(torch._foreach_div(shaped, batch_size))
+    noise.draw()
+    noisy = torch._foreach_add(shaped, noise.drawn)  # in the sums' layout, on a CPU the weights'
+    torch._foreach_div_(noisy, batch_size)
     return list(noisy)
 
 
 class NoisySums:
     """A batch's clipped gradient sums, to which the noise is drawn first; see `noisy_mean`.
 
-    Large parameters' keep their memory from step to step, and take sums in place: memory of this
-    size is mapped anew by the system each time, which takes longer than to fill it.
+    Large parameters' sums are added to their noise in place: memory of this size is mapped anew by
+    the system each time, which takes longer than to fill it.
 
     Args:
-        parameters: The model's.
-        trial: As `noisy_mean`.
-        noise: Likewise.
+        noise: Of the parameters.
+        batch_size: The trial's.
     """
 
-    def __init__(
-        self, parameters: Sequence[nn.Parameter], trial: Trial, noise: torch.Generator
-    ) -> None:
-        self._trial, self._noise = trial, noise
-        self._spread = (trial.noise_multiplier or 0.0) * (trial.max_grad_norm or 0.0)
-        # contiguous, as Opacus draws
-        self._noisy = [
-            torch.empty(each.shape, device=each.device, dtype=each.dtype) for each in parameters
-        ]
+    def __init__(self, noise: Noise, batch_size: int) -> None:
+        self._noise, self._batch_size = noise, batch_size
         self.large = {
-            place: each for place, each in enumerate(self._noisy) if each.numel() >= LARGE
+            place: each for place, each in enumerate(noise.drawn) if each.numel() >= LARGE
         }
         self._small = {
-            place: each for place, each in enumerate(self._noisy) if place not in self.large
+            place: each for place, each in enumerate(noise.drawn) if place not in self.large
         }
 
     def begin(self) -> None:
         """Draws the noise of a step; nothing but zeros where the trial has none."""
-        for each in self._noisy:
-            if self._spread:
-                each.normal_(0.0, self._spread, generator=self._noise)
-            else:
-                each.zero_()
+        self._noise.draw()
 
     def mean(self, small: Sequence[Tensor]) -> list[Tensor]:
         """All parameters' (sum + noise) / batch_size, valid until the next step begins.
@@ -155,10 +131,10 @@ class NoisySums:
         """
         drawn = list(self._small.values())
         shaped = [part.reshape(each.shape) for each, part in zip(drawn, small, strict=True)]
-        means = list(self._noisy)
+        means = list(self._noise.drawn)
         if shaped:
             added = torch._foreach_add(shaped, drawn)  # in the sums' layout, on a CPU the weights'
             for place, each in zip(self._small, added, strict=True):
                 means[place] = each
-        torch._foreach_div_(means, self._trial.batch_size)
+        torch._foreach_div_(means, self._batch_size)
         return means

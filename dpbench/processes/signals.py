@@ -3,8 +3,11 @@
 A system without one of them, or without masks of signals, as Windows, has the others.
 """
 
+import _thread
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
@@ -13,6 +16,7 @@ from types import FrameType
 _TERMINAL = tuple(getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name))
 _HAS_MASKS = hasattr(signal, "pthread_sigmask")
 _ENDING = (*_TERMINAL, signal.SIGTERM)
+_PATIENCE_SECONDS = 10.0
 
 
 @contextmanager
@@ -21,25 +25,77 @@ def handled() -> Iterator[None]:
 
     The second has the system's default handler, so it also ends a program that is stuck, and with
     it the processes that end with their driver.
+
+    The interrupt waits, for ten seconds at most, for the end of an import and of `blocked`. An
+    import that it breaks off leaves its lock held, for which a thread that imports the same module
+    waits forever. One that is raised where nothing can catch it, as in `__del__`, is raised again.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in _ENDING}
+    hook = sys.unraisablehook
+    waits_until: float | None = None
+    again = threading.Event()
 
-    def first(_number: int, _frame: FrameType | None) -> None:
-        for number in _ENDING:
-            signal.signal(number, signal.SIG_DFL)
+    def first(number: int, frame: FrameType | None) -> None:
+        nonlocal waits_until
+        second = waits_until is not None and not again.is_set()
+        again.clear()
+        if waits_until is None:
+            waits_until = time.monotonic() + _PATIENCE_SECONDS
+        if not second and time.monotonic() < waits_until and _cannot_end_here(frame):
+            _thread.start_new_thread(send_again, (number,))  # a Thread takes a lock, perhaps ours
+            return
+        for each in _ENDING:
+            signal.signal(each, signal.SIG_DFL)
+        if second:
+            signal.raise_signal(number)
         raise KeyboardInterrupt
 
-    for number in _ENDING:
-        if before[number] is not signal.SIG_IGN:  # set by nohup
-            signal.signal(number, first)
+    def send_again(number: int) -> None:
+        time.sleep(0.02)
+        again.set()
+        _send_to_main_thread(number)
+
+    def unraisable(lost: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(lost.exc_value, KeyboardInterrupt):
+            hook(lost)
+            return
+        handle()
+        _thread.start_new_thread(send_again, (signal.SIGINT,))
+
+    def handle() -> None:
+        for number in _ENDING:
+            if before[number] is not signal.SIG_IGN:  # set by nohup
+                signal.signal(number, first)
+
+    handle()
+    sys.unraisablehook = unraisable
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _cannot_end_here(frame: FrameType | None) -> bool:
+    """Whether the main thread imports, or is in `blocked` and another thread took the signal."""
+    if _HAS_MASKS and not signal.pthread_sigmask(signal.SIG_BLOCK, ()).isdisjoint(_TERMINAL):
+        return True
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib."):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _send_to_main_thread(number: int) -> None:
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)  # wakes it where it waits
+    else:
+        _thread.interrupt_main(signal.Signals(number))
 
 
 @contextmanager

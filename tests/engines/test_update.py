@@ -5,6 +5,7 @@ from factories import make_trial
 from torch import Tensor, nn
 
 from dpbench import optimizers
+from dpbench.engines.noise import Noise
 from dpbench.engines.non_private.step import NonPrivate
 from dpbench.engines.update import NoisySums, Update, noisy_mean
 
@@ -32,7 +33,8 @@ def test_noise_is_drawn_as_opacus_draws_it() -> None:
     layer = nn.Linear(300, 40)
     parameters = list(layer.parameters())
     sums = [torch.randn_like(each) for each in parameters]
-    mean = noisy_mean(parameters, sums, trial, torch.Generator().manual_seed(5))
+    ours = Noise(parameters, trial, torch.Generator().manual_seed(5))
+    mean = noisy_mean(sums, ours, trial.batch_size)
     noise = torch.Generator().manual_seed(5)
     for part, total in zip(mean, sums, strict=True):
         drawn = torch.normal(0.0, 3.0, total.shape, generator=noise)
@@ -43,16 +45,17 @@ def test_noise_is_drawn_as_opacus_draws_it() -> None:
 def test_sums_that_begin_as_noise_are_the_same() -> None:
     trial = make_trial("bookkeeping", noise_multiplier=2.0, max_grad_norm=1.5)
     layer = nn.Linear(300, 300)
-    sums = [torch.randn_like(each) for each in layer.parameters()]
-    noisy = NoisySums(list(layer.parameters()), trial, torch.Generator().manual_seed(5))
-    fresh = torch.Generator().manual_seed(5)
+    parameters = list(layer.parameters())
+    sums = [torch.randn_like(each) for each in parameters]
+    ours, fresh = (Noise(parameters, trial, torch.Generator().manual_seed(5)) for _ in range(2))
+    noisy = NoisySums(ours, trial.batch_size)
     for _ in range(2):  # in the same memory
         noisy.begin()
         (large,) = noisy.large.values()
         large.add_(sums[0])
-        expected = noisy_mean(list(layer.parameters()), sums, trial, fresh)
-        for ours, theirs in zip(noisy.mean(sums[1:]), expected, strict=True):
-            torch.testing.assert_close(ours, theirs)
+        expected = noisy_mean(sums, fresh, trial.batch_size)
+        for one, other in zip(noisy.mean(sums[1:]), expected, strict=True):
+            torch.testing.assert_close(one, other)
 
 
 class Shared(nn.Module):

@@ -1,10 +1,14 @@
 """Real signals to real sweeps, at moments when processes are starting."""
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +18,7 @@ import pytest
 from factories import mostly_slow
 
 from dpbench import store, sweep
-from dpbench.processes import worker
+from dpbench.processes import signals, worker
 
 SWEEP = [
     *[sys.executable, "-m", "dpbench.sweep", "--dataset", "digits", "--noise-multiplier", "1"],
@@ -34,13 +38,14 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not psutil.wait_procs(processes, timeout=GONE_SECONDS)[1]
 
 
-@pytest.mark.parametrize("delay_seconds", mostly_slow([0.0, 0.3, 0.8], lambda it: it == 0.3))
+@pytest.mark.parametrize("delay_seconds", mostly_slow([0.0, 0.02, 0.3, 0.8], lambda it: it == 0.3))
 def test_ctrl_c_of_a_terminal_while_workers_start_is_one_line(
     tmp_path: Path, delay_seconds: float
 ) -> None:
     """A terminal sends it to the whole group: to workers, too, that cannot yet say what to do."""
     driver = subprocess.Popen(
         [*SWEEP, str(tmp_path / "store"), "--epochs", "500", "--jobs", "2"],
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -50,11 +55,78 @@ def test_ctrl_c_of_a_terminal_while_workers_start_is_one_line(
     time.sleep(delay_seconds)
     family = psutil.Process(driver.pid).children(recursive=True)
     os.killpg(driver.pid, signal.SIGINT)
-    said = driver.communicate(timeout=60)[1]
+    printed, said = driver.communicate(timeout=60)
     assert driver.returncode == 130, said
+    assert printed == ""  # loky prints its workers' tracebacks there
     assert "Traceback" not in said
     assert "run the same command again" in said
     assert gone(family)
+
+
+MODULE = """
+import signal
+signal.raise_signal(signal.SIGINT)
+ENDED = True
+"""
+
+
+def test_an_interrupt_waits_for_the_end_of_an_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One in the middle leaves the module locked: a thread that imports it, too, would hang."""
+    (tmp_path / "interrupted_module.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    ended = []
+
+    def imports() -> None:
+        ended.append(importlib.import_module("interrupted_module").ENDED)
+
+    assert_interrupted(imports)
+    assert ended == [True]
+
+
+def test_an_interrupt_that_nothing_can_catch_is_raised_again() -> None:
+    class Referent:
+        pass
+
+    def callback() -> None:
+        referent = Referent()
+        interrupts = weakref.ref(referent, lambda _: signal.raise_signal(signal.SIGINT))
+        del referent
+        assert interrupts() is None
+
+    assert_interrupted(callback)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs masks of signals")
+def test_an_interrupt_that_another_thread_takes_waits_for_the_end_of_blocked() -> None:
+    held, ended = threading.Event(), []
+    other = threading.Thread(target=held.wait)  # it blocks no signal
+    other.start()
+
+    def blocks() -> None:
+        with signals.blocked():
+            assert other.ident is not None
+            signal.pthread_kill(other.ident, signal.SIGINT)
+            time.sleep(0.2)
+            ended.append(True)
+
+    assert_interrupted(blocks)
+    held.set()
+    other.join()
+    assert ended == [True]
+
+
+def assert_interrupted(meanwhile: Callable[[], None]) -> None:
+    """That the interrupt, which comes meanwhile, ends what is done afterwards."""
+
+    def command() -> None:
+        with signals.handled():
+            meanwhile()
+            time.sleep(GONE_SECONDS)
+
+    with pytest.raises(KeyboardInterrupt):
+        command()
 
 
 @pytest.mark.slow  # test_survival kills drivers while they sweep

@@ -16,6 +16,7 @@ from dpbench.engines.bookkeeping.calls import Call, Loss, Recorder
 from dpbench.engines.bookkeeping.convolutions import Kernels
 from dpbench.engines.bookkeeping.gradients import Gradients, added_up
 from dpbench.engines.chunks import examples_at_a_time, keep_freed_memory
+from dpbench.engines.noise import Noise
 from dpbench.engines.protocol import physical_batches
 from dpbench.engines.update import NoisySums, Update, add_up
 from dpbench.errors import BadInput
@@ -55,7 +56,7 @@ class Bookkeeping:
         self._bound = self._parameters[0].new_tensor(trial.max_grad_norm)
         self._factors_of = clipping.spec(trial.clipping).factors
         self._update = Update(self._parameters, trial)
-        self._sums = NoisySums(self._parameters, trial, noise)
+        self._sums = NoisySums(Noise(self._parameters, trial, noise), trial.batch_size)
         self._physical_batch_size = physical_batch_size
 
     @property

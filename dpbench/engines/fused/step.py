@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dpbench import models
 from dpbench.engines import backward
+from dpbench.engines.noise import Noise
 from dpbench.engines.update import Update, noisy_mean
 from dpbench.trial import Trial
 
@@ -123,8 +124,8 @@ class Fused:
         _compile(net)
         self._net = net
         self._trial = trial
-        self._noise = noise
         self._parameters = list(model.parameters())
+        self._noise = Noise(self._parameters, trial, noise)
         self._update = Update(self._parameters, trial)
         self._workspace = _workspace(net)
         weights, _, _, self._sums = self._workspace
@@ -142,7 +143,7 @@ class Fused:
             losses = kernel.clipped_sum(
                 self._net, pixels, labels.numpy(), self._trial.max_grad_norm, *self._workspace
             )
-        self._update.step(noisy_mean(self._parameters, self._from_sums, self._trial, self._noise))
+        self._update.step(noisy_mean(self._from_sums, self._noise, self._trial.batch_size))
         return torch.tensor(losses, dtype=images.dtype)
 
 

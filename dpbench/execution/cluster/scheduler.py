@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10.0
 RECONNECT_SECONDS = 30.0  # for a scheduler that starts again
+WRITING_SECONDS = 2.0
 _LOGGERS = ("asyncio", "dask", "distributed", "tornado")  # and those below them
 _ADDRESS = re.compile(r"(?:(tcp|tls)://)?(\[[0-9a-fA-F:.%]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 
@@ -112,18 +114,29 @@ def _security(address: Address) -> "Security":
     return Security(require_encryption=True, **given) if given else Security()
 
 
-def _scheduler(address: Address, security: "Security") -> str:
-    """Where the scheduler listens, as far as can be told without asking it."""
-    file = address.scheduler_file
-    named = address.scheduler or ""
-    if file is not None:
+def _written(file: Path) -> str:
+    """The address in the file, which dask creates empty and then writes."""
+    deadline = time.monotonic() + WRITING_SECONDS
+    while True:
         try:
-            named = str(json.loads(file.read_bytes())["address"])
+            text = file.read_bytes()
+            if not text and time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
+            return str(json.loads(text)["address"])
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise ClusterError(
                 f"Expected scheduler_file={str(file)!r} to be a file, as dask writes it: "
                 f"{first_line(error)}"
             ) from error
+
+
+def _scheduler(address: Address, security: "Security") -> str:
+    """Where the scheduler listens, as far as can be told without asking it."""
+    file = address.scheduler_file
+    named = address.scheduler or ""
+    if file is not None:
+        named = _written(file)
     match = _ADDRESS.fullmatch(named)
     if match is None or not 0 < int(match[3]) < 1 << 16:
         raise ClusterError(

@@ -422,8 +422,25 @@ def test_another_service_is_no_scheduler(
     assert "and none answers" in line
 
 
-@pytest.mark.parametrize("text", ["no JSON", "{}", "[1]"])
-def test_a_scheduler_file_that_is_none(tmp_path: Path, text: str) -> None:
+def test_a_scheduler_file_that_is_being_written(tmp_path: Path) -> None:
+    """dask opens it, and writes it afterwards."""
+    file = tmp_path / "scheduler.json"
+    file.touch()
+    writing = threading.Timer(0.2, file.write_text, ['{"address": "tcp://nowhere"}'])
+    writing.start()
+    with (
+        pytest.raises(BadInput, match="not at 'tcp://nowhere'"),
+        cluster.connected(cluster.Address(scheduler_file=file)),
+    ):
+        pass
+    writing.join()
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "{}", "[1]"])
+def test_a_scheduler_file_that_is_none(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dpbench.execution.cluster.scheduler.WRITING_SECONDS", 0.1)
     file = tmp_path / "file.json"
     file.write_text(text)
     with (
