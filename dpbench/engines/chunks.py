@@ -14,7 +14,6 @@ from torch.utils import _pytree
 
 LEAST, MOST = 16, 256
 PASSES = 8
-LARGEST_BLOCK = 2**25 - 2**13  # bytes: with its header below the most that glibc learns from
 
 
 @contextmanager
@@ -31,15 +30,6 @@ def in_evaluation(model: nn.Module) -> Iterator[None]:
     finally:
         for layer, training in modes:
             layer.training = training
-
-
-def keep_freed_memory() -> None:
-    """Has glibc keep what passes free, and not return it to the system and have it mapped anew.
-
-    From when a block of this size is freed it takes blocks up to it from the heap, and keeps twice
-    as much free at its end (`man mallopt`, M_MMAP_THRESHOLD). Other allocators are as before.
-    """
-    torch.empty(LARGEST_BLOCK, dtype=torch.uint8)
 
 
 def examples_at_a_time(model: nn.Module, inputs: Tensor, *, held_bytes: int) -> int:

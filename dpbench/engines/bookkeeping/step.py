@@ -15,7 +15,7 @@ from dpbench.engines.bookkeeping import functions, layers, plan
 from dpbench.engines.bookkeeping.calls import Call, Loss, Recorder
 from dpbench.engines.bookkeeping.convolutions import Kernels
 from dpbench.engines.bookkeeping.gradients import Gradients, added_up
-from dpbench.engines.chunks import examples_at_a_time, keep_freed_memory
+from dpbench.engines.chunks import examples_at_a_time
 from dpbench.engines.noise import Noise
 from dpbench.engines.protocol import physical_batches
 from dpbench.engines.update import NoisySums, Update, add_up
@@ -82,7 +82,6 @@ class Bookkeeping:
         self._units = plan.units(self._model, self._loss, images, labels)
         self._recorder = Recorder(unit.layer for unit in self._units)
         if self._bound.device.type == "cpu":
-            keep_freed_memory()
             most = examples_at_a_time(self._model, images, held_bytes=HELD_BYTES)
             self._physical_batch_size = min(most, self._physical_batch_size or most)
 

@@ -8,7 +8,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from dpbench import losses
 from dpbench.engines import backward
-from dpbench.engines.chunks import examples_at_a_time, in_evaluation, keep_freed_memory
+from dpbench.engines.chunks import examples_at_a_time, in_evaluation
 from dpbench.engines.protocol import physical_batches
 from dpbench.engines.update import Update, add_up
 from dpbench.trial import Trial
@@ -58,7 +58,6 @@ class NonPrivate:
         with torch.random.fork_rng(devices=devices), in_evaluation(self._model):
             self._tables.look(self._loss(self._model(images[:1]), labels[:1]))
         if images.device.type == "cpu":
-            keep_freed_memory()
             most = examples_at_a_time(self._model, images, held_bytes=HELD_BYTES)
             self._physical_batch_size = min(most, self._physical_batch_size or most)
 
