@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from dpbench.auditing.finding import Finding
 
 
-_COLUMNS = 79  # of a terminal
-
-
 def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m dpbench.audit") -> int:
     """Runs the command; returns its exit code."""
     try:
@@ -141,7 +138,7 @@ def _explained() -> list[str]:
     return [
         line
         for text in (*texts, f"Verdict: {VERDICT}", f"Threat model: {THREAT_MODEL}")
-        for line in textwrap.wrap(text, _COLUMNS, subsequent_indent="  ")
+        for line in textwrap.wrap(text, console.LINE, subsequent_indent="  ")
     ]
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from dpbench import __version__, flag_names
+from dpbench import __version__, console, flag_names
 
 EXIT_USAGE = 2
-_LINE, _COMMON_COLUMN = 79, 34  # characters of a terminal's line, and where its explanation begins
+_COMMON_COLUMN = 34  # where the explanation of a common flag begins
 _NUMBERS = re.compile(r"[-+.0-9][-+.0-9e,:%]*", re.IGNORECASE)
 
 
@@ -231,7 +231,7 @@ class Parser(argparse.ArgumentParser):
             formatter.end_section()
         formatter.add_text("\n".join(self._example_lines()))
         formatter.add_text("\n\n".join(map(_filled, details.split("\n\n"))))
-        formatter.add_text(textwrap.fill(f"exit codes: {self._exit_codes}", _LINE))
+        formatter.add_text(textwrap.fill(f"exit codes: {self._exit_codes}", console.LINE))
         if self._details and not details:
             formatter.add_text(self._pointer())
         return f"{self.format_usage()}\n{formatter.format_help()}"
@@ -279,7 +279,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 def _filled(paragraph: str) -> str:
     """A paragraph, or one with items that begin with a dash, in lines of a terminal."""
     lines = paragraph.splitlines()
-    if max(map(len, lines), default=0) <= _LINE:
+    if max(map(len, lines), default=0) <= console.LINE:
         return paragraph
     items: list[list[str]] = []
     for line in lines:
@@ -290,7 +290,7 @@ def _filled(paragraph: str) -> str:
     return "\n".join(
         textwrap.fill(
             " ".join(" ".join(item).split()),
-            _LINE,
+            console.LINE,
             subsequent_indent="  " if item[0].startswith("- ") else "",
         )
         for item in items

@@ -6,6 +6,8 @@ import sys
 import textwrap
 from contextlib import suppress
 
+LINE = 79  # characters, of what is printed the same in every terminal
+
 
 def say(line: str) -> None:
     """Prints the line on stderr. A closed stderr is ignored: a sweep outlives its terminal."""

@@ -143,8 +143,11 @@ def _private_dry_run(
     if not given.quiet:
         for line in resources.warnings:
             console.say(f"Warning: {line}")
-    said = private_text.planned_json if given.json else private_text.planned
-    print(said(priced, takes))
+    print(
+        private_text.planned_json(priced, takes.values)
+        if given.json
+        else private_text.planned(priced, asked.count, takes.sentence)
+    )
     return 0
 
 

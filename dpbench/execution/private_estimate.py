@@ -39,6 +39,15 @@ class Estimate:
     place: str
 
     @property
+    def values(self) -> dict[str, float]:
+        """For JSON."""
+        return {
+            "seconds": self.seconds,
+            "runs_in_99_of_100_draws": self.runs_at_most,
+            "seconds_in_99_of_100_draws": self.seconds_at_most,
+        }
+
+    @property
     def sentence(self) -> str:
         """For the terminal."""
         return (

@@ -94,6 +94,7 @@ def settings(grid: Grid, count: int) -> list[Grid]:
     searched = space(grid)
     points: Sequence[Sequence[float]] = sobol.points(len(searched), count) if searched else [[]]
     drawn = (at(grid, searched.at(point)) for point in points)
+    # by their texts: a grid holds mappings, which have no hash
     return list({repr(setting): setting for setting in drawn}.values())
 
 

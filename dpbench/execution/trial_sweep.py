@@ -47,7 +47,7 @@ def run_trials(
     cost = {trial.trial_id: estimate.training_seconds(trial, measured) for trial in todo}
     if not quiet:
         console.say(
-            (f"{stage[0].upper()}{stage[1:]}: " if stage else "")
+            (f"{stage.capitalize()}: " if stage else "")
             + f"{strings.counted(len(trials), 'trial')} on {trials[0].dataset}"
             + (f", {done} of them done before" if done else "")
             + (f", {failed} failed before (--retry-failed tries them again)" if failed else "")

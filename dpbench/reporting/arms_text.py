@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dpbench import strings
+from dpbench import console, strings
 from dpbench.analysis import trial_rows
 from dpbench.reporting import quantities
 
@@ -17,7 +17,6 @@ _SHORT = {  # a table of 80 columns has no room for the whole names
     "learning_rate": "lr",
     "validation_examples": "held out",
 }
-_LINE = 80  # characters
 _MOST_SEEDS = 12  # characters
 _ALWAYS = ("noise_multiplier", "max_grad_norm", "batch_size", "learning_rate", "epochs")
 
@@ -38,7 +37,7 @@ def table(arms: pd.DataFrame) -> str:
     )
     header = [_SHORT.get(name, name) for name in names]
     rows = [[*(_shown(arm[name]) for name in names), *_outcome(arm)] for _, arm in arms.iterrows()]
-    above = textwrap.fill(same, _LINE)
+    above = textwrap.fill(same, console.LINE)
     return f"{above}\n{strings.table([*header, 'epsilon', 'accuracy', 'seeds', 'failed'], rows)}"
 
 

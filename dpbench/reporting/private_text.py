@@ -1,6 +1,6 @@
 """The best run of a private search, for a terminal, as JSON, and for a page."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -10,6 +10,7 @@ from dpbench.privacy import guarantee
 
 if TYPE_CHECKING:
     from dpbench.analysis.private_best import PrivateBest
+    from dpbench.privacy.run_count import RunCount
     from dpbench.store.private_searches import PrivateSearch
 
 JSON_VERSION = 1
@@ -112,45 +113,31 @@ def as_json(found: Found) -> str:
     )
 
 
-class Estimated(Protocol):
-    """How long a private search takes."""
+def planned_json(search: "PrivateSearch", takes: Mapping[str, float]) -> str:
+    """What a search would spend, before it is drawn, as one JSON object.
 
-    @property
-    def runs_at_most(self) -> int:
-        """In 99 of 100 draws."""
-
-    @property
-    def seconds(self) -> float:
-        """On average."""
-
-    @property
-    def seconds_at_most(self) -> float:
-        """With so many runs."""
-
-    @property
-    def sentence(self) -> str:
-        """For the terminal."""
+    Args:
+        search: Priced.
+        takes: How long it takes, by name.
+    """
+    values = {name: getattr(search, name) for name in _PLANNED}
+    return strings.json_text(schema_version=JSON_VERSION, private_selection=values, **takes)
 
 
-def planned_json(search: "PrivateSearch", takes: Estimated) -> str:
-    """What a search would spend and how long it takes, before it is drawn, as one JSON object."""
-    return strings.json_text(
-        schema_version=JSON_VERSION,
-        private_selection={name: getattr(search, name) for name in _PLANNED},
-        seconds=takes.seconds,
-        runs_in_99_of_100_draws=takes.runs_at_most,
-        seconds_in_99_of_100_draws=takes.seconds_at_most,
-    )
+def planned(search: "PrivateSearch", count: "RunCount", takes: str) -> str:
+    """What a search would spend, before it is drawn.
 
-
-def planned(search: "PrivateSearch", takes: Estimated) -> str:
-    """What a search would spend and how long it takes, before it is drawn."""
+    Args:
+        search: Priced.
+        count: Of its runs.
+        takes: How long it takes, as a sentence.
+    """
     rows = [(f"{size:,}", f"{epochs}", f"{noise:g}") for size, epochs, noise in search.noises] or [
         ("any", "any", f"{search.noise_multipliers[0]:g} or more")
     ]
     spends = (
-        f"The number of runs will be drawn from the {search.distribution} distribution with "
-        f"mean {search.mean:g}, their settings at random. One run spends at most epsilon "
+        f"The number of runs will be drawn from the {count.in_words}, "
+        f"their settings at random. One run spends at most epsilon "
         f"{guarantee.rounded_up(search.epsilon_of_run)}, the whole search "
         f"{guarantee.rounded_up(search.epsilon)} at delta {guarantee.short(search.delta)}."
     )
@@ -158,6 +145,6 @@ def planned(search: "PrivateSearch", takes: Estimated) -> str:
         [
             strings.table(("batch size", "epochs", "noise multiplier"), rows),
             console.wrapped(spends),
-            console.wrapped(takes.sentence),
+            console.wrapped(takes),
         ]
     )
