@@ -1,15 +1,16 @@
 """How often `python -m dpbench.compare` fails an unchanged program, and how often it sees a fall.
 
-Two sweeps of the same trials are drawn from a model of the arms of results/mnist, and judged by the
-rules of `compare` themselves, again and again: the fraction with a regression is the rate of false
-alarms. With a point taken off every arm, or off one, it is the power.
+Two sweeps of the same trials are drawn from a model of the arms of results/mnist-grid, and judged
+by the rules of `compare` themselves, again and again: the fraction with a regression is the rate of
+false alarms. With a point taken off every arm, or off one, it is the power.
 
 The model: an arm's accuracy is normal, with the mean and the standard deviation over seeds that
-results/mnist has. Of its variance a part is shared by all arms of a seed, which have their initial
-weights in common, and another by those of the same batch size, which have their batches in common;
-both parts are estimated from results/mnist. The second sweep draws its seeds anew (`other draws`,
-as after a change of the random numbers, or on a GPU), or repeats the first but for some test images
-(`same draws`, as after a change of the order of sums; how many images is an assumption).
+results/mnist-grid has. Of its variance a part is shared by all arms of a seed, which have their
+initial weights in common, and another by those of the same batch size, which have their batches in
+common; both parts are estimated from results/mnist-grid. The second sweep draws its seeds anew
+(`other draws`, as after a change of the random numbers, or on a GPU), or repeats the first but for
+some test images (`same draws`, as after a change of the order of sums; how many images is an
+assumption).
 
     python bench/false_alarms.py            # about a minute on one core
     python bench/false_alarms.py --short    # some seconds
@@ -37,7 +38,7 @@ from dpbench.analysis.trial_rows import ARM
 from dpbench.measurement import environment
 from dpbench.store import history
 
-STORE = Path(__file__).parent.parent / "results" / "mnist"
+STORE = Path(__file__).parent.parent / "results" / "mnist-grid"
 IMAGES = 10_000  # of MNIST's test set
 ROUNDING = 5.0  # test images by which an accuracy moves in `same draws`, standard deviation
 AT_ONCE = 200  # comparisons that are drawn and judged together
@@ -278,7 +279,7 @@ def _simulate(given: argparse.Namespace) -> int:
     false_alarms, power = (1_000, 200) if given.short else (20_000, 2_000)
     found = list(rates(drawn_from, false_alarms=false_alarms, power=power, seed=given.seed))
     if not given.json:
-        print(f"{len(drawn_from.arms)} arms, as in results/mnist")
+        print(f"{len(drawn_from.arms)} arms, as in results/mnist-grid")
         print(text(found))
         return 0
     facts = {

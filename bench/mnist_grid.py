@@ -1,8 +1,8 @@
-"""python bench/mnist_grid.py: results/mnist-tuning -> the sweep file of results/mnist.
+"""python bench/mnist_grid.py: results/mnist-tuning -> the sweep file of results/mnist-grid.
 
 For each batch size and clipping norm, the learning rate that did best on the validation examples
-after as many epochs as results/mnist trains. (The tuning's trials go on for longer; an epoch of
-theirs is what a trial that ends there would have seen.)
+after as many epochs as results/mnist-grid trains. (The tuning's trials go on for longer; an epoch
+of theirs is what a trial that ends there would have seen.)
 """
 
 import sys

@@ -3,7 +3,8 @@
 For each model the best setting within each epsilon, chosen by validation accuracy and reported on
 the seeds that confirm it; what was asked of the store and what it reaches; the sentences of its
 page; and its columns. `--write` puts each into the store's README between the comments that name
-it, `<!-- best -->` and `<!-- end of best -->`, and so on.
+it, `<!-- best -->` and `<!-- end of best -->`, and so on; and of results/mnist the best settings at
+some epsilons into the README at the top.
 """
 
 import argparse
@@ -30,7 +31,10 @@ from dpbench.reporting import findings, quantities, text
 from dpbench.store import history
 from dpbench.trial import Trial
 
+TOP = Path(__file__).parent.parent
+STORE = TOP / "results" / "mnist"
 EPSILONS = (0.5, 1.0, 2.0, 3.0, 8.0)
+SHOWN_AT_THE_TOP = (1.0, 3.0, 8.0)
 # Of results/mnist, as means on the test set: the accuracy in per cent at least, within an epsilon
 ASKED: Mapping[tuple[str, float], float] = {
     ("tutorial-cnn", 1.0): 96.6,
@@ -140,9 +144,14 @@ def asked(found: Sequence[Reached]) -> str:
     return readme.table(("model", "epsilon", "asked (%)", "reached", "met"), rows)
 
 
+_HEAD = (
+    *("epsilon at most", "test accuracy", "epsilon", "noise", "clip", "batch", "rate", "momentum"),
+    "epochs",
+)
+
+
 def best(found: Sequence[Reached]) -> str:
     """Of each model the best setting within each epsilon, in Markdown, and how many were tried."""
-    head = ("epsilon at most", "test accuracy", "epsilon", "noise", "clip", "batch", "rate")
     parts = []
     for each in found:
         against = ""
@@ -152,11 +161,19 @@ def best(found: Sequence[Reached]) -> str:
         parts += [
             f"**{each.model}**: {each.settings:,} private settings tried in {each.trials:,} "
             f"trials{against}.",
-            readme.table(
-                (*head, "momentum", "epochs"), [_row(*pair) for pair in each.within.items()]
-            ),
+            readme.table(_HEAD, [_row(*pair) for pair in each.within.items()]),
         ]
     return "\n\n".join(parts)
+
+
+def top(found: Sequence[Reached]) -> str:
+    """The accuracies alone, a column a model, in Markdown: the table of the README at the top."""
+    rows = [
+        (f"{epsilon:g}", *(str(each.within[epsilon] or "-") for each in found))
+        for epsilon in SHOWN_AT_THE_TOP
+    ]
+    rows.append(("no bound", *(str(each.baseline or "-") for each in found)))
+    return readme.table(("epsilon at most", *(each.model for each in found)), rows)
 
 
 def _row(epsilon: float, shown: Shown | None) -> Sequence[str]:
@@ -226,7 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "store",
         nargs="?",
         type=Path,
-        default=Path(__file__).parent.parent / "results" / "mnist",
+        default=STORE,
         help="a results folder (results/mnist)",
     )
     parser.add_argument("--write", action="store_true", help="put the tables into its README")
@@ -237,6 +254,8 @@ def _run(given: argparse.Namespace) -> int:
     made = tables(given.store) | {"answers": sentences(given.store)}
     if given.write:
         readme.write(given.store / "README.md", made)
+        if given.store.resolve() == STORE:
+            readme.write(TOP / "README.md", {"reference": top(reached(given.store))})
     else:
         print("\n\n".join(made.values()))
     return 0

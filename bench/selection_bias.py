@@ -1,10 +1,10 @@
 """python bench/selection_bias.py: how much choosing flatters an accuracy on the same seeds.
 
 A sweep's settings are simulated: each setting's mean accuracies, and the spread of its seeds on the
-validation and test set, are those of the trials in results/mnist. In each repetition every setting
-draws its seeds, the best mean validation accuracy chooses, and the chosen setting's test accuracy
-is reported over the same seeds, or over as many fresh ones. Bias is what is reported less the
-chosen setting's true mean; coverage is how often the 95 % t interval holds that.
+validation and test set, are those of the trials in results/mnist-grid. In each repetition every
+setting draws its seeds, the best mean validation accuracy chooses, and the chosen setting's test
+accuracy is reported over the same seeds, or over as many fresh ones. Bias is what is reported less
+the chosen setting's true mean; coverage is how often the 95 % t interval holds that.
 
 In a second world all settings are alike: each has the true mean and the spread of the one that the
 trials put first, so that chance alone chooses.
@@ -26,7 +26,7 @@ from dpbench.analysis import comparability, frontier, statistics, trial_rows
 from dpbench.privacy.budgets import ANSWER_AT
 from dpbench.store import history
 
-RESULTS = Path(__file__).parent.parent / "results" / "mnist"
+RESULTS = Path(__file__).parent.parent / "results" / "mnist-grid"
 REPETITIONS, SHORT = 20_000, 1_000
 SEED = 0
 

@@ -13,7 +13,7 @@ from factories import ROOT
 from bench import mnist_grid, opacus_table, reference, selection_bias
 from dpbench import engines, store
 from dpbench.analysis import step_overhead, trial_rows
-from dpbench.execution import grid, grid_trials, sweep_file
+from dpbench.execution import grid, grid_trials, search_plan, sweep_file
 from dpbench.reporting import answer_caveats, findings
 from dpbench.store import history
 
@@ -105,7 +105,7 @@ def test_the_figures_that_readmes_show_are_there() -> None:
     assert [path for path in shown if not path.is_file()] == []
 
 
-@pytest.mark.parametrize("name", ["opacus-table", "mnist-tuning", "mnist"])
+@pytest.mark.parametrize("name", ["opacus-table", "mnist-tuning", "mnist-grid"])
 def test_a_store_is_the_whole_of_its_sweep_file(name: str) -> None:
     root = ROOT / "results" / name
     asked = grid_trials.trials(sweep_file.read(root / "sweep.toml").grids({}), "mnist")
@@ -121,13 +121,12 @@ def test_the_learning_rates_of_mnist_are_those_that_the_tuning_gives(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert mnist_grid.main() == 0
-    assert capsys.readouterr().out == (ROOT / "results" / "mnist" / "sweep.toml").read_text(
-        encoding="utf-8"
-    )
+    sweep = ROOT / "results" / "mnist-grid" / "sweep.toml"
+    assert capsys.readouterr().out == sweep.read_text(encoding="utf-8")
 
 
-def test_mnist_counts_its_tuning_in_what_choosing_costs() -> None:
-    root = ROOT / "results" / "mnist"
+def test_the_grid_counts_its_tuning_in_what_choosing_costs() -> None:
+    root = ROOT / "results" / "mnist-grid"
     tuned, unread = findings.tuning(root, store.read_trials(root), history.read(root))
     assert unread == []
     assert set(tuned["trial_id"]) == store.finished(ROOT / "results" / "mnist-tuning")
@@ -172,38 +171,63 @@ def test_the_simulation_gives_again_what_is_committed(
         assert one["coverage"] == pytest.approx(other["coverage"], abs=0.05)
 
 
+MNIST = ROOT / "results" / "mnist"
+
+
+def test_the_searches_of_mnist_are_whole() -> None:
+    finished = store.finished(MNIST)
+    settings = 0
+    for path in MNIST.glob("*.toml"):
+        asked = sweep_file.read(path)
+        search = search_plan.plan(
+            asked.grids({}),
+            "mnist",
+            asked.settings["search"],
+            early_stop=asked.settings["early_stop"],
+            fastest=engines.fastest,
+        )
+        assert finished >= {trial.trial_id for trial in search.trials}, path.name
+        settings += len(search.candidates)
+        for group in {each.group for each in search.candidates}:
+            whole = [each.trials[0].trial_id for each in search.candidates if each.group == group]
+            assert finished & set(whole), (path.name, group)
+    assert settings >= 400
+    rows = store.read_trials(MNIST)
+    assert (rows["status"] == "ok").all()
+    assert not rows["dpbench_commit"].str.contains("dirty").any()
+
+
+def test_every_setting_that_mnist_names_ran_on_five_fresh_seeds() -> None:
+    for found in reference.reached(MNIST):
+        for epsilon in reference.EPSILONS:
+            shown = found.within[epsilon]
+            assert shown is not None, (found.model, epsilon)
+            assert shown.confirmed
+            assert shown.accuracy.seeds >= 5
+        assert found.baseline is not None
+        assert found.baseline.confirmed
+
+
 def test_the_tables_of_mnists_readme_are_those_of_its_script() -> None:
-    readme = (ROOT / "results" / "mnist" / "README.md").read_text(encoding="utf-8")
-    blocks = reference.tables(ROOT / "results" / "mnist")
+    readme = (MNIST / "README.md").read_text(encoding="utf-8")
+    blocks = reference.tables(MNIST)
     for name, block in blocks.items():
         assert f"<!-- {name} -->\n{block}\n<!-- end of {name} -->" in readme
     documented = re.findall(r"^\| `(\w+)` \|", blocks["columns"], re.MULTILINE)
     assert documented == store.TRIALS.names
 
 
-@pytest.mark.slow  # reads 234 trials; what changes these answers fails beside test_report, too
+@pytest.mark.slow  # reads all trials; what changes these answers fails beside test_report, too
 def test_mnist_says_what_its_readme_says() -> None:
-    readme = (ROOT / "results" / "mnist" / "README.md").read_text(encoding="utf-8")
+    readme = (MNIST / "README.md").read_text(encoding="utf-8")
     flat = " ".join(readme.split())
-    for sentence in stores.sentences(ROOT / "results" / "mnist"):
+    for sentence in stores.sentences(MNIST):
         assert " ".join(sentence.split()) in flat
 
 
-@pytest.mark.slow  # of the same answers
-def test_the_answers_in_the_readme_are_those_of_the_grid() -> None:
-    rows = []
-    for sentence in stores.sentences(ROOT / "results" / "mnist"):
-        found = re.search(
-            r"epsilon at most ([\d.]+) .*noise multiplier ([\d.]+), clipping norm ([\d.]+), "
-            r"batch size (\d+), learning rate ([\d.]+) and (\d+) epochs: it reaches (.* %) "
-            r"\(3 seeds\).*loses ([\d.]+) points (\(.*?\))",
-            " ".join(sentence.split()),
-        )
-        assert found is not None
-        *cells, lost, interval = found.groups()
-        rows.append(f"| {' | '.join(cells)} | {lost} {interval} |")
-    assert len(rows) == 3
-    assert "\n".join(rows) in (ROOT / "README.md").read_text(encoding="utf-8")
+def test_readmes_table_is_of_what_mnist_reaches() -> None:
+    shown = reference.top(reference.reached(MNIST))
+    assert shown in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_opacus_tables_readme_says_what_its_script_prints(

@@ -22,7 +22,7 @@ def test_a_run_goes_on_over_the_end_of_an_epoch(digits: Data) -> None:
         assert any(not torch.equal(x, y) for x, y in zip(before, after, strict=True))
 
 
-@pytest.mark.long  # a measurement, which results/mnist has of a quiet machine
+@pytest.mark.long  # a measurement, which results/mnist-grid has of a quiet machine
 def test_its_loop_costs_more_than_the_step_that_it_feeds(digits: Data) -> None:
     def seconds(name: str) -> float:
         timings = step_timing.measure(name, make_workload(64), digits, pairs=5)

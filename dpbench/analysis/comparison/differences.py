@@ -37,7 +37,7 @@ RULES = """A regression is, each rule erring on the side of silence:
 - epsilon of the same settings, of whatever seeds: a rise of more than a millionth, or its loss.
 
 The tests over seeds fail unchanged code once in twenty comparisons at most. In simulations with the
-means and spreads over seeds of results/mnist (75 arms; bench/false_alarms.py), all rules on
+means and spreads over seeds of results/mnist-grid (75 arms; bench/false_alarms.py), all rules on
 accuracy together
 - fail unchanged code in 1.49 % of comparisons of three seeds and 1.07 % of one seed where the
   second run draws other random numbers, and in 0 of 20,000 where it repeats the first but for

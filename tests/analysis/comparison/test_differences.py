@@ -112,7 +112,7 @@ def test_an_engines_mean_is_tested_over_seeds_and_not_over_arms() -> None:
 
 def test_one_seed_against_another_is_no_regression() -> None:
     """The same code: over arms, p would be 2e-8 for seed 1 against seed 2."""
-    trials = trial_rows.final(store.read_trials(ROOT / "results" / "mnist"))
+    trials = trial_rows.final(store.read_trials(ROOT / "results" / "mnist-grid"))
     for one, other in ((0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)):
         before, after = (trials[trials["seed"] == seed].assign(seed=0) for seed in (one, other))
         found = differences.accuracy(before, after)
