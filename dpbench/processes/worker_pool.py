@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, Self, cast
 
+from joblib.externals.loky.backend import resource_tracker as loky_tracker
 from joblib.externals.loky.backend.process import LokyProcess
 
 from dpbench.processes import signals, worker
@@ -128,6 +129,7 @@ class WorkerPool:
             daemon=True,
             env=self._environment,
         )
+        loky_tracker.ensure_running()  # older ones' start of it would unblock signals
         with signals.blocked():
             process.start()
         their_tasks.close()  # so that only the worker holds this end, and its death closes it
