@@ -91,11 +91,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--engine", default="bookkeeping")
     parser.add_argument("--batch-size", nargs="+", type=int, default=list(layers.BATCH_SIZES))
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument(
+        "--short", action="store_true", help="one table of two steps: whether it runs"
+    )
     return cli.run(parser, arguments, _run)
 
 
 def _run(given: argparse.Namespace) -> int:
     torch.set_num_threads(1)
+    if given.short:
+        given.model, given.batch_size, given.steps = ["mlp"], [64], 2
     for model in given.model:
         for batch_size in given.batch_size:
             print(f"\n**{model}, batch size {batch_size}**\n")
