@@ -26,9 +26,17 @@ from dpbench.measurement.step_timing import Arm
 from dpbench.trial import NON_PRIVATE, Workload
 
 STEPS = 30
-PRODUCTS, NOISE = "products and convolutions", "noise"
+NOISE = "noise"
 KINDS = {
-    PRODUCTS: ("mm", "bmm", "addmm", "mv", "addmv", "mkldnn_convolution", "convolution_backward"),
+    "products and convolutions": (
+        "mm",
+        "bmm",
+        "addmm",
+        "mv",
+        "addmv",
+        "mkldnn_convolution",
+        "convolution_backward",
+    ),
     "norms of rows": ("linalg_vector_norm", "linalg_vecdot"),
     "rows of tables": ("index", "index_add", "index_select", "scatter_add", "embedding", "sort"),
     "copies and fills": ("copy", "fill", "zero", "cat", "contiguous", "clone"),
