@@ -26,9 +26,17 @@ from dpbench.measurement.step_timing import Arm
 from dpbench.trial import NON_PRIVATE, Workload
 
 STEPS = 30
-PRODUCTS, NOISE = "products and convolutions", "noise"
+NOISE = "noise"
 KINDS = {
-    PRODUCTS: ("mm", "bmm", "addmm", "mv", "addmv", "mkldnn_convolution", "convolution_backward"),
+    "products and convolutions": (
+        "mm",
+        "bmm",
+        "addmm",
+        "mv",
+        "addmv",
+        "mkldnn_convolution",
+        "convolution_backward",
+    ),
     "norms of rows": ("linalg_vector_norm", "linalg_vecdot"),
     "rows of tables": ("index", "index_add", "index_select", "scatter_add", "embedding", "sort"),
     "copies and fills": ("copy", "fill", "zero", "cat", "contiguous", "clone"),
@@ -91,11 +99,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--engine", default="bookkeeping")
     parser.add_argument("--batch-size", nargs="+", type=int, default=list(layers.BATCH_SIZES))
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument(
+        "--short", action="store_true", help="one table of two steps: whether it runs"
+    )
     return cli.run(parser, arguments, _run)
 
 
 def _run(given: argparse.Namespace) -> int:
     torch.set_num_threads(1)
+    if given.short:
+        given.model, given.batch_size, given.steps = ["mlp"], [64], 2
     for model in given.model:
         for batch_size in given.batch_size:
             print(f"\n**{model}, batch size {batch_size}**\n")

@@ -10,7 +10,7 @@ import pytest
 import stores
 from factories import ROOT
 
-from bench import mnist_grid, opacus_table, reference, selection_bias
+from bench import mnist_grid, opacus_table, published_again, reference, selection_bias
 from dpbench import engines, store
 from dpbench.analysis import step_overhead, trial_rows
 from dpbench.execution import grid, grid_trials, search_plan, sweep_file
@@ -105,7 +105,7 @@ def test_the_figures_that_readmes_show_are_there() -> None:
     assert [path for path in shown if not path.is_file()] == []
 
 
-@pytest.mark.parametrize("name", ["opacus-table", "mnist-tuning", "mnist-grid"])
+@pytest.mark.parametrize("name", ["opacus-table", "mnist-tuning", "mnist-grid", "published"])
 def test_a_store_is_the_whole_of_its_sweep_file(name: str) -> None:
     root = ROOT / "results" / name
     asked = grid_trials.trials(sweep_file.read(root / "sweep.toml").grids({}), "mnist")
@@ -228,6 +228,16 @@ def test_mnist_says_what_its_readme_says() -> None:
 def test_readmes_table_is_of_what_mnist_reaches() -> None:
     shown = reference.top(reference.reached(MNIST))
     assert shown in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_tables_of_publisheds_readme_are_those_of_its_script(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert published_again.main([]) == 0
+    page = (ROOT / "results" / "published" / "README.md").read_text(encoding="utf-8")
+    made = capsys.readouterr().out.split("\n\n")
+    assert [table for table in made if table.strip() not in page] == []
+    assert "| - | - | - | - |" not in made[0]  # every setting has been trained
 
 
 def test_opacus_tables_readme_says_what_its_script_prints(

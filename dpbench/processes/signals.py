@@ -33,7 +33,12 @@ def handled() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in _ENDING}
+    # those that nohup ignores stay so
+    before = {
+        number: handler
+        for number in _ENDING
+        if (handler := signal.getsignal(number)) is not signal.SIG_IGN
+    }
     hook = sys.unraisablehook
     waits_until: float | None = None
     again = threading.Event()
@@ -47,7 +52,7 @@ def handled() -> Iterator[None]:
         if not second and time.monotonic() < waits_until and _cannot_end_here(frame):
             _thread.start_new_thread(send_again, (number,))  # a Thread takes a lock, perhaps ours
             return
-        for each in _ENDING:
+        for each in before:
             signal.signal(each, signal.SIG_DFL)
         if second:
             signal.raise_signal(number)
@@ -66,9 +71,8 @@ def handled() -> Iterator[None]:
         _thread.start_new_thread(send_again, (signal.SIGINT,))
 
     def handle() -> None:
-        for number in _ENDING:
-            if before[number] is not signal.SIG_IGN:  # set by nohup
-                signal.signal(number, first)
+        for number in before:
+            signal.signal(number, first)
 
     handle()
     sys.unraisablehook = unraisable

@@ -23,7 +23,7 @@ WITHOUT_MNIST = (  # which run anywhere
 # by the gate sweep.efficiency; that they start is tested here. JAX compiles for fifteen seconds.
 LONG = (
     *("audit_seeds", "efficiency", "false_alarms", "jax_step", "layers", "layers_table"),
-    *("overhead_coverage", "reference", "selection_bias"),
+    *("overhead_coverage", "reference", "selection_bias", "step_profile"),
 )
 
 

@@ -33,7 +33,6 @@ def test_compiled_noise_is_pytorchs(
 ) -> None:
     parameters = [torch.empty(shape) for shape in shapes]
     generators = [torch.Generator().manual_seed(5) for _ in range(2)]
-    generators[0].set_state(generators[1].get_state())
     fused_multiply_add = torch.backends.cpu.get_cpu_capability() in {"AVX2", "AVX512"}
     ours = Noise(parameters, trial, generators[0])
     assert ours._normals is not None
@@ -59,6 +58,7 @@ def test_few_numbers_and_other_types_are_pytorchs_own(trial: Trial) -> None:
 
 def test_no_noise_is_zero() -> None:
     ours = Noise([torch.empty(MANY)], make_trial("non-private"), torch.Generator())
+    ours.drawn[0].fill_(1.0)  # as the sums of the step before
     ours.draw()
     assert not ours.drawn[0].any()
 

@@ -47,7 +47,8 @@ class Noise:
             self.drawn = [
                 part.view(each.shape) for part, each in zip(parts, parameters, strict=True)
             ]
-            if len(self._flat) >= MANY and generator.get_state().numel() == _STATE.itemsize:
+            many = self.spread > 0 and len(self._flat) >= MANY
+            if many and generator.get_state().numel() == _STATE.itemsize:
                 self._normals = _compiled()
             if self._normals is not None:
                 self._memory = self._normals.memory()
