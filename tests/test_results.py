@@ -159,11 +159,15 @@ def test_the_simulation_gives_again_what_is_committed(
 MNIST = ROOT / "results" / "mnist"
 
 
-def test_the_searches_of_mnist_are_whole() -> None:
+def test_the_searches_of_mnist_are_whole_and_nothing_else_is_there() -> None:
     finished = store.finished(MNIST)
     settings = 0
     for path in MNIST.glob("*.toml"):
         asked = sweep_file.read(path)
+        if "search" not in asked.settings:  # a baseline's
+            baseline = grid_trials.trials(asked.grids({}), "mnist")
+            assert finished >= {trial.trial_id for trial in baseline}, path.name
+            continue
         search = search_plan.plan(
             asked.grids({}),
             "mnist",
@@ -177,6 +181,9 @@ def test_the_searches_of_mnist_are_whole() -> None:
             whole = [each.trials[0].trial_id for each in search.candidates if each.group == group]
             assert finished & set(whole), (path.name, group)
     assert settings >= 400
+    sweeps = history.read(MNIST)
+    asked_for = {trial_id for sweep in sweeps for trial_id in sweep.trial_ids}
+    assert finished == asked_for | history.confirmations(sweeps)
     rows = store.read_trials(MNIST)
     assert (rows["status"] == "ok").all()
     assert not rows["dpbench_commit"].str.contains("dirty").any()
