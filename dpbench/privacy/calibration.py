@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 from dpbench.errors import BadInput
-from dpbench.privacy import accounting
+from dpbench.privacy import accounting, user_cache
 
 NOISE_DIGITS = 4  # a solved noise multiplier is rounded up to so many decimals
+_NAME = "solved_noise_multiplier"
+_RECIPE = 1  # of this module and of the accountants: raise it where they give another noise
 LEAST_SOLVED_NOISE, MOST_SOLVED_NOISE = 0.01, 10_000.0
 
 
@@ -32,6 +35,21 @@ def noise_multiplier_for(
     Raises:
         BadInput: No noise multiplier from 0.01 to 10,000 spends about that much.
     """
+    return _least_noise(target_epsilon, sample_rate, steps, delta, shuffled_epochs)
+
+
+@cache
+def _least_noise(
+    target_epsilon: float,
+    sample_rate: float,
+    steps: int,
+    delta: float,
+    shuffled_epochs: int | None,
+) -> float:
+    """As `noise_multiplier_for`; what was solved before is checked and not solved again.
+
+    A search asks for few noise multipliers, and for each many times: each takes half a second.
+    """
 
     def epsilon(noise: float) -> float:
         if shuffled_epochs is not None:
@@ -49,12 +67,30 @@ def noise_multiplier_for(
             noise_multiplier=noise, sample_rate=sample_rate, steps=steps, delta=delta
         )
 
+    asked = {
+        "target_epsilon": target_epsilon,
+        "sample_rate": sample_rate,
+        "steps": steps,
+        "delta": delta,
+        "shuffled_epochs": shuffled_epochs,
+    }
+    kept = user_cache.read(_NAME, asked, _versions())
+    in_reach = kept is not None and LEAST_SOLVED_NOISE <= kept <= MOST_SOLVED_NOISE
+    if kept is not None and in_reach and epsilon(kept) <= target_epsilon:
+        return kept
     _refuse_out_of_reach(epsilon, target_epsilon)
     scale: int = 10**NOISE_DIGITS
     ticks = math.ceil(_solved(epsilon, estimate, target_epsilon) * scale)
     while epsilon(ticks / scale) > target_epsilon:
         ticks += 1
+    user_cache.keep(_NAME, asked, _versions(), ticks / scale)
     return ticks / scale
+
+
+@cache
+def _versions() -> tuple[str, ...]:
+    """Of all that computes it."""
+    return (f"{_RECIPE} {NOISE_DIGITS}", *user_cache.versions("dp-accounting", "numpy", "scipy"))
 
 
 def _refuse_out_of_reach(epsilon: Callable[[float], float], target: float) -> None:

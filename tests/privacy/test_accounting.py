@@ -1,3 +1,4 @@
+import json
 import math
 import re
 import subprocess
@@ -13,7 +14,7 @@ from factories import ROOT, mostly_slow
 
 from dpbench import store
 from dpbench.errors import BadInput
-from dpbench.privacy import accountants, accounting, prv
+from dpbench.privacy import accountants, accounting, calibration, prv
 from dpbench.privacy.accounting import account, shuffled_event, spent
 from dpbench.privacy.calibration import noise_multiplier_for
 from dpbench.privacy.selection import Run, epsilon_of_best
@@ -210,6 +211,15 @@ def test_rows_are_accounted_for_by_one_accountant(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(accounting.by_one_accountant(marked), marked)
 
 
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What was solved before is not found, in this process or on this machine."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    calibration._least_noise.cache_clear()
+    return tmp_path / "dpbench" / "solved_noise_multiplier"
+
+
+@pytest.mark.usefixtures("empty_cache")
 @pytest.mark.parametrize("target_epsilon", mostly_slow([0.5, 1.0, 3.0, 8.0], lambda it: it == 3))
 def test_a_solved_noise_multiplier_never_spends_more(target_epsilon: float) -> None:
     asked: dict[str, Any] = {"sample_rate": 256 / MNIST, "steps": 702, "delta": 1e-5}
@@ -218,6 +228,7 @@ def test_a_solved_noise_multiplier_never_spends_more(target_epsilon: float) -> N
     assert spent(noise_multiplier=noise - 1e-3, **asked).epsilon > target_epsilon
 
 
+@pytest.mark.usefixtures("empty_cache")
 @pytest.mark.parametrize(
     "target_epsilon",
     mostly_slow(
@@ -235,6 +246,7 @@ def test_every_target_is_solved_in_seconds(target_epsilon: float) -> None:
     assert spent(noise_multiplier=noise - 1e-3, **asked).epsilon > target_epsilon
 
 
+@pytest.mark.usefixtures("empty_cache")
 def test_solving_takes_little_memory() -> None:
     code = (
         "from pathlib import Path\n"
@@ -244,6 +256,32 @@ def test_solving_takes_little_memory() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 1024 * int(done.stdout) < 500e6
+
+
+def test_what_was_solved_before_is_checked_and_not_solved_again(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {"sample_rate": 64 / 1437, "steps": 44, "delta": 1e-5}
+
+    def solve() -> float:
+        calibration._least_noise.cache_clear()  # as in another process
+        return noise_multiplier_for(target_epsilon=3.0, **asked)
+
+    def refuse(**_: Any) -> float:
+        raise AssertionError("solved again")
+
+    noise = solve()
+    (file,) = empty_cache.iterdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(accounting, "estimate", refuse)
+        assert solve() == noise
+        patched.setattr(calibration, "_versions", lambda: ("of other accountants",))
+        with pytest.raises(AssertionError, match="solved again"):
+            solve()
+    for damaged in (noise / 2, 0, math.nan, "much"):  # half of the noise spends more than 3
+        file.write_text(json.dumps({"solved_noise_multiplier": damaged}))
+        assert solve() == noise
+    assert json.loads(file.read_text())["solved_noise_multiplier"] == noise
 
 
 def test_targets_of_shuffled_batches_are_solved_too() -> None:

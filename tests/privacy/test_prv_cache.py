@@ -19,7 +19,7 @@ ASKED: Mapping[str, Any] = {
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Of the cache, which is empty."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "dpbench" / "prv"
+    return tmp_path / "dpbench" / "epsilon_prv"
 
 
 def test_opacus_is_asked_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,10 +100,10 @@ def draw(frames: TrialFrames, points: pd.DataFrame) -> Figure:
         )
         panel.set_ylabel(f"test accuracy on {parts.names(frames.trials['dataset'])} (%)")
         parts.percent_axis([panel], [points[points["kind"] != "passed"]["test_accuracy"]], "point")
-        figure.draw_without_rendering()
+        parts.legend(figure, _handles(points, styles))
+        figure.draw_without_rendering()  # or the panel has not yet its place
         named = points[points["kind"] == "published"]
         published_points.name(panel, named, [_line(points, model) for model in models])
-        parts.legend(figure, _handles(points, styles))
     return figure
 
 

@@ -7,13 +7,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Annotation
+from numpy.typing import NDArray
 
 from dpbench.analysis.statistics import half_width
 from dpbench.reporting.figures import marks, parts
 from dpbench.reporting.published import Published
 
 STAR: dict[str, Any] = {"marker": "*", "markersize": 12, "markerfacecolor": "white"}
-_NAME_POINTS = {"away": 9.0, "letter": 4.7, "height": 9.0}  # of a name beside its point
+_RISES = (0, -9, 9, -16, 16)  # points that a name may lie above its point
+_MARKER_PIXELS = 5  # half of a marker on a line
 
 
 def row(result: Published) -> dict[str, Any]:
@@ -52,48 +55,44 @@ def draw(panel: Axes, points: pd.DataFrame, styles: dict[str, dict[str, Any]]) -
 
 
 def name(panel: Axes, points: pd.DataFrame, lines: Sequence[pd.DataFrame]) -> None:
-    """Writes each name right of its point, or left where it would cover less of the lines.
+    """Writes each name beside its point, in the first place where it covers least of the lines.
 
-    Call it when the axes have their limits.
+    Call it when the axes have their limits and their place.
     """
+    drawn = [
+        panel.transData.transform(np.column_stack([line["epsilon"], 100 * line["test_accuracy"]]))
+        for line in lines
+    ]
     for _, point in points.iterrows():
-        at = (point["epsilon"], 100 * point["test_accuracy"])
-        left = _covered(panel, point["label"], at, lines, -1) < _covered(
-            panel, point["label"], at, lines, 1
-        )
-        panel.annotate(
-            point["label"],
-            at,
-            xytext=(-8 if left else 8, 0),
-            textcoords="offset points",
-            ha="right" if left else "left",
-            va="center",
-            fontsize=8.5,
-            color="0.15",
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],
-            zorder=5,
-        )
+        tried = [
+            _written(panel, point, side, rise) for rise in _RISES for side in ("left", "right")
+        ]
+        best = min(tried, key=lambda name: _covered(name, drawn))
+        for name in tried:
+            if name is not best:
+                name.remove()
 
 
-def _covered(
-    panel: Axes,
-    name: str,
-    at: tuple[float, float],
-    lines: Sequence[pd.DataFrame],
-    side: Literal[-1, 1],
-) -> int:
-    """How much of the lines a name on that side of its point covers, in steps along it."""
-    figure = panel.get_figure()
-    assert figure is not None
-    dots = figure.dpi / 72  # a point
-    x, y = panel.transData.transform(at)
-    near = _NAME_POINTS["away"]
-    steps = np.linspace(near, near + _NAME_POINTS["letter"] * len(name), 20)
-    covered = 0
-    for line in lines:
-        ends = panel.transData.transform(
-            np.column_stack([line["epsilon"], 100 * line["test_accuracy"]])
-        )
-        passed = np.interp(x + side * dots * steps, ends[:, 0], ends[:, 1], np.nan, np.nan)
-        covered += int((abs(passed - y) < dots * _NAME_POINTS["height"]).sum())
-    return covered
+def _written(
+    panel: Axes, point: "pd.Series[Any]", aligned: Literal["left", "right"], rise: float
+) -> Annotation:
+    return panel.annotate(
+        point["label"],
+        (point["epsilon"], 100 * point["test_accuracy"]),
+        xytext=(8 if aligned == "left" else -8, rise),
+        textcoords="offset points",
+        ha=aligned,
+        va="center",
+        fontsize=8.5,
+        color="0.15",
+        path_effects=[withStroke(linewidth=2.5, foreground="white")],
+        zorder=5,
+    )
+
+
+def _covered(name: Annotation, lines: Sequence[NDArray[np.float64]]) -> int:
+    """How much of the lines, whose ends are in pixels, the name covers: of 40 steps along it."""
+    box = name.get_window_extent().padded(_MARKER_PIXELS)
+    steps = np.linspace(box.x0, box.x1, 40)
+    passed = [np.interp(steps, ends[:, 0], ends[:, 1], np.nan, np.nan) for ends in lines]
+    return sum(int(((box.y0 < each) & (each < box.y1)).sum()) for each in passed)

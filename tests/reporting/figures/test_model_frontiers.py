@@ -4,15 +4,19 @@ from dataclasses import replace
 from typing import Any
 
 import artists
+import numpy as np
 import pandas as pd
 import pytest
 import stores
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 
 from dpbench import store
 from dpbench.analysis import comparability
 from dpbench.analysis.answers import Answer
 from dpbench.reporting import figure_specs
 from dpbench.reporting.figure_specs import TrialFrames
+from dpbench.reporting.figures import parts, published_points
 from dpbench.store import history
 
 AT = (0.5, 1.0, 2.0, 3.0, 8.0)
@@ -101,3 +105,37 @@ def test_of_other_data_or_at_another_delta_nothing_is_published(
 def test_one_model_has_no_frontiers_to_compare(given: TrialFrames) -> None:
     one = replace(given, trials=given.trials[given.trials["model"] == "tanh-cnn"])
     assert artists.numbers("model_frontiers", one).empty
+
+
+@pytest.mark.parametrize(
+    ("line", "aligned", "above"),
+    [
+        ([90, 90, 90, 90], "left", "="),  # the usual place: right of its star, at its height
+        ([90, 90, 98, 98], "right", "="),
+        ([98, 98, 98, 98], "left", "<"),
+        ([97.6, 98, 98, 97.6], "left", ">"),
+    ],
+)
+def test_the_name_of_a_published_result_covers_no_line(
+    line: list[float], aligned: str, above: str
+) -> None:
+    figure = Figure(layout="constrained")
+    panel = figure.add_subplot()
+    epsilon, accuracy = [0.5, 1, 2.5, 8], [each / 100 for each in line]
+    (drawn,) = panel.plot(epsilon, line, label="tutorial-cnn")
+    panel.set(xscale="log", xlim=(0.3, 10), ylim=(95, 99.5))
+    parts.legend(figure, [drawn])
+    figure.draw_without_rendering()
+    lines = [pd.DataFrame({"epsilon": epsilon, "test_accuracy": accuracy})]
+    star = pd.DataFrame([{"label": "Someone, CNN", "epsilon": 2.0, "test_accuracy": 0.98}])
+    published_points.name(panel, star, lines)
+    figure.draw_without_rendering()
+    (name,) = panel.texts
+    assert isinstance(name, Annotation)
+    assert name.get_horizontalalignment() == aligned
+    rise = name.xyann[1]
+    assert {"=": rise == 0, "<": rise < 0, ">": rise > 0}[above]
+    covered = name.get_window_extent()
+    steps = np.geomspace(0.5, 8, 500)
+    passed = np.interp(np.log(steps), np.log(epsilon), line)
+    assert not covered.count_contains(panel.transData.transform(np.column_stack([steps, passed])))
