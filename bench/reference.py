@@ -71,7 +71,7 @@ class Reached:
 
     Attributes:
         model: Its name.
-        settings: Private ones that were tried.
+        settings: Private ones that were tried; for fewer epochs, by early stopping, it is the same.
         trials: Private ones that were run to choose, and to confirm.
         within: The best setting within each of EPSILONS; None where no epoch has spent so little.
         baseline: The best result without privacy; None without any.
@@ -107,7 +107,7 @@ def _of_model(model: str, grid: pd.DataFrame, confirming: pd.DataFrame) -> Reach
     chosen = {epsilon: choice.within(tried, epsilon, "poisson") for epsilon in EPSILONS}
     return Reached(
         model=model,
-        settings=len(tried.drop_duplicates(trial_rows.ARM)),
+        settings=len(tried.drop_duplicates([name for name in trial_rows.ARM if name != "epochs"])),
         trials=pd.concat([tried, trial_rows.private(again)])["trial_id"].nunique(),
         within={epsilon: _shown(each, again) for epsilon, each in chosen.items()},
         baseline=_shown(choice.baseline(rows), again),
