@@ -30,8 +30,8 @@ from dpbench.privacy import accounting
 from dpbench.reporting import quantities, timing_table
 
 RESULTS = ROOT / "results"
-MNIST, CUDA, PEERS, QUICK = (
-    RESULTS / name for name in ("mnist", "mnist-cuda", "peers", "mnist-quick")
+GRID, CUDA, PEERS, QUICK = (
+    RESULTS / name for name in ("mnist-grid", "mnist-cuda", "peers", "mnist-quick")
 )
 PAGES = sorted(
     [ROOT / "README.md"]
@@ -53,7 +53,7 @@ def named(page: Path) -> str:
 
 @pytest.fixture(scope="module")
 def timings() -> pd.DataFrame:
-    return store.read_timings(MNIST)
+    return store.read_timings(GRID)
 
 
 # Length, links, commands and code
