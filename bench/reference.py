@@ -172,7 +172,7 @@ def top(found: Sequence[Reached]) -> str:
         (f"{epsilon:g}", *(str(each.within[epsilon] or "-") for each in found))
         for epsilon in SHOWN_AT_THE_TOP
     ]
-    rows.append(("no bound", *(str(each.baseline or "-") for each in found)))
+    rows.append(("not private", *(str(each.baseline or "-") for each in found)))
     return readme.table(("epsilon at most", *(each.model for each in found)), rows)
 
 
@@ -193,16 +193,15 @@ def _unless(name: str, usual: str) -> str:
 
 
 def sentences(root: Path) -> str:
-    """The answers of the store's page, a sentence each."""
+    """The best result without privacy and the answers of the store's page, a sentence each."""
     trials = scores.scored(accounting.by_one_accountant(store.read_trials(root)))
     sweeps = history.read(root)
     tuning, _ = findings.tuning(root, trials, sweeps)
     read = findings.Store(trials=trials, timings=store.read_timings(root), tuning=tuning)
     told = findings.findings(read, trials, sweeps)
-    return "\n".join(
-        textwrap.fill(f"- {text.sentence(answer, told.baseline)}", 100, subsequent_indent="  ")
-        for answer in told.answers
-    )
+    said = [text.baseline(told.baseline)]
+    said += [text.sentence(answer, told.baseline) for answer in told.answers]
+    return "\n".join(textwrap.fill(f"- {each}", 100, subsequent_indent="  ") for each in said)
 
 
 def columns() -> str:

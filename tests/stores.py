@@ -196,10 +196,11 @@ def time(
 
 @cache
 def sentences(root: Path) -> list[str]:
-    """What the page of a committed store answers, a sentence an answer."""
+    """What the page of a committed store says of its baseline and answers, a sentence each."""
     trials = accounting.by_one_accountant(store.read_trials(root))
     sweeps = history.read(root)
     tuning, _ = findings.tuning(root, trials, sweeps)
     read = findings.Store(trials=trials, timings=store.read_timings(root), tuning=tuning)
     told = findings.findings(read, trials, sweeps)
-    return [text.sentence(answer, told.baseline) for answer in told.answers]
+    answers = [text.sentence(answer, told.baseline) for answer in told.answers]
+    return [text.baseline(told.baseline), *answers]
