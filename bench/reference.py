@@ -201,7 +201,8 @@ def sentences(root: Path) -> str:
     told = findings.findings(read, trials, sweeps)
     said = [text.baseline(told.baseline)]
     said += [text.sentence(answer, told.baseline) for answer in told.answers]
-    return "\n".join(textwrap.fill(f"- {each}", 100, subsequent_indent="  ") for each in said)
+    wrap = textwrap.TextWrapper(100, subsequent_indent="  ", break_on_hyphens=False)
+    return "\n".join(wrap.fill(f"- {each}") for each in said)
 
 
 def columns() -> str:
