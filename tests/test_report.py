@@ -190,6 +190,21 @@ def test_a_store_with_only_failures_says_so(
     assert "1 trial failed" in said
 
 
+def test_a_store_with_only_baselines_has_no_table_of_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = stores.empty(tmp_path / "results")
+    stores.add(root, make_trial("non-private"), stores.seen(1, 0.9))
+    assert report.main([str(root)]) == 0
+    said = capsys.readouterr().out
+    assert "reaches 90.00 %" in said
+    assert "No private trial was run" in said
+    assert "spent" not in said
+    stores.add(root, make_trial(), stores.seen(1, 0.8, 9.0))
+    assert report.main([str(root)]) == 0
+    assert "no trial" in capsys.readouterr().out  # within 1, 3 or 8
+
+
 def test_a_name_does_not_move_the_terminals_cursor(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

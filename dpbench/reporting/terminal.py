@@ -28,8 +28,9 @@ _UNUSUAL = {"model": DEFAULT_MODEL, "optimizer": "sgd", "momentum": 0.0, "clippi
 
 def as_text(written: "Written") -> str:
     """Facts, warnings, a table of answers for each way to draw batches, notes, and the page."""
-    groups = by_sampling(written.answers)
-    tables = []
+    only_baselines = written.baseline is not None and written.delta is None
+    groups = [] if only_baselines else by_sampling(written.answers)
+    tables = ["No private trial was run: there is no answer at an epsilon."] * only_baselines
     for title, answers in groups:
         shuffled = any(answer.sampling == "shuffle" for answer in answers)
         titled = len(groups) > 1 or shuffled
