@@ -18,7 +18,7 @@ RESULTS = Path(__file__).parent.parent / "results"
 EPOCHS = 10
 
 HEAD = f"""\
-# What README shows first. Written by python bench/mnist_grid.py from results/mnist-tuning.
+# What noise and clipping cost. Written by python bench/mnist_grid.py from results/mnist-tuning.
 dataset = "mnist"
 epochs = {EPOCHS}
 validation_examples = 5000
