@@ -10,11 +10,11 @@ import pytest
 import stores
 from factories import ROOT
 
-from bench import opacus_table, published_again, reference, selection_bias
+from bench import mnist_grid, opacus_table, published_again, reference, selection_bias
 from dpbench import engines, store
 from dpbench.analysis import step_overhead, trial_rows
 from dpbench.execution import grid, grid_trials, search_plan, sweep_file
-from dpbench.reporting import answer_caveats
+from dpbench.reporting import answer_caveats, findings
 from dpbench.store import history
 
 TABLE = ROOT / "results" / "opacus-table"
@@ -105,7 +105,7 @@ def test_the_figures_that_readmes_show_are_there() -> None:
     assert [path for path in shown if not path.is_file()] == []
 
 
-@pytest.mark.parametrize("name", ["opacus-table", "mnist-grid", "published"])
+@pytest.mark.parametrize("name", ["opacus-table", "mnist-tuning", "mnist-grid", "published"])
 def test_a_store_is_the_whole_of_its_sweep_file(name: str) -> None:
     root = ROOT / "results" / name
     asked = grid_trials.trials(sweep_file.read(root / "sweep.toml").grids({}), "mnist")
@@ -115,6 +115,21 @@ def test_a_store_is_the_whole_of_its_sweep_file(name: str) -> None:
     rows = store.read_trials(root)
     assert (rows["status"] == "ok").all()
     assert not rows["dpbench_commit"].str.contains("dirty").any()
+
+
+def test_the_learning_rates_of_mnist_are_those_that_the_tuning_gives(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert mnist_grid.main() == 0
+    sweep = ROOT / "results" / "mnist-grid" / "sweep.toml"
+    assert capsys.readouterr().out == sweep.read_text(encoding="utf-8")
+
+
+def test_the_grid_counts_its_tuning_in_what_choosing_costs() -> None:
+    root = ROOT / "results" / "mnist-grid"
+    tuned, unread = findings.tuning(root, store.read_trials(root), history.read(root))
+    assert unread == []
+    assert set(tuned["trial_id"]) == store.finished(ROOT / "results" / "mnist-tuning")
 
 
 BIAS = ROOT / "results" / "selection_bias"
