@@ -146,7 +146,7 @@ def _print(
     from dpbench.reporting import arms_text
 
     if given.json:
-        last = found.sort_values("epoch").groupby("trial_id").tail(1)
+        last = found.sort_values("epoch", kind="stable").groupby("trial_id").tail(1)
         rows = {"arms": arms} if given.action == "list" else {"arms": arms, "trials": last}
         plain = {
             name: [_timeless(row) for row in frame.to_dict("records")]

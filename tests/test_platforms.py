@@ -162,3 +162,30 @@ def test_a_gpu_is_refused_by_its_usual_name_with_a_hint() -> None:
     for resolve in (devices.resolve, devices.planned):
         with pytest.raises(BadInput, match=r"device='gpu' to be auto, .*A GPU is cuda, or mps"):
             resolve(["gpu"])
+
+
+def sorts(tree: ast.AST) -> list[ast.Call]:
+    """Calls that sort by one key, so that the order of equals is the sort's own."""
+    calls = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("argsort", "sort_values")
+    ]
+    several = (  # pandas sorts by several keys stably, whatever the kind
+        call.args and isinstance(call.args[0], ast.List) and len(call.args[0].elts) > 1
+        for call in calls
+    )
+    return [call for call, stable in zip(calls, several, strict=True) if not stable]
+
+
+def test_equals_are_in_the_same_order_on_every_processor() -> None:
+    """Numpy sorts otherwise with AVX-512 than with AVX2, and a choice among equals follows it."""
+    unstable = []
+    for path in PACKAGE.rglob("*.py"):
+        for call in sorts(ast.parse(path.read_text(encoding="utf-8"))):
+            kinds = [ast.unparse(each.value) for each in call.keywords if each.arg == "kind"]
+            if kinds != ["'stable'"]:
+                unstable.append(f"{path.name}:{call.lineno}")
+    assert unstable == []

@@ -14,6 +14,7 @@ from bench import mnist_grid, opacus_table, published_again, reference, selectio
 from dpbench import engines, store
 from dpbench.analysis import step_overhead, trial_rows
 from dpbench.execution import grid, grid_trials, search_plan, sweep_file
+from dpbench.privacy import accounting
 from dpbench.reporting import answer_caveats, findings
 from dpbench.store import history
 
@@ -33,10 +34,10 @@ def test_a_default_sweep_is_whole(root: Path) -> None:
     default = grid_trials.trials([grid.grid(grid.defaults("mnist"))], "mnist")
     private = {trial.trial_id for trial in default if trial.private}
     assert set(trial_rows.private(found)["trial_id"]) == private
-    # the sweep on a GPU is of a dpbench that tried one learning rate without privacy
     baselines = {trial.trial_id for trial in default if not trial.private}
-    assert set(found["trial_id"]) >= (baselines if root == QUICK else set())
-    assert len(trial_rows.final(trial_rows.non_private(found))) == 2
+    seen = set(trial_rows.final(trial_rows.unclipped(found))["trial_id"])
+    # the sweep on a GPU is of a dpbench that tried one learning rate without privacy
+    assert seen == baselines if root == QUICK else len(seen) == 2
     assert (found["status"] == "ok").all()
     assert store.finished(root) == set(found["trial_id"])
     assert not found["dpbench_commit"].str.contains("dirty").any()
@@ -47,8 +48,10 @@ def test_the_sweep_on_a_gpu_was_stacked_and_spent_the_same(trials: pd.DataFrame)
     assert set(found["implementation"]) == {"stacked"}
     assert set(found["device"]) == {"cuda:0"}
     same = ["trial_id", "epoch"]
-    both = trial_rows.private(found).merge(trial_rows.private(trials), on=same)
+    by_pld = accounting.by_one_accountant(found)  # it is of a dpbench that accounted by PRV
+    both = trial_rows.private(by_pld).merge(trial_rows.private(trials), on=same)
     assert len(both) == 180
+    assert set(both["accountant_x"]) == set(both["accountant_y"]) == {"pld"}
     assert (both["epsilon_x"] - both["epsilon_y"]).abs().max() < 1e-7
 
 
@@ -63,7 +66,7 @@ def test_its_curves_have_their_true_shape(trials: pd.DataFrame) -> None:
     """Less noise is better, no noise is best, and the narrowest clip bears the most noise best."""
     last = trial_rows.final(trials)
     for _, alike in last.groupby("batch_size"):
-        baseline = trial_rows.non_private(alike)["test_accuracy"].item()
+        baseline = trial_rows.unclipped(alike)["test_accuracy"].max()
         private = trial_rows.private(alike)
         by_noise = private.groupby("noise_multiplier")["test_accuracy"].max()
         assert by_noise.is_monotonic_decreasing
@@ -85,13 +88,16 @@ def test_its_timings_hold_every_engine_and_batch_size(trials: pd.DataFrame) -> N
     assert (timings.groupby(["engine", "batch_size"]).size() >= 7).all()
 
 
-def test_the_nominal_rates_are_within_a_factor_of_two_of_it() -> None:
-    rates = step_overhead.overhead(store.read_timings(QUICK)).groupby("engine")[
-        "examples_per_second"
-    ]
-    for engine, measured in rates.median().items():
-        nominal = engines.spec(str(engine)).examples_per_second
-        assert 0.5 < measured / nominal < 2, engine
+@pytest.mark.parametrize("name", ["mnist-quick", "mnist-grid"])
+def test_the_nominal_rates_are_those_of_a_machine(name: str) -> None:
+    """One is three times as fast as the other as a whole; the guesses lie between the two."""
+    measured = step_overhead.overhead(store.read_timings(ROOT / "results" / name))
+    measured = measured[measured["engine"].isin(engines.names())]
+    rates = measured.groupby("engine")["examples_per_second"].median()
+    shares = rates / [engines.spec(str(engine)).examples_per_second for engine in rates.index]
+    machine = shares.median()
+    assert 1 / 3 < machine < 3
+    assert (shares / machine).between(1 / 1.5, 1.5).all(), shares
 
 
 def test_the_figures_that_readmes_show_are_there() -> None:

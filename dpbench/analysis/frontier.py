@@ -35,8 +35,13 @@ def within(trials: pd.DataFrame, epsilon: float) -> pd.DataFrame:
 
 
 def last_within(arms: pd.DataFrame, epsilon: float) -> pd.DataFrame:
-    """Of the rows of `over_seeds`, each arm's last that spends at most epsilon."""
-    arms = arms[arms["epsilon"] <= epsilon * (1 + ROUNDING)].sort_values("epoch")
+    """Of the rows of `over_seeds`, each arm's last that spends at most epsilon.
+
+    Ordered, so that `best` prefers among equals the fewest epochs and, among trials of one setting
+    that early stopping has run for longer and longer, the longest.
+    """
+    arms = arms[arms["epsilon"] <= epsilon * (1 + ROUNDING)]
+    arms = arms.sort_values(["epoch", "epochs"], ascending=[True, False])
     return arms.groupby(ARM, dropna=False, sort=False).tail(1)
 
 
@@ -60,7 +65,7 @@ def best_of_each(arms: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         by: Columns.
     """
     ordered = arms.sort_values(_score(arms), kind="stable", na_position="first")
-    return ordered.drop_duplicates(list(by), keep="last").sort_values(list(by))
+    return ordered.drop_duplicates(list(by), keep="last").sort_values(list(by), kind="stable")
 
 
 def chosen_by(arms: pd.DataFrame) -> str:

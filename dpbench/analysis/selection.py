@@ -41,7 +41,7 @@ def arms(trials: pd.DataFrame) -> pd.DataFrame:
     list), `epsilon` (the largest) and `test_accuracy` (the mean) of those that finished. Where
     they draw their noise in several ways, the mean is of one, see `comparability.alike`.
     """
-    last = trials.sort_values("epoch").groupby("trial_id").tail(1)
+    last = trials.sort_values("epoch", kind="stable").groupby("trial_id").tail(1)
     ended = (last["status"] == "ok") & (last["epoch"] == last["epochs"])
     alike = comparability.of_one_derivation(last)
     last = last.assign(

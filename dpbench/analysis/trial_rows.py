@@ -57,7 +57,7 @@ def repeats(trials: "pd.DataFrame") -> "pd.Series[bool]":
         .transform("any"),
         reach=by_trial["epoch"].transform("max"),
     ).drop_duplicates("trial_id")
-    heads = heads[heads["derived"]].sort_values("epochs", ascending=False)
+    heads = heads[heads["derived"]].sort_values("epochs", ascending=False, kind="stable")
     same = [*(name for name in ARM if name != "epochs"), "seed", "kind"]
     longer = heads.assign(reach=heads.groupby(same, dropna=False)["reach"].cummax())
     longer["reach"] = longer.groupby(same, dropna=False)["reach"].shift()

@@ -89,7 +89,7 @@ def details(arms: pd.DataFrame, trials: pd.DataFrame, root: Path) -> Iterator[st
 
 def _trial(rows: pd.DataFrame, root: Path) -> str:
     """What became of a trial, and the file that holds it."""
-    last = rows.sort_values("epoch").iloc[-1]
+    last = rows.sort_values("epoch", kind="stable").iloc[-1]
     begun = f"seed {last['seed']}: "
     if last["status"] != "ok":
         begun += f"{last['status']} in epoch {last['epoch']}: {strings.one_line(last['reason'])}"

@@ -56,7 +56,7 @@ def read_timings(root: Path, on_damage: OnDamage | None = None) -> "pd.DataFrame
     found = load(root, "timings", on_damage=on_damage)
     frame = found.filter(pc.equal(pc.fill_null(found["status"], "ok"), "ok")).to_pandas()
     by = ["device", "batch_size", "engine", "threads", "started_at", "process", "pair"]
-    return frame.sort_values(by, ignore_index=True)
+    return frame.sort_values(by, ignore_index=True, kind="stable")
 
 
 def failed_timings(root: Path) -> "pd.DataFrame":

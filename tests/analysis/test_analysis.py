@@ -68,6 +68,21 @@ def test_the_last_epoch_within_epsilon_is_compared_and_validation_chooses() -> N
     assert frontier.within(rows, 0.1).empty
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_of_equals_the_fewest_epochs_and_the_longest_trial_are_chosen(reverse: bool) -> None:
+    """On every processor: numpy's own sort orders equals by the registers that there are."""
+    tied = [  # rungs of early stopping, of a hundred settings
+        (make_trial(epochs=epochs, batch_size=64 + clip, max_grad_norm=float(clip)), 2, 0.8, 1.0)
+        for clip in range(1, 101)
+        for epochs in (2, 4, 13)
+    ]
+    slower = (make_trial(epochs=13, max_grad_norm=0.5), 3, 0.8, 1.0)
+    rows = frame(slower, *(tied[::-1] if reverse else tied))
+    best = frontier.best(frontier.within(rows, 1.5))
+    assert (best["epoch"], best["epochs"]) == (2, 13)
+    assert best["max_grad_norm"] == (100 if reverse else 1)  # the first in the rows' order
+
+
 def test_only_trials_that_are_alike_are_compared() -> None:
     rows = frame(
         (make_trial(), 1, 0.9, 2.0),

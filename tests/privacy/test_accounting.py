@@ -196,7 +196,7 @@ def test_ten_epochs_are_accounted_for_in_a_moment(noise: float) -> None:
 
 def test_rows_are_accounted_for_by_one_accountant(tmp_path: Path) -> None:
     """Those of an older version, from what they record; those of this one stay as they are."""
-    old = store.read_trials(ROOT / "results" / "mnist-quick")
+    old = store.read_trials(ROOT / "results" / "mnist-cuda")
     old = old[old["dp_accounting_version"].isna() & (old["epoch"] >= 9)].reset_index(drop=True)
     private = old["noise_multiplier"].notna()
     assert set(old.loc[private, "accountant"]) == {"prv"}

@@ -74,7 +74,9 @@ def worst(frame: pd.DataFrame, most: int) -> pd.DataFrame:
             "by": frame[by] * (-1 if by == "difference" else 1),
         }
     )
-    kept = rank.sort_values(list(rank), ascending=False, na_position="first").index[:most]
+    kept = rank.sort_values(list(rank), ascending=False, na_position="first", kind="stable").index[
+        :most
+    ]
     return frame[frame.index.isin(kept)]
 
 

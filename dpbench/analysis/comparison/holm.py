@@ -18,7 +18,7 @@ def holm(p_values: "pd.Series[float]", families: "Sequence[pd.Series[Any]]") -> 
         p_values: NaN where there is no test.
         families: Columns that tell families apart; none where all are of one.
     """
-    ordered = p_values.dropna().sort_values()
+    ordered = p_values.dropna().sort_values(kind="stable")
     groups = [family[ordered.index] for family in families] or [pd.Series(0, ordered.index)]
     by_family = ordered.groupby(groups)
     left = by_family.transform("size") - by_family.cumcount()

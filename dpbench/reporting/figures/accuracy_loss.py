@@ -50,7 +50,9 @@ def _tuned(losses: pd.DataFrame) -> pd.DataFrame:
     """Of every batch size and clipping norm the line that loses least."""
     means = losses.assign(mean=[each.mean for each in losses["lost"]])
     lines = means.groupby(_LINE, dropna=False, sort=False)["mean"].mean().reset_index()
-    lines = lines.sort_values("mean").drop_duplicates(["batch_size", "max_grad_norm"])
+    lines = lines.sort_values("mean", kind="stable").drop_duplicates(
+        ["batch_size", "max_grad_norm"]
+    )
     return losses.merge(lines[_LINE])
 
 

@@ -111,7 +111,7 @@ def _name_line(panel: Axes, line: pd.DataFrame, colour: Any, floor: float) -> No
 
 def alternative(frames: TrialFrames, curves: pd.DataFrame) -> str:
     """How many lines there are, of what, and where they end."""
-    ends = curves.sort_values("epoch").groupby(trial_rows.ARM, dropna=False).tail(1)
+    ends = curves.sort_values("epoch", kind="stable").groupby(trial_rows.ARM, dropna=False).tail(1)
     return (
         f"{len(ends)} lines of test accuracy against the epsilon spent, for batch sizes "
         f"{quantities.listed(curves['batch_size'])} and noise multipliers "

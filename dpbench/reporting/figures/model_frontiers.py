@@ -46,7 +46,9 @@ def _one_sampling(private: pd.DataFrame) -> pd.DataFrame:
 
 def _drawn_models(private: pd.DataFrame) -> list[str]:
     """At most so many as can be told apart, the best."""
-    best = private.groupby("model")["test_accuracy"].max().sort_values(ascending=False)
+    best = (
+        private.groupby("model")["test_accuracy"].max().sort_values(ascending=False, kind="stable")
+    )
     return sorted(str(name) for name in best.index[:_MOST_MODELS])
 
 
@@ -110,7 +112,7 @@ def draw(frames: TrialFrames, points: pd.DataFrame) -> Figure:
 def _line(points: pd.DataFrame, model: str) -> pd.DataFrame:
     """The model's private points, by rising epsilon."""
     here = points[(points["label"] == model) & (points["kind"] != "non-private")]
-    return here.sort_values("epsilon")
+    return here.sort_values("epsilon", kind="stable")
 
 
 def _draw_model(panel: Axes, points: pd.DataFrame, model: str, style: dict[str, Any]) -> None:
@@ -165,7 +167,9 @@ def alternative(frames: TrialFrames, points: pd.DataFrame) -> str:
     texts = []
     for model in sorted(points[points["kind"] != "published"]["model"].unique()):
         here = points[points["label"] == model]
-        here = here[here["kind"].isin(["confirmed", "chosen"])].sort_values("epsilon")
+        here = here[here["kind"].isin(["confirmed", "chosen"])].sort_values(
+            "epsilon", kind="stable"
+        )
         reached = ", ".join(map(_reached, here["test_accuracy"], here["epsilon"]))
         texts.append(f"{model} reaches {reached}." if reached else f"{model} reaches none of them.")
     shown = points[points["kind"] == "published"]

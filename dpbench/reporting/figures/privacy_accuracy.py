@@ -114,7 +114,7 @@ def _ends(curves: pd.DataFrame) -> pd.DataFrame:
 
 def _frontier(points: pd.DataFrame) -> tuple[list[float], list[float]]:
     """Its steps in a panel, as far as anything drawn there has spent."""
-    best = points[points["frontier"]].sort_values("epsilon")
+    best = points[points["frontier"]].sort_values("epsilon", kind="stable")
     epsilons, accuracies = list(best["epsilon"]), list(100 * best["test_accuracy"])
     return [*epsilons, points["epsilon"].max()], [*accuracies, accuracies[-1]]
 
