@@ -180,6 +180,7 @@ def test_the_simulation_gives_again_what_is_committed(
 MNIST = ROOT / "results" / "mnist"
 
 
+@pytest.mark.slow  # solves for every noise; what names a setting is tested below
 def test_the_searches_of_mnist_are_whole_and_nothing_else_is_there() -> None:
     finished = store.finished(MNIST)
     settings = 0
