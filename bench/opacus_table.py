@@ -114,7 +114,7 @@ def figure(finals: pd.DataFrame) -> Figure:
                     [at + 0.25] * len(accuracy), accuracy, s=8, color=colours[at], alpha=0.6
                 )
             ticks = ["published", *(f"batch\n{size}" for size in BATCH_SIZES)]
-            panel.set_xticks(range(len(ticks)), ticks, fontsize=8)
+            panel.set_xticks(range(len(ticks)), ticks, fontsize=7)
             panel.set_xlim(-0.5, len(BATCH_SIZES) + 0.6)
             noise = (
                 "non-private" if run.noise_multiplier is None else f"noise {run.noise_multiplier:g}"
