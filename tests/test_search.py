@@ -113,11 +113,10 @@ def test_optuna_is_told_what_the_store_holds(tmp_path: Path) -> None:
     assert "Search at noise 1: 11 settings of 11, best validation score" in first.stderr
     before = ids(tmp_path)
     assert len(before) == 11 + 2
-    again = here.sweep(*asked, "--search", "11", cwd=tmp_path)
-    assert json.loads(again.stdout) == json.loads(first.stdout)
     more = here.sweep(*asked, "--search", "12", cwd=tmp_path)
+    assert more.returncode == 0, more.stderr
     assert len(ids(tmp_path)) == 12 + 2
-    assert before < ids(tmp_path)
+    assert before < ids(tmp_path)  # the eleven are those of before
     (answer,) = json.loads(more.stdout)["answers"]
     assert answer["best"]["price"]["settings"] == 12
 
