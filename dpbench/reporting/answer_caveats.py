@@ -14,8 +14,8 @@ from dpbench.reporting.figure_caveats import OTHER_NEIGHBOURS
 # What bench/selection_bias.py finds, as results/selection_bias has it
 BIAS = (
     "in a simulation with the spreads of results/mnist-grid (three seeds, 44 to 60 settings) the "
-    "accuracy reported is 0.14 to 0.18 points too good and its 95 % interval holds the truth in 92 "
-    "to 93 % of cases; where all settings are alike, 0.29 to 0.31 points and 77 to 88 %"
+    "accuracy reported is 0.11 to 0.14 points too good and its 95 % interval holds the truth in "
+    "93 % of cases; where all settings are alike, 0.29 to 0.39 points and 75 to 81 %"
 )
 
 

@@ -17,7 +17,7 @@ SCRIPTS = sorted(
 )
 NEEDS = ("CUDA device", "dataset=mnist", "MNIST", "Expected jax", "Expected dask")
 WITHOUT_MNIST = (  # which run anywhere
-    *("efficiency", "mnist_grid", "opacus_table", "published_again", "reference", "saturation"),
+    *("efficiency", "opacus_table", "published_again", "reference", "saturation"),
 )
 # Their shortest form takes five seconds and more. What they compute is tested beside this file and
 # by the gate sweep.efficiency; that they start is tested here. JAX compiles for fifteen seconds.
@@ -116,8 +116,8 @@ def test_a_long_script_starts(
 
 
 def test_a_script_is_a_program(tmp_path: Path) -> None:
-    grid = Path("bench/mnist_grid.py")
-    judge(grid, run(grid, tmp_path, tmp_path))
+    script = Path("bench/published_again.py")
+    judge(script, run(script, tmp_path, tmp_path))
 
 
 def test_without_jax_its_step_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
