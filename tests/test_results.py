@@ -123,6 +123,23 @@ def test_a_store_is_the_whole_of_its_sweep_file(name: str) -> None:
     assert not rows["dpbench_commit"].str.contains("dirty").any()
 
 
+def test_the_grids_readme_says_how_much_clipping_norms_differ() -> None:
+    root = ROOT / "results" / "mnist-grid"
+    rows = store.read_trials(root)
+    rows = rows[~rows["trial_id"].isin(history.confirmations(history.read(root)))]
+    ends = trial_rows.private(rows[rows["epoch"] == rows["epochs"]])
+    means = 100 * ends.pivot_table(
+        "test_accuracy", ["noise_multiplier", "batch_size"], "max_grad_norm"
+    )
+    assert means.shape == (6 * 3, 4)
+    apart = means.max(axis=1) - means.min(axis=1)
+    readme = " ".join((root / "README.md").read_text(encoding="utf-8").split())
+    assert f"differ by at most {apart[:2.5].max():.1f} points" in readme
+    assert (means.loc[4.0].idxmin(axis=1) == 2.0).all()
+    least, most = apart[4.0].min(), apart[4.0].max()
+    assert f"worst at every batch size, {least:.1f} to {most:.1f} points below the best" in readme
+
+
 BIAS = ROOT / "results" / "selection_bias"
 
 
